@@ -1,11 +1,11 @@
-//! Backtest of the forecast: how far off its sums are, beside those of naive forecasts, how often its interval holds, and how
-//! far one spike moves it.
+//! Backtest of the forecast: the errors of its sums beside those of naive forecasts, how often its interval holds, and
+//! how far one spike moves it.
 //!
-//! Of the series in the CSV file that `FORECAST_SERIES` names (columns `series,day,value`, in the order of the days), or else of
-//! series made from seeds, in five kinds that spending takes. Rolling origins, up to 60 a series. An error is the mean absolute
-//! error of the sum of the days ahead over the series' usual such sum; the ratio is that of the means over all series, to the
-//! better of *naive* (every day like the last one) and *seasonal naive* (every week like the last one). An interval's share is
-//! the mean over series.
+//! The series are those of the CSV file that `FORECAST_SERIES` names (columns `series,day,value`, in the order of the
+//! days), or else series made from seeds, of five typical kinds. Each has up to 60 rolling origins. An error is the
+//! mean absolute error of the sum of the days ahead, as a share of the series' usual sum. The ratio compares the means
+//! over all series with the better of *naive* (every day like the last one) and *seasonal naive* (every week like the
+//! last one). An interval's share is the mean over series.
 
 use std::collections::BTreeMap;
 
@@ -16,10 +16,10 @@ use tallyd_model::forecast::{DayRange, predict};
 const SEEDS: u64 = 12;
 const MADE_DAYS: usize = 240;
 const ORIGINS: usize = 60;
-/// Days of history that a forecast needs at least: a short series is tried with fewer than the longest history.
+/// The least days of history for a forecast. A short series is tried with fewer days than the longest history.
 const HISTORY_MIN: usize = 21;
 
-/// Days' amounts: 20 USD, changed by a trend or a wandering level a day, a weekend's share, and noise.
+/// A series of days' amounts: 20 USD, changed by a trend or a wandering level a day, a weekend's share, and noise.
 struct Kind {
     name: &'static str,
     trend: f64,
@@ -76,7 +76,8 @@ struct Found {
     held: f64,
 }
 
-/// Errors of ours, naive and seasonal naive, and the share that the interval held; none of a series that is too short.
+/// The errors of the forecast, of naive and of seasonal naive, and the share of days in the interval. None for a series
+/// that is too short.
 fn backtest(days: &[f64], history: usize, ahead: usize) -> Option<Found> {
     let first = if days.len() < history + ahead { HISTORY_MIN } else { history };
     let last = days.len().checked_sub(ahead).filter(|last| *last >= first)?;
@@ -99,7 +100,7 @@ fn backtest(days: &[f64], history: usize, ahead: usize) -> Option<Found> {
     Some(Found { off, held })
 }
 
-/// How far a spike of ten times the mean day moves 30 days: for each of the last 30 days of the series.
+/// How far a spike of ten times the mean day moves the forecast of 30 days, for each of the last 30 days of the series.
 fn spikes(days: &[f64]) -> Vec<f64> {
     let days = &days[days.len().saturating_sub(120)..];
     let sum = |days: &[f64]| predict(days, 31).sum(&DayRange::whole(1..31)).unwrap_or(0.0);

@@ -1,6 +1,6 @@
-//! What the data plane does with each record, step by step, on one core: a frame of 2,000 calls is decoded, admitted and
-//! priced, encoded into chunks; chunks are read back, written as COPY rows, folded into rollups. Times are of a frame, or of
-//! its chunks; the throughput is in records.
+//! The steps of the data plane for each record, on one core. A frame of 2,000 calls is decoded, admitted and priced,
+//! and encoded into chunks. Chunks are read back, written as COPY rows, and folded into rollups. Times are of a frame,
+//! or of its chunks; the throughput is in records.
 //!
 //! `cargo bench --bench micro -- [FILTER]`
 
@@ -26,7 +26,7 @@ use tallyd_wal::chunk::{Chunk, ChunkBuilder, Columns, Entry, PayloadReader};
 use records::Calls;
 
 const RECORDS: usize = 2_000;
-/// Frames of one batch, for the fold: its cost goes by how many keys are known.
+/// Frames of one batch, for the fold, whose cost depends on the number of known keys.
 const BATCH_FRAMES: usize = 50;
 /// Bytes of a frame's length prefix.
 const PREFIX: usize = 4;
@@ -45,7 +45,6 @@ fn read(body: &[u8]) -> Records<'_> {
     }
 }
 
-/// Decodes, admits, prices and encodes.
 fn encode(body: &[u8], admission: &Admission<'_>) -> Vec<Chunk> {
     let (mut builder, mut chunks, mut seq) = (ChunkBuilder::new(), Vec::new(), 0);
     for bytes in read(body).encoded() {

@@ -1,4 +1,4 @@
-//! What the window of stated ids takes: memory, time an id, bytes on disk, and the time of a start.
+//! The costs of the window of stated ids: memory, time an id, bytes on disk, and the time of a start.
 //!
 //! `cargo bench --bench window -- [IDS]`, by default 10,000,000: the bound of `wal.max_identities`.
 
@@ -9,11 +9,11 @@ use tallyd_model::call::{Call, Stated};
 use tallyd_wal::chunk::{Chunk, ChunkBuilder};
 use tallyd_wal::window::{IdentityWindow, WindowBounds};
 
-// As the daemon has it.
+// The daemon's allocator.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// Ids of a segment, about as many as one of the default size has.
+/// Ids of a segment, about as many as a segment of the default size has.
 const SEGMENT: u64 = 250_000;
 
 /// A chunk of calls with stated ids. The numbers are spread, as random ids are.
@@ -40,12 +40,13 @@ fn resident() -> u64 {
 }
 
 fn open(folder: &Path, ids: u64) -> IdentityWindow {
-    // A quarter more than there are, so that none is forgotten.
+    // A quarter more than the number of ids, so that none is forgotten.
     let bounds = WindowBounds { span: Duration::from_secs(48 * 60 * 60), max: ids as usize * 5 / 4 };
     IdentityWindow::open(folder, bounds, 0).expect("the folder is there")
 }
 
-/// Settles chunks of 50, and seals a segment now and then. Returns the mean time an id; making the chunks is not counted.
+/// Settles chunks of 50, and seals a segment now and then. Returns the mean time an id, without the making of the
+/// chunks.
 fn settle(window: &mut IdentityWindow, ids: u64, seals: bool) -> Duration {
     let mut took = Duration::ZERO;
     for first in (0..ids).step_by(50) {

@@ -1,17 +1,23 @@
 //! tallyd: records every paid API call durably, prices it exactly, and loads it into PostgreSQL.
 //!
-//! The modules, in the order in which data flows; `ARCHITECTURE.md` has the picture and the promises. What must be pure, or usable alone, is
-//! a crate of its own: `crates/model` (calls, money, prices, sums), `crates/intake` (foreign bytes, read and
-//! admitted), `crates/wal` (chunks, the channel, the WAL), `crates/store` (PostgreSQL and all SQL), `crates/config`, and `crates/base` (the clock, the metrics' names, fail points).
+//! The table lists the modules in the order in which data flows; `ARCHITECTURE.md` has the picture and the promises.
+//! Code that must be pure, or usable alone, is in crates of its own:
+//!
+//! * `crates/model`: calls, money, prices, sums;
+//! * `crates/intake`: reads and admits foreign bytes;
+//! * `crates/wal`: chunks, the channel, the WAL;
+//! * `crates/store`: PostgreSQL and all SQL;
+//! * `crates/config`: the configuration;
+//! * `crates/base`: the clock, the metrics' names, fail points.
 //!
 //! | module | content |
 //! |---|---|
 //! | [`cli`] | the command line, one file a command |
 //! | [`app`] | the wiring: builds the stages, owns their handles, ends them in order |
 //! | [`pipeline`] | the data plane: listener, connection, lanes |
-//! | [`budgets`] | budgets in the running daemon: evaluated, shown, told to clients |
+//! | [`budgets`] | budgets in the running daemon: evaluated, shown, sent to clients |
 //! | [`retry`] | a dead letter's record, admitted again |
-//! | [`outbound`] | the little that tallyd asks of other servers over HTTP |
+//! | [`outbound`] | tallyd's own requests to other servers |
 //! | [`http`] | the control plane: health, metrics, status |
 //! | [`metrics`] | the metrics' recorder, and the handles that stages keep |
 //! | [`seats`] | places on listeners that strangers can reach |

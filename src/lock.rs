@@ -1,7 +1,7 @@
-//! The data folder's lock: one daemon at a time, and the second one learns who holds it.
+//! The data folder's lock: one process at a time. A second one gets the holder's name.
 //!
-//! The lock is the operating system's (`flock`), so it goes with the process, however that ends. The file's text says
-//! who holds it, for people.
+//! The lock is the operating system's (`flock`), so it ends with the process, even after a kill. The file's text names
+//! the holder, for people.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
@@ -17,37 +17,35 @@ pub(crate) struct DataLock {
     _file: File,
 }
 
-/// Why the folder is not ours.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LockError {
-    /// Another process has it.
+    /// Another process holds the folder.
     #[error(
         "the data folder {folder} is in use by {holder}; stop that process, or give this one another TALLYD_DATA_DIR"
     )]
     Held {
-        /// The folder.
         folder: PathBuf,
-        /// Who, as far as the file tells.
+        /// The holder as the file names it.
         holder: String,
     },
     /// The folder or the file cannot be used.
     #[error("cannot use the data folder {folder}: {source}")]
     Io {
-        /// The folder.
         folder: PathBuf,
-        /// What the system said.
+        /// The operating system's error.
         source: std::io::Error,
     },
 }
 
 impl DataLock {
-    /// Takes the folder, which is created if need be. `what` says what for, for whoever finds it taken.
+    /// Takes the folder, and creates it if need be. `what` is the holder's name for a second taker.
     ///
     /// # Errors
     /// [`LockError`].
     pub(crate) fn take(folder: &Path, what: &str) -> Result<Self, LockError> {
         let failed = |source| LockError::Io { folder: folder.to_owned(), source };
-        // What is in it is nobody else's: records, and with them users' ids. A folder that is there keeps its permissions.
+        // The folder has records, with users' ids, so only its owner may read it. An existing folder keeps its
+        // permissions.
         DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
         let path = folder.join("tallyd.lock");
         let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
@@ -56,7 +54,7 @@ impl DataLock {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut holder = String::new();
-                // Without its text the answer is only less helpful.
+                // Without the text the message is only less helpful.
                 let _ = file.read_to_string(&mut holder);
                 let holder = if holder.trim().is_empty() { "another process".into() } else { holder.trim().into() };
                 return Err(LockError::Held { folder: folder.to_owned(), holder });
@@ -69,16 +67,16 @@ impl DataLock {
     }
 }
 
-/// Whether the process that has written the lock's file runs: a daemon that may not have bound its socket yet. The lock itself is
-/// not tried, because a daemon that starts at this moment would find it taken.
+/// Whether the process that wrote the lock's file runs: a daemon that may not have bound its socket yet. The lock
+/// itself is not tried, because a daemon that starts at this moment would find it taken.
 #[must_use]
 pub(crate) fn holder_runs(folder: &Path) -> bool {
     let text = std::fs::read_to_string(folder.join("tallyd.lock")).unwrap_or_default();
     let pid = text.trim_end().strip_suffix(')').and_then(|text| text.rsplit_once("(process "));
     let pid = pid.and_then(|(_, pid)| Pid::from_raw(pid.parse().ok().filter(|pid| *pid > 0)?));
-    // In a new container this process may have the number that the daemon had in the last one.
+    // In a new container this process may have the number of the daemon in the last one.
     let pid = pid.filter(|pid| *pid != rustix::process::getpid());
-    // Another account's process may not be asked; it runs.
+    // A process of another account cannot be signalled, but it runs.
     pid.is_some_and(|pid| !matches!(test_kill_process(pid), Err(Errno::SRCH)))
 }
 

@@ -1,7 +1,7 @@
-//! Lines of the daemon log: an event is one line, whatever the texts of others in it.
+//! Lines of the daemon log: an event is one line, even with foreign text in it.
 //!
-//! Producers, models and users name themselves, and errors repeat what was sent. Every field of every event passes through
-//! [`quote`] here, so no place that logs has to think of it.
+//! Producers, models and users name themselves, and errors repeat received text. Every field of every event passes
+//! through [`quote`] here, so the places that log need not think of it.
 
 use std::fmt::{self, Debug};
 use std::io;
@@ -33,7 +33,7 @@ struct Quoted<'writer> {
 impl Quoted<'_> {
     fn write(&mut self, field: &Field, value: &dyn Debug) -> fmt::Result {
         let name = field.name();
-        // What the `log` crate's events have beside their message.
+        // Fields that the `log` crate's events have beside their message.
         if name.starts_with("log.") {
             return Ok(());
         }
@@ -58,13 +58,13 @@ impl Visit for Quoted<'_> {
     }
 }
 
-/// Standard error, for events that are written as JSON, each at once.
+/// Standard error, for events as JSON, one write for each event.
 #[derive(Default)]
 pub(crate) struct JsonLines(());
 
 impl io::Write for JsonLines {
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
-        // The formatter writes text; anything else would be its mistake, and is passed on.
+        // The formatter writes only text; other bytes would be passed on.
         match std::str::from_utf8(event) {
             Ok(text) => io::stderr().lock().write_all(quote::json(text).as_bytes())?,
             Err(_) => io::stderr().lock().write_all(event)?,

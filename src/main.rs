@@ -1,9 +1,11 @@
 //! The `tallyd` program.
 //!
 //! Its allocator is jemalloc. Records pass from thread to thread, and behind a backlog glibc's arenas kept twice the
-//! memory that was in use; two arenas whose free pages go back within half a second keep a tenth more. One thread gives
-//! them back for both: the first is made before `main`, or the program does not start, while a second that the system
-//! refuses is asked for again without end, and neither of them works on.
+//! memory in use. Two arenas whose free pages go back within half a second keep a tenth more.
+//!
+//! One background thread gives pages back for both arenas. It is made before `main`; if that fails, the program does
+//! not start. With two threads, jemalloc would try endlessly to make the second if the operating system refused it, and
+//! neither would work on.
 
 use std::process::ExitCode;
 

@@ -1,7 +1,8 @@
-//! The little that tallyd asks of other servers over HTTP: a price list, a webhook, an issuer's keys, a sign-in. Bounded in
-//! time and in bytes.
+//! tallyd's own requests to other servers over HTTP: a price list, a webhook, an issuer's keys, a sign-in. Each is
+//! bounded in time and in bytes.
 //!
-//! One request a connection: nothing here is asked for often. Certificates are verified against the system's authorities.
+//! Each request has a connection of its own, since none of them is frequent. Certificates are verified against the
+//! operating system's authorities.
 
 use std::time::Duration;
 
@@ -12,88 +13,80 @@ use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 
-/// The largest price list that is read: several times what the lists have today.
+/// The largest price list, bytes: several times the size of today's lists.
 const LIST_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// How long its download may take.
+/// The longest time for its download.
 const LIST_PATIENCE: Duration = Duration::from_secs(60);
 
 const USER_AGENT: &str = concat!("tallyd/", env!("CARGO_PKG_VERSION"));
 
-/// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OutboundError {
-    /// The address is not one.
+    /// The address is not a URL.
     #[error("{url:?} is not an address; write http://… or https://…")]
     Address {
-        /// What was given.
+        /// The address as it was given.
         url: String,
     },
-    /// The system's certificates cannot be read.
+    /// The operating system's certificates cannot be read.
     #[error("the system's certificate authorities cannot be read: {0}")]
     Certificates(std::io::Error),
     /// The server was not reached, or did not answer.
     #[error("no answer from {host}: {reason}")]
     Failed {
-        /// The server: an address may hold a secret, its host does not.
+        /// Only the host is shown: the rest of a URL may have a secret.
         host: String,
-        /// Why.
         reason: String,
     },
-    /// It took too long.
+    /// The server took too long.
     #[error("no answer from {host} within {} s", limit.as_secs())]
     Timeout {
-        /// The server.
         host: String,
-        /// How long was waited.
+        /// The limit of the whole request.
         limit: Duration,
     },
-    /// It answered something else than success.
+    /// The server answered with another status than success.
     #[error("{host} answered {status}")]
     Status {
-        /// The server.
         host: String,
-        /// The status.
+        /// Not 2xx.
         status: u16,
     },
 }
 
-/// Why there is no price list.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ListError {
-    /// The server did not give it.
+    /// The server did not send the list.
     #[error("the price list was not fetched: {0}")]
     Outbound(#[from] OutboundError),
     /// The file cannot be read.
     #[error("the price list {list} cannot be read: {error}")]
     File {
-        /// The file.
         list: String,
-        /// Why.
+        /// The operating system's error.
         error: std::io::Error,
     },
-    /// No list is so large.
+    /// The file is larger than any price list.
     #[error("the price list {list} has {bytes} bytes; at most {LIST_BYTES_MAX} are read")]
     TooLarge {
-        /// The file.
         list: String,
-        /// Its size.
+        /// The file's size.
         bytes: u64,
     },
-    /// It is not text.
+    /// The list is not UTF-8.
     #[error("the price list is not UTF-8")]
     Encoding,
 }
 
-/// What is asked.
 #[derive(Default)]
 pub(crate) struct OutboundRequest<'a> {
-    /// Headers beside those that every question has.
+    /// Headers beside those of every request.
     pub headers: &'a [(&'static str, &'a str)],
-    /// JSON that is posted; none: the question is a GET.
+    /// JSON to post; none for a GET.
     pub json: Option<&'a serde_json::Value>,
-    /// Bytes of the longest answer.
+    /// The longest answer, bytes.
     pub max_bytes: usize,
-    /// How long all of it may take.
+    /// The longest time for the whole request.
     pub limit: Duration,
 }
 
@@ -106,7 +99,7 @@ pub(crate) async fn get(url: &str, max_bytes: usize, limit: Duration) -> Result<
     succeeded(url, status).map(|()| body)
 }
 
-/// A price list, of an http(s) address or of a file.
+/// Reads a price list from an http(s) address or a file.
 ///
 /// # Errors
 /// [`ListError`].
@@ -124,7 +117,7 @@ pub(crate) async fn price_list(list: &str) -> Result<String, ListError> {
     String::from_utf8(bytes).map_err(|_| ListError::Encoding)
 }
 
-/// Posts JSON. What is answered is read, up to 64 KiB, and thrown away.
+/// Posts JSON. The answer's body is dropped; it may have up to 64 KiB.
 ///
 /// # Errors
 /// [`OutboundError`], also if the status is not 2xx.
@@ -134,7 +127,7 @@ pub(crate) async fn post_json(url: &str, body: &serde_json::Value, limit: Durati
     succeeded(url, status)
 }
 
-/// Asks once: no redirect is followed, no proxy used. Returns the status and the body, whatever they are.
+/// Sends one request, without redirects and without a proxy. Returns the answer's status and body for any status.
 ///
 /// # Errors
 /// [`OutboundError`], but never [`OutboundError::Status`].
@@ -175,7 +168,7 @@ fn succeeded(url: &str, status: StatusCode) -> Result<(), OutboundError> {
     Err(OutboundError::Status { host, status: status.as_u16() })
 }
 
-/// The address up to its host: what comes after may be a secret.
+/// The address up to its host; the rest may have a secret.
 fn redacted(url: &str) -> String {
     let end = url.find("://").and_then(|at| url[at + 3..].find('/').map(|slash| at + 3 + slash));
     end.map_or_else(|| url.chars().take(40).collect(), |end| format!("{}/…", &url[..end]))

@@ -17,18 +17,18 @@ use tallyd_store::prices::read_added;
 use tallyd_store::queries::audit::Actor;
 use tallyd_wal::chunk::{Chunk, ChunkBuilder, Entry, PayloadReader};
 
-/// What became of one letter.
+/// The result for one letter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum RetryOutcome {
-    /// Its record is in the log, as this call.
+    /// The record is in the call log, as this call.
     Retried(Uuid),
-    /// The log has the call already, by the id that the record states: it is not counted again.
+    /// The call log already has the call, by its stated id; it is not counted again.
     Known(Uuid),
-    /// Somebody had decided about it before.
+    /// The letter was settled before.
     Settled,
-    /// The daemon would refuse it again.
+    /// The daemon would refuse the record again.
     Refused(Refusal),
-    /// PostgreSQL would not take it again.
+    /// PostgreSQL would refuse the call again.
     Poison(String),
     /// The correction cannot be made.
     Uncorrected(EditError),
@@ -50,18 +50,18 @@ impl std::fmt::Display for RetryOutcome {
     }
 }
 
-/// How far from a letter's time a call with its id is looked for: whoever was refused sends a corrected record soon, and the log has no
-/// index of ids.
+/// A call with a letter's stated id is searched within this time around the letter's. Corrected records are usually
+/// sent soon, and the call log does not have an index of ids.
 const AROUND: Duration = Duration::from_secs(60 * 60);
 
-/// Why letters were not retried. Nothing has changed, unless the connection broke while COMMIT was under way; to try again
-/// is right either way.
+/// Why letters were not retried. Nothing has changed, unless the connection broke during COMMIT; trying again is right
+/// in both cases.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RetryError {
     /// PostgreSQL failed.
     #[error(transparent)]
     Load(#[from] FlushError),
-    /// The database is not as it must be.
+    /// The schema is not this version's.
     #[error(transparent)]
     Schema(#[from] DirectLoaderError),
     /// The price catalog is not usable.
@@ -75,7 +75,6 @@ impl From<tokio_postgres::Error> for RetryError {
     }
 }
 
-/// Retries letters.
 pub(crate) struct Retrier<'c> {
     direct: DirectLoader,
     rules: Rules,
@@ -84,7 +83,8 @@ pub(crate) struct Retrier<'c> {
 }
 
 impl<'c> Retrier<'c> {
-    /// With the bounds of a configuration, and the prices in force: its own, and those that were added in the database.
+    /// With the bounds of a configuration, and the prices in force: the configured ones, and those added in the
+    /// database.
     ///
     /// # Errors
     /// [`RetryError`].
@@ -97,8 +97,8 @@ impl<'c> Retrier<'c> {
         })
     }
 
-    /// Retries letters with the same corrections, in one transaction. One that is refused again stays as it is and does not
-    /// keep the others. Returns what became of each, in their order.
+    /// Retries letters with the same corrections, in one transaction. A letter that is refused again stays as it is,
+    /// and does not prevent the others. Returns a result for each letter, in their order.
     ///
     /// # Errors
     /// [`RetryError`]; the connection must not be used after one.
@@ -130,7 +130,7 @@ impl<'c> Retrier<'c> {
         let stated: Vec<_> = calls.iter().map(|(_, call)| *call).filter(|call| call.stated.id).collect();
         let mut known = present(client, &stated, AROUND).await?;
         calls.retain(|(index, call)| {
-            // Also of two letters: a record that was refused may have been sent again.
+            // Two letters may have the same id as well: a refused record may have been sent again.
             let is_new = !call.stated.id || known.insert(call.id);
             if !is_new {
                 let record = Uuid::from_bytes(call.id);
@@ -159,7 +159,6 @@ impl<'c> Retrier<'c> {
         Ok(outcomes.into_iter().map(|outcome| outcome.unwrap_or(RetryOutcome::Settled)).collect())
     }
 
-    /// The letter's record as the one call of a chunk.
     fn admit(&self, letter: &DeadLetter, edits: &[Edit]) -> Result<Chunk, RetryOutcome> {
         if letter.settled_at.is_some() {
             return Err(RetryOutcome::Settled);
@@ -178,7 +177,6 @@ impl<'c> Retrier<'c> {
     }
 }
 
-/// A letter's record, as it came in.
 fn encoded(payload: &Payload) -> Encoded<'_> {
     match payload {
         Payload::Json(bytes) => Encoded::Json(bytes),

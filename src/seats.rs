@@ -1,12 +1,13 @@
-//! Places on a listener that strangers can reach: who holds one, and who gives it up when others want in.
+//! Places on a listener that strangers can reach: who holds a place, and who loses it when others need one.
 //!
-//! A connection is a stranger's until it has shown a valid token. Strangers hold at most half of the places, and
-//! one address of them at most its share. Where a bound is met, the stranger that has kept the daemon waiting longest goes,
-//! of the address that has most: a crowd that connects and says nothing displaces itself. A connection at work is never
-//! taken away.
+//! A connection is a stranger's until it has shown a valid token. Strangers hold at most half of the places, and one
+//! address of strangers at most its share. At a bound, a stranger is displaced: from the address with the most
+//! connections, the one that has kept the daemon waiting longest. So connections that say nothing displace each other.
+//! If all places are taken by known connections, the same holds for them, after a longer grace. A connection at work is
+//! never displaced.
 //!
-//! Over HTTP a few places are kept for `/healthz` and `/readyz`. Somebody who gets one of those and asks for something else waits a
-//! moment for a place, and is told that the daemon is busy if there is none.
+//! Over HTTP a few places are kept for `/healthz` and `/readyz`. A connection in such a place that requests something
+//! else waits a moment for another place, and is told that the daemon is busy if there is none.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -16,21 +17,21 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-/// How long a stranger may keep the daemon waiting while others want its place.
+/// How long a stranger may keep the daemon waiting while others need its place.
 const STRANGERS_GRACE: Duration = Duration::from_millis(250);
-/// The same for a connection on which a valid token was shown.
+/// The same for a connection that has shown a valid token.
 const KNOWN_GRACE: Duration = Duration::from_secs(5);
 /// How long a connection in a kept place waits for another one.
 const PROMOTION: Duration = Duration::from_millis(250);
-/// How often it is looked whether somebody's grace has ended.
+/// How often expired graces are looked for.
 const LOOK: Duration = Duration::from_millis(20);
-/// Places that are kept for health at most; of few places, an eighth.
+/// The most places that are kept for health; of few places, an eighth.
 const KEPT_MAX: usize = 32;
 
-/// How many places there are.
+/// The numbers of places.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SeatBounds {
-    /// For everybody.
+    /// For all connections.
     places: usize,
     /// For strangers, of all addresses together.
     strangers: usize,
@@ -41,7 +42,7 @@ pub(crate) struct SeatBounds {
 }
 
 impl SeatBounds {
-    /// So many connections in all, and so many strangers of one address.
+    /// `connections` in all, and `per_address` strangers of one address.
     #[must_use]
     pub(crate) fn new(connections: usize, per_address: usize) -> Self {
         let kept = (connections / 8).clamp(1, KEPT_MAX);
@@ -49,7 +50,7 @@ impl SeatBounds {
         Self { places, strangers: places.div_ceil(2), per_address, kept }
     }
 
-    /// So many strangers, half of them of one address. None is kept for health.
+    /// For strangers alone, half of them of one address. None is kept for health.
     #[must_use]
     pub(crate) fn strangers(strangers: usize) -> Self {
         Self { places: strangers, strangers, per_address: strangers.div_ceil(2), kept: 0 }
@@ -71,14 +72,14 @@ pub(crate) struct Seat {
     kept: AtomicBool,
     /// True while a request is worked on: the daemon does not wait for the client then.
     at_work: AtomicBool,
-    /// Milliseconds after the start at which the daemon began to wait for the client.
+    /// Milliseconds from `started` until the daemon began to wait for the client.
     waits_since: AtomicU64,
     requests: AtomicU64,
     started: Instant,
     left: Notify,
 }
 
-/// What one customer of a provider has: an IPv4 address, or a /64 of IPv6.
+/// The addresses of one customer of a provider: an IPv4 address, or a /64 of IPv6.
 #[must_use]
 pub(crate) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
@@ -90,15 +91,14 @@ pub(crate) fn network(address: IpAddr) -> IpAddr {
     }
 }
 
-/// Frees a place.
+/// Frees the place when dropped.
 pub(crate) struct Guard {
     seats: Arc<Seats>,
-    /// The place.
     pub seat: Arc<Seat>,
 }
 
 impl Guard {
-    /// Frees the place. False if it had been taken away already.
+    /// Frees the place. False if it had already been taken away.
     #[must_use]
     pub(crate) fn give_up(self) -> bool {
         self.free()
@@ -119,43 +119,43 @@ impl Drop for Guard {
 }
 
 impl Seat {
-    /// A valid token was shown.
+    /// Notes that a valid token was shown.
     pub(crate) fn know(&self) {
         self.known.store(true, Ordering::Relaxed);
     }
 
-    /// Whether one was.
+    /// Whether a valid token was shown.
     pub(crate) fn is_known(&self) -> bool {
         self.known.load(Ordering::Relaxed)
     }
 
-    /// A request's head is there.
+    /// Notes that a request's head was received.
     pub(crate) fn ask(&self) {
         self.requests.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How many heads have been there.
+    /// The number of received heads.
     pub(crate) fn requests(&self) -> u64 {
         self.requests.load(Ordering::Relaxed)
     }
 
-    /// A whole request is there, and is worked on.
+    /// Notes that a whole request was received, and is worked on.
     pub(crate) fn work(&self) {
         self.at_work.store(true, Ordering::Relaxed);
     }
 
-    /// From here on the client is waited for: to send, or to take its answer.
+    /// Notes that the daemon waits for the client from here on: to send, or to take its answer.
     pub(crate) fn wait(&self) {
         self.waits_since.store(self.started.elapsed().as_millis() as u64, Ordering::Relaxed);
         self.at_work.store(false, Ordering::Relaxed);
     }
 
-    /// Waits until the place is needed for somebody else.
+    /// Waits until another connection needs the place.
     pub(crate) async fn left(&self) {
         self.left.notified().await;
     }
 
-    /// A place that nobody else wants.
+    /// A place that nobody else can need.
     #[must_use]
     pub(crate) fn alone() -> Arc<Self> {
         Seats::new(SeatBounds::new(1, 1)).seat(IpAddr::V4(Ipv4Addr::UNSPECIFIED), false)
@@ -166,7 +166,7 @@ impl Seat {
         self.at_work.load(Ordering::Relaxed)
     }
 
-    /// Whether it is one of those that are kept for health.
+    /// Whether the place is one of those kept for health.
     pub(crate) fn is_kept(&self) -> bool {
         self.kept.load(Ordering::Relaxed)
     }
@@ -188,7 +188,7 @@ impl Seats {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A place for a connection from this address; a kept one if there is no other. Waits where there is none at all.
+    /// A place for a connection from this address; a kept one if there is no other. Waits if there is none at all.
     pub(crate) async fn take(self: &Arc<Self>, address: IpAddr) -> Guard {
         let address = network(address);
         loop {
@@ -208,7 +208,7 @@ impl Seats {
         }
     }
 
-    /// Gives a connection in a kept place another one, if there soon is one.
+    /// Exchanges a kept place for another one, if there is one soon.
     pub(crate) async fn promote(&self, seat: &Arc<Seat>) -> bool {
         let deadline = Instant::now() + PROMOTION;
         loop {
@@ -227,7 +227,7 @@ impl Seats {
     }
 
     async fn look_again(&self) {
-        // In vain is as good: it is looked again then.
+        // After a timeout the caller checks as well.
         let _ = tokio::time::timeout(LOOK, self.changed.notified()).await;
     }
 
@@ -246,7 +246,7 @@ impl Seats {
         Arc::new(seat)
     }
 
-    /// True if there is a place for a stranger of this address, be it that somebody has to go.
+    /// True if there is a place for a stranger of this address, after displacing another connection if need be.
     fn make_room(&self, taken: &mut Vec<Arc<Seat>>, address: IpAddr) -> bool {
         let strangers = |seat: &Arc<Seat>| !seat.is_kept() && !seat.is_known();
         let of_address = taken.iter().filter(|seat| strangers(seat) && seat.address == address).count();
@@ -266,7 +266,8 @@ impl Seats {
             || self.send_away(taken, STRANGERS_GRACE, |seat| seat.is_kept())
     }
 
-    /// Sends one of these away that is past its grace: of the address that has most, the one that is waited for longest.
+    /// Displaces a connection that is past its grace: of the address with the most connections, the one that is waited
+    /// for longest.
     fn send_away(&self, taken: &mut Vec<Arc<Seat>>, grace: Duration, may_go: impl Fn(&Arc<Seat>) -> bool) -> bool {
         let now_ms = self.started.elapsed().as_millis() as u64;
         let mut by_address = HashMap::<IpAddr, usize>::new();

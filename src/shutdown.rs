@@ -1,4 +1,4 @@
-//! Tasks with names, and an end with a deadline: whoever does not end in time is named.
+//! Tasks with names, and an end with a deadline: tasks that miss it are named.
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -13,11 +13,10 @@ pub(crate) struct Stage<E> {
     names: Vec<(Id, String)>,
 }
 
-/// A task that ended badly.
+/// A task that failed.
 #[derive(Debug, thiserror::Error)]
 #[error("{task} failed: {reason}")]
 pub(crate) struct TaskFailed {
-    /// The task's name.
     pub task: String,
     /// Its error, or its panic.
     pub reason: String,
@@ -30,7 +29,6 @@ impl<E: Display + Send + 'static> Default for Stage<E> {
 }
 
 impl<E: Display + Send + 'static> Stage<E> {
-    /// Starts a task.
     pub(crate) fn spawn(
         &mut self,
         name: impl Into<String>,
@@ -39,7 +37,7 @@ impl<E: Display + Send + 'static> Stage<E> {
         self.spawn_on(&Handle::current(), name, task);
     }
 
-    /// Starts a task on this runtime.
+    /// Starts a task on the given runtime.
     pub(crate) fn spawn_on(
         &mut self,
         runtime: &Handle,
@@ -50,7 +48,7 @@ impl<E: Display + Send + 'static> Stage<E> {
         self.names.push((id, name.into()));
     }
 
-    /// Waits for a task that fails. Never returns as long as all is well, also once all have ended.
+    /// Waits for a task that fails. Never returns otherwise, even after all tasks have ended.
     pub(crate) async fn failure(&mut self) -> TaskFailed {
         loop {
             match self.tasks.join_next_with_id().await {
@@ -64,7 +62,7 @@ impl<E: Display + Send + 'static> Stage<E> {
         }
     }
 
-    /// Waits until all have ended, at most until `deadline`; those that have not are stopped and named.
+    /// Waits until all tasks have ended, at most until `deadline`; those that have not are stopped and named.
     ///
     /// # Errors
     /// The first [`TaskFailed`].
@@ -99,7 +97,7 @@ impl<E: Display + Send + 'static> Stage<E> {
     }
 }
 
-/// What a panic said.
+/// A panic's message.
 fn panic_text(error: JoinError) -> String {
     let Ok(panic) = error.try_into_panic() else { return "it was cancelled".into() };
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
@@ -107,18 +105,16 @@ fn panic_text(error: JoinError) -> String {
     format!("it panicked: {}", text.unwrap_or_default())
 }
 
-/// What is left of a time that all stages share.
+/// A time that all stages share.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Deadline(Instant);
 
 impl Deadline {
-    /// Ends after `time` from now.
     #[must_use]
     pub(crate) fn after(time: Duration) -> Self {
         Self(Instant::now() + time)
     }
 
-    /// When it ends.
     #[must_use]
     pub(crate) const fn at(self) -> Instant {
         self.0

@@ -1,15 +1,15 @@
-//! What tallyd promises of its speed and size, each figure beside its goal and beside what it is compared with.
+//! tallyd's goals for speed and size: each figure beside its goal and beside the alternatives.
 //!
-//! Every comparison measures its sides in turn, within one run, on one private PostgreSQL cluster, at least five times; a
-//! figure is the median of its rounds. The clock of a round of loading runs from the first frame that a client sends until
-//! the last record is committed, with the log synced, every record priced and all rollups kept; a round ends with
-//! `tallyd reconcile`, and a run whose rollups are not the sum of the log fails.
+//! Every comparison measures its sides in turn, within one run, on one private PostgreSQL cluster, at least five times;
+//! a figure is the median of its rounds. The clock of a round of loading runs from the first frame that a client sends
+//! until the last record is committed, with the WAL synced, every record priced and all rollups updated. A round ends with
+//! `tallyd reconcile`, and a run whose rollups are not the sum of the call log fails.
 //!
 //! | module | content |
 //! |---|---|
 //! | `options` | the command line |
 //! | `goal` | one file a goal, or a few that are measured together |
-//! | `side` | what tallyd is compared with: COPY, calls one by one, unnest, rsyslog |
+//! | `side` | the alternatives to tallyd: COPY, calls one by one, unnest, rsyslog |
 //! | `report` | figures, the table, `report.json` |
 //! | `plot` | the picture |
 //!

@@ -26,14 +26,13 @@ Usage: cargo bench --bench goals -- [FLAGS]        for example: --only end-to-en
   --plot FILE          where the picture goes (target/bench/sides.svg)
 ";
 
-/// What the command line says.
 pub struct Options {
     only: Vec<String>,
     pub rounds: usize,
     pub records: usize,
-    /// Distinct users: what the users' rollups cost goes by them.
+    /// Numbers of distinct users, on which the cost of the users' rollups depends.
     pub users: Vec<usize>,
-    /// Whose ids records have.
+    /// The origin of the records' ids.
     pub ids: Ids,
     pub backlog: usize,
     pub log_rows: usize,
@@ -44,12 +43,12 @@ pub struct Options {
     pub plot: PathBuf,
 }
 
-/// Whose ids records have.
+/// The origin of the records' ids.
 #[derive(Clone, Copy)]
 pub enum Ids {
-    /// A client library's: nothing is looked up.
+    /// Made by a client library: not looked up.
     Made,
-    /// The application's: each is looked up and remembered.
+    /// Stated by the application: each is looked up and remembered.
     Stated,
 }
 
@@ -62,7 +61,7 @@ impl Ids {
         }
     }
 
-    /// Says whose the records' ids are.
+    /// Marks the records' ids as made or stated.
     pub fn tell(self, records: &mut [Record]) {
         for record in records {
             record.made_id = matches!(self, Self::Made);

@@ -9,16 +9,16 @@ use tallyd_base::clock::{Clock, SystemClock};
 use super::options::Options;
 use crate::support::{Cluster, median};
 
-/// What a figure should be.
+/// The goal of a figure.
 #[derive(Clone, Copy)]
 pub enum Goal {
     AtLeast(f64),
     AtMost(f64),
-    /// Nothing was promised: for comparison.
+    /// Without a goal, for comparison.
     Shown,
 }
 
-/// One line of the table: a figure a round.
+/// One line of the table: a figure for each round.
 pub struct Figure {
     pub name: String,
     pub unit: &'static str,
@@ -26,7 +26,7 @@ pub struct Figure {
     pub rounds: Vec<f64>,
 }
 
-/// What can be drawn beside each other: records a second of each side.
+/// One bar of the picture: records a second of a side.
 pub struct Side {
     pub name: &'static str,
     pub rates: Vec<f64>,
@@ -165,7 +165,7 @@ impl Figure {
     }
 }
 
-/// Three digits that tell something.
+/// A number with three significant digits.
 fn number(value: f64) -> String {
     if value >= 1_000.0 {
         let digits = format!("{value:.0}");

@@ -1,4 +1,4 @@
-//! Somebody who asks the daemon over HTTP, on a connection that stays open.
+//! A client of the HTTP API, on a connection that stays open.
 
 use std::net::TcpListener;
 use std::process::Command;
@@ -19,14 +19,14 @@ pub struct Asker {
 }
 
 impl Asker {
-    /// A port that nobody has, and the daemon's setting for it.
+    /// A free port, and the daemon's setting for it.
     pub fn free_address() -> (u16, String) {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = listener.local_addr().expect("its number").port();
         (port, format!("127.0.0.1:{port}"))
     }
 
-    /// A token that may ask.
+    /// A token for the API.
     pub fn token(daemon: &Daemon, cluster: &Cluster) -> String {
         let output = Command::new(Daemon::program())
             .args(["token", "create", "--name", "bench", "--role", "read"])
@@ -43,7 +43,7 @@ impl Asker {
         Self::with_token(port, &Self::token(daemon, cluster)).await
     }
 
-    /// The daemon looks for new tokens every second: waits until it knows this one.
+    /// Waits until the daemon knows the token, because it looks for new tokens every second.
     pub async fn with_token(port: u16, token: &str) -> Self {
         let deadline = Instant::now() + Duration::from_secs(30);
         let mut asker = Self::open(port, token).await;
@@ -61,7 +61,7 @@ impl Asker {
         Self { sender, authorization: format!("Bearer {token}") }
     }
 
-    /// Asks, and reads the whole answer; returns its bytes. Anything but 200 fails.
+    /// Sends a GET, and reads the whole answer; returns its bytes. Fails for any other status than 200.
     pub async fn ask(&mut self, path: &str) -> usize {
         let (status, body) = self.get(path).await;
         assert!(status.is_success(), "{path}: {status} {}", String::from_utf8_lossy(&body));

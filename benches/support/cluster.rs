@@ -1,4 +1,5 @@
-//! A private cluster with the server's defaults, but for room for its write-ahead log, which all sides write alike.
+//! A private cluster with the server's defaults, except for more room for its write-ahead log, which all sides write
+//! alike.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -18,12 +19,12 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Made and migrated.
+    /// A migrated cluster.
     pub fn start() -> Self {
         Self::start_with(&[])
     }
 
-    /// The same with more settings, each `name=value`.
+    /// As [`Self::start`], with more settings, each `name=value`.
     pub fn start_with(more: &[&'static str]) -> Self {
         let folder = tempfile::Builder::new().prefix("tallyd-bench").tempdir().expect("a folder");
         own(folder.path());
@@ -52,7 +53,6 @@ impl Cluster {
         let _ = self.child.wait();
     }
 
-    /// Starts it again.
     pub fn restart(&mut self) {
         self.child = serve(self.folder.path(), &self.more);
         self.wait_ready();
@@ -66,7 +66,7 @@ impl Cluster {
         }
     }
 
-    /// Where its socket is, and where files can be put for it.
+    /// The folder of the server's socket, also for files that the server reads.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
@@ -83,7 +83,7 @@ impl Cluster {
         client
     }
 
-    /// The server's version and what bears on speed.
+    /// The server's version, and its settings that affect speed.
     pub fn describe(&self) -> String {
         self.sql(
             "SELECT version() || E'\\nsettings: ' || string_agg(name || '=' || setting, ' ' ORDER BY name) \
@@ -101,7 +101,7 @@ impl Cluster {
         self.sql("CHECKPOINT");
     }
 
-    /// Merges the users' deltas by a daemon's own code, and says how long that took.
+    /// Merges the users' deltas by the daemon's own code. Returns the seconds.
     pub fn merge_seconds(&self) -> f64 {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {
@@ -114,7 +114,7 @@ impl Cluster {
         })
     }
 
-    /// Fails if the rollups are not the sum of the log.
+    /// Fails if the rollups are not the sum of the call log.
     pub fn check_equal(&self) {
         let equal = Command::new(Daemon::program())
             .arg("reconcile")
@@ -124,7 +124,7 @@ impl Cluster {
         assert!(equal.expect("tallyd reconcile").success(), "the rollups differ from the log");
     }
 
-    /// Computes the rollups anew from the log.
+    /// Computes the rollups anew from the call log.
     pub fn rebuild_rollups(&self) {
         let rebuilt = Command::new(Daemon::program())
             .args(["rollups", "rebuild", "--time-zone", "UTC", "--yes"])
@@ -134,7 +134,7 @@ impl Cluster {
         assert!(rebuilt.expect("tallyd rollups").success());
     }
 
-    /// Runs a statement, or several in one transaction, by psql; returns what it prints, unaligned.
+    /// Runs a statement, or several in one transaction, by psql; returns the unaligned output.
     pub fn sql(&self, statement: &str) -> String {
         self.sql_in("tallyd", statement).unwrap_or_else(|error| panic!("{error}\nin {statement}"))
     }
@@ -173,7 +173,7 @@ fn bin_dir() -> PathBuf {
     PathBuf::from(String::from_utf8_lossy(&output.stdout).trim())
 }
 
-/// PostgreSQL refuses to run as root: then its programs run as the user `postgres`.
+/// As root, the server's programs run as the user `postgres`, because PostgreSQL refuses to run as root.
 fn as_server(program: PathBuf) -> Command {
     if !getuid().is_root() {
         return Command::new(program);

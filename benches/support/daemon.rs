@@ -9,7 +9,7 @@ use tallyd_client::{Endpoint, HelloOptions, Record, Session};
 
 use super::Cluster;
 
-/// Frames under way before an acknowledgement is awaited.
+/// The most frames under way.
 const WINDOW: usize = 32;
 /// Records of one frame.
 const FRAME_RECORDS: usize = 2_000;
@@ -25,12 +25,12 @@ impl Daemon {
         Path::new(env!("CARGO_BIN_EXE_tallyd"))
     }
 
-    /// On an empty folder, connected to the database.
+    /// Starts on an empty folder, connected to the database.
     pub fn start(cluster: &Cluster, program: &Path) -> Self {
         Self::start_with(cluster, program, &[])
     }
 
-    /// The same with environment variables.
+    /// As [`Self::start`], with environment variables.
     pub fn start_with(cluster: &Cluster, program: &Path, settings: &[(&str, &str)]) -> Self {
         let folder = tempfile::Builder::new().prefix("tallyd-bench").tempdir().expect("a folder");
         let daemon = Self { child: spawn(cluster, program, folder.path(), settings), folder };
@@ -59,8 +59,8 @@ impl Daemon {
         serde_json::from_slice(&output.stdout).unwrap_or_default()
     }
 
-    /// Waits until so many records are committed. Asks the daemon's counter from within this process: a command a look
-    /// would take a good part of a core from both sides' PostgreSQL.
+    /// Waits until this many records are committed. Reads the daemon's counter from within this process: a command each
+    /// time would take a good part of a core from both sides' PostgreSQL.
     pub fn wait_committed(&self, records: usize) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let deadline = Instant::now() + Duration::from_secs(900);
@@ -110,7 +110,7 @@ impl Daemon {
         line.split_whitespace().nth(1).and_then(|kib| kib.parse::<f64>().ok()).expect("a number") / 1024.0
     }
 
-    /// Stops it as SIGSTOP does: it is there, and answers nothing.
+    /// Stops it with SIGSTOP: the process is there, but answers nothing.
     pub fn freeze(&self) {
         self.signal(Signal::STOP);
     }
@@ -132,13 +132,13 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        // Nothing is left behind by a benchmark that fails; after `stop` both find no process.
+        // A benchmark that fails must not leave a daemon behind; after `stop` both find no process.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Sends all records through one connection, a window of frames under way.
+/// Sends all records through one connection, with a window of frames under way.
 pub fn send_all(daemon: &Daemon, records: &[Record]) {
     let mut session = Session::connect(&daemon.endpoint(), HelloOptions::new("bench")).expect("the daemon is there");
     let mut under_way = 0;

@@ -1,4 +1,4 @@
-//! What the benchmarks share: a private cluster, the release daemon, records, figures.
+//! Shared by the benchmarks: a private cluster, the release daemon, records, figures.
 
 mod asker;
 mod cluster;

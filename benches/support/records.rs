@@ -2,7 +2,7 @@
 
 use tallyd_client::Record;
 
-/// When the first call was made; the others follow 4 µs apart.
+/// The time of the first call; the others follow 4 µs apart.
 const FIRST_CALL: &str = "2026-11-20T12:00:00Z";
 const MODELS: [&str; 6] = [
     "claude-opus-4-5",
@@ -13,14 +13,16 @@ const MODELS: [&str; 6] = [
     "claude-opus-4-1",
 ];
 
-/// Calls of so many users without an end, seven in eight to Claude's models and the others to RentCast, a fifth of
-/// Claude's with cache tokens: as many distinct keys in each of the users' rollups, in no order. The same ones for a seed.
+/// An endless sequence of calls of a number of users, the same for a seed. Seven in eight go to Claude's models and the
+/// others to RentCast; a fifth of Claude's have cache tokens. Each of the users' rollups gets as many distinct keys as
+/// there are users, in no order.
 pub struct Calls {
     users: Vec<&'static str>,
     first_us: i64,
     index: i64,
     state: u64,
-    /// By Zipf's law: the user of rank `r` makes calls in proportion to `1 / r`, nearly. Otherwise all users make as many.
+    /// By Zipf's law: the user of rank `r` makes calls in proportion to `1 / r`, nearly. Otherwise all users make
+    /// equally many.
     pub is_zipf: bool,
 }
 
@@ -67,10 +69,10 @@ impl Iterator for Calls {
         };
         record.user_id = self.users[user].into();
         record.app = "api".into();
-        // Ten million of them stay within the day.
+        // The times of ten million calls stay within the day.
         record.occurred_at = Some(self.first_us + self.index % 1_000_000_000 * 4);
         record.id = Some((u128::from(self.random(u64::MAX)) << 64 | self.index as u128).to_be_bytes());
-        // As client libraries make them.
+        // As with ids from client libraries.
         record.made_id = true;
         record.latency_ms = Some(300 + self.random(4_000) as u32);
         self.index += 1;

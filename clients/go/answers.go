@@ -11,7 +11,7 @@ import (
 
 var namespace = ID{0x6d, 0x0f, 0x4d, 0x1e, 0x6d, 0x2b, 0x5a, 0x7e, 0x9a, 0x55, 0x0f, 0x9a, 0x5f, 0x3b, 0x7c, 0x11}
 
-// nameID is a UUID of version 5.
+// nameID is a UUID of version 5, from the name's SHA-1.
 func nameID(name string) ID {
 	digest := sha1.Sum(append(namespace[:], name...))
 	var id ID
@@ -21,11 +21,11 @@ func nameID(name string) ID {
 	return id
 }
 
-// RecordOf is the record of a whole answer that was fetched later, or kept in a queue. `provider` names another vendor with
-// the family's way of telling usage; empty: the family's own.
+// RecordOf is the record of a complete answer (decoded JSON) that was fetched later, or kept in a queue. `provider` is for
+// another vendor whose answers have the family's form; empty: the family's own.
 //
-// The record's ID follows from the vendor's own id of the answer, so an answer that is recorded again is the same call. An
-// answer without usage is unpriced, for it was paid for.
+// The record's ID is derived from the vendor's id of the answer, so an answer that is recorded again is the same call. An
+// answer without usage was paid for, so its record is unpriced.
 func RecordOf(family Family, answer map[string]any, provider string) Record {
 	record, isTold := UsageOf(family, answer)
 	if !isTold {
@@ -49,8 +49,9 @@ func RecordOf(family Family, answer map[string]any, provider string) Record {
 	return record
 }
 
-// RecordsOfBatch are the records of a batch's results, the lines of its file. They have the service tier `batch`. Results that
-// were not billed (errored, cancelled, expired) have no record.
+// RecordsOfBatch are the records of a batch's results, from the lines of its file. Their service tier is `batch`. Results that
+// were not billed (errored, cancelled, expired) have no record; empty lines are skipped. A line that is not a result is an
+// error with the line's number, and no record is returned.
 func RecordsOfBatch(family Family, lines []string, provider string) ([]Record, error) {
 	var records []Record
 	for at, line := range lines {
@@ -84,7 +85,7 @@ func RecordsOfBatch(family Family, lines []string, provider string) ([]Record, e
 	return records, nil
 }
 
-// answerOf is the answer in a line; nil if nothing was billed.
+// answerOf is the answer in a result; nil if the vendor did not bill it.
 func answerOf(family Family, line map[string]any, number int) (map[string]any, error) {
 	_, hasResult := line["result"]
 	_, hasResponse := line["response"]

@@ -9,16 +9,15 @@ import (
 	"strings"
 )
 
-// The counts of a vendor's usage object, with a mark on each that was read.
+// The counts of a vendor's usage object, with a mark on each count that was read.
 //
-// A call's usage is understood whole, or the call is unpriced. What is left unmarked at the end and tells a quantity was not
-// understood, and neither is a count that is not a whole number. The first such name goes with the record, for the daemon to
-// show.
+// A call's usage is understood completely, or the call is unpriced. Not understood are: a quantity that is unmarked at the end,
+// and a count that is not a whole number. The first such name goes into the record's metadata, where the daemon shows it.
 
-// mark: the daemon does not price a record whose metadata has this key.
+// mark is the metadata key that makes the daemon leave the call unpriced.
 const mark = "tallyd.not_understood"
 
-// Words of names that tell no quantity that is billed: `queue_time`, `max_tokens`. A cost has a reader of its own.
+// noUsage has words in names of values that are not billed: `queue_time`, `max_tokens`. A cost is read elsewhere.
 var noUsage = map[string]bool{
 	"cost": true, "time": true, "latency": true, "duration": true, "ratio": true, "percent": true, "limit": true,
 	"max": true, "remaining": true,
@@ -48,12 +47,12 @@ func text(value any) string {
 	return found
 }
 
-// doubts holds the first name that was not understood, of all that belongs to one answer.
+// doubts holds the first name of an answer that was not understood.
 type doubts struct{ first string }
 
 func (d *doubts) add(name string) { d.first = firstOf(d.first, name) }
 
-// counted reads one object. `at` is how names begin that are told.
+// counted reads the counts of one object. `at` is the prefix of the names in `doubts`.
 type counted struct {
 	root   map[string]any
 	at     string
@@ -75,7 +74,7 @@ func (c *counted) get(path string) any {
 
 func (c *counted) doubt(path string) { c.doubts.add(c.at + "." + path) }
 
-// count is a whole number; 0 where there is none.
+// count is a whole number; 0 if it is missing. It doubts any other value.
 func (c *counted) count(path string) int64 {
 	value := c.number(path)
 	if value == math.Trunc(value) {
@@ -85,7 +84,7 @@ func (c *counted) count(path string) int64 {
 	return 0
 }
 
-// number is from 0 on; 0 where there is none.
+// number is a number from 0 on, below 2^53; 0 if it is missing. It doubts any other value.
 func (c *counted) number(path string) float64 {
 	c.read[path] = true
 	value := c.get(path)
@@ -99,7 +98,7 @@ func (c *counted) number(path string) float64 {
 	return 0
 }
 
-// one is a count that has several names. Those that differ are not understood.
+// one is a count that vendors give different names. It doubts two that differ.
 func (c *counted) one(paths ...string) int64 {
 	var found int64
 	for _, path := range paths {
@@ -120,7 +119,7 @@ func (c *counted) part(paths ...string) {
 	}
 }
 
-// less is `whole` without its parts. Parts that are more than their whole are not understood.
+// less is `whole` minus `parts`, not below 0. It doubts parts that exceed their whole.
 func (c *counted) less(path string, whole int64, parts ...int64) int64 {
 	for _, part := range parts {
 		whole -= part
@@ -132,7 +131,7 @@ func (c *counted) less(path string, whole int64, parts ...int64) int64 {
 	return whole
 }
 
-// rest doubts the first name, in their order, that tells a quantity and was not read.
+// rest doubts the alphabetically first unread name that holds a quantity.
 func (c *counted) rest() {
 	unread := c.unread(c.root, "")
 	sort.Strings(unread)
@@ -192,7 +191,7 @@ func join(names ...string) string { return strings.Join(names, ".") }
 
 func notUnderstood(name string) map[string]any { return map[string]any{mark: name} }
 
-// noted adds what was not understood to the metadata.
+// noted adds the first doubt to the metadata.
 func (r *Record) noted(d *doubts) {
 	if d.first != "" {
 		r.note(mark, d.first)
@@ -206,7 +205,7 @@ func (r *Record) note(name string, value any) {
 	mapping(r.Metadata)[name] = value
 }
 
-// unit adds a priced quantity, if there is one.
+// unit adds a priced quantity, unless it is 0.
 func (r *Record) unit(name string, quantity float64) {
 	if quantity == 0 {
 		return
@@ -217,7 +216,7 @@ func (r *Record) unit(name string, quantity float64) {
 	r.ExtraUnits[name] = decimal(quantity)
 }
 
-// tier is tier, speed and place in one: `batch+us`. Names that say nothing of the price are left out.
+// tier joins tier, speed and region: `batch+us`. Names without an effect on the price are left out.
 func tier(parts ...any) string {
 	var said []string
 	for _, part := range parts {
@@ -230,10 +229,10 @@ func tier(parts ...any) string {
 	return strings.Join(said, "+")
 }
 
-// charge is what the vendor itself charges, in USD: OpenRouter's `cost`, and Perplexity's.
+// charge is the vendor's own charge in USD: `cost` of OpenRouter and Perplexity.
 //
-// With a key of one's own OpenRouter's is its fee, and the vendor's charge comes beside it. A cost of 0 is one only where
-// OpenRouter says so: others mean that they do not know.
+// With the caller's own key, OpenRouter's `cost` is its fee, and the upstream vendor's charge is added. A cost of 0 counts only
+// from OpenRouter; for other vendors it means unknown.
 func (c *counted) charge() string {
 	path := "cost"
 	if _, isSum := mapping(c.get("cost"))["total_cost"]; isSum {

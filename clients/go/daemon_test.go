@@ -16,7 +16,7 @@ import (
 
 const patience = 60 * time.Second
 
-// daemon is the real one, on a data folder and a PostgreSQL of its own.
+// daemon is a real daemon with its own data folder and PostgreSQL.
 type daemon struct {
 	t       *testing.T
 	home    string
@@ -37,7 +37,7 @@ func until(t *testing.T, what string, holds func() bool) {
 	t.Fatalf("waited in vain: %s", what)
 }
 
-// freeAddress is below the ports that the system gives to connections: none of those takes it before the daemon does.
+// freeAddress has a port below the range for outgoing connections, so that none of them takes it before the daemon does.
 func freeAddress() string {
 	random := rand.New(rand.NewSource(time.Now().UnixNano()))
 	for {
@@ -50,7 +50,7 @@ func freeAddress() string {
 }
 
 func startDaemon(t *testing.T) *daemon {
-	// A socket's path has 107 bytes at most, so not the test's own folder; and PostgreSQL's user has to get in.
+	// A socket's path has 107 bytes at most, and PostgreSQL's user has to enter the folder, so it is not the test's own.
 	home, err := os.MkdirTemp("", "tallyd-go-")
 	if err != nil {
 		t.Fatal(err)
@@ -124,7 +124,7 @@ func (d *daemon) run(arguments ...string) (string, error) {
 	return strings.TrimSpace(string(output)), err
 }
 
-// sql is the answer to a statement; empty where there is none yet.
+// sql is the answer to a statement; empty if it fails, as before the first start.
 func (d *daemon) sql(statement string) string {
 	answer, _ := d.run("psql", "--", "-X", "-At", "-c", statement)
 	return answer

@@ -9,10 +9,10 @@ import (
 
 const defaultEndpoint = "unix:/run/tallyd/tallyd.sock"
 
-// endpoint is where the daemon listens: a Unix socket, TCP, or its HTTP API.
+// endpoint is the daemon's address: a Unix socket, TCP, or its HTTP API.
 type endpoint struct {
 	network, address string
-	// The HTTP API's base, without a slash at its end.
+	// url is the HTTP API's base, without a slash at its end.
 	url   string
 	token string
 }
@@ -55,7 +55,7 @@ func parseEndpoint(text, token string) (endpoint, error) {
 	return endpoint{}, errors.New("tallyd: an endpoint begins with unix:, tcp://, http:// or https://, not " + scheme)
 }
 
-// String is without the token.
+// String is the address without the token.
 func (e endpoint) String() string {
 	switch {
 	case e.url != "":

@@ -9,15 +9,15 @@ import (
 const (
 	protocol = 2
 	version  = "tallyd-go/0.1.0"
-	// What a daemon accepts before its welcome says otherwise.
+	// frameBytes is the daemon's bound before its welcome states one.
 	frameBytes = 1 << 20
-	// The largest frame that a daemon sends.
+	// answerBytesMax bounds a daemon's frame.
 	answerBytesMax = 8 << 20
-	// Bytes of a `records` body around its records, at most.
+	// headBytes bounds the bytes around the records of a `records` body.
 	headBytes = 48
 )
 
-// framed puts the length before the body that `write` appends.
+// framed puts the length before the body that `write` appends. `write` gets a buffer with room for the length.
 func framed(write func([]byte) []byte) []byte {
 	frame := write(make([]byte, 4, 512))
 	binary.BigEndian.PutUint32(frame, uint32(len(frame)-4))
@@ -59,7 +59,7 @@ func recordsFrame(firstSeq uint64, items []item) []byte {
 	})
 }
 
-// watchFrame asks to be told where the budgets stand. Only for a daemon whose welcome has told it.
+// watchFrame asks for the state of budgets at each change. Only for a daemon whose welcome has `budgets`.
 func watchFrame() []byte {
 	return framed(func(to []byte) []byte {
 		return appendMapHead(appendText(appendMapHead(to, 1), "watch"), 0)
@@ -83,7 +83,7 @@ func readMessage(from io.Reader) (name string, content map[string]any, err error
 	return message(body)
 }
 
-// What a message's keys hold, or the zero value where it is absent or of another type.
+// The value of a message's key, or the zero value if it is absent or of another type.
 
 func textOf(content map[string]any, name string) string {
 	text, _ := content[name].(string)

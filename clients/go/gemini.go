@@ -22,7 +22,7 @@ func googleUsage(body map[string]any) (Record, bool) {
 	candidates, responses := c.modalities("candidatesTokensDetails"), c.modalities("responseTokensDetails")
 	heard, heardAgain := asked["AUDIO"]+tools["AUDIO"], again["AUDIO"]
 	spoken, drawn := candidates["AUDIO"]+responses["AUDIO"], candidates["IMAGE"]+responses["IMAGE"]
-	// Live models alone have a price of their own for what is seen.
+	// Only Live models have a rate of their own for image and video input.
 	var seen int64
 	if _, isLive := meta["responseTokenCount"]; isLive {
 		seen = asked["IMAGE"] + asked["VIDEO"]
@@ -73,7 +73,7 @@ func (c *counted) modalities(name string) map[string]int64 {
 	return told
 }
 
-// grounded adds searches: up to Gemini 2.5 a prompt is billed once, from Gemini 3 on by the query.
+// grounded adds units of searches: up to Gemini 2.5 one per prompt, from Gemini 3 on one per query.
 func grounded(record *Record, body map[string]any) {
 	queries, maps := 0, 0
 	for _, candidate := range mappings(body["candidates"]) {

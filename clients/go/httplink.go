@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// httpLink is requests of `POST /api/v1/records`, one at a time. The key of a request is made of its numbers, so one that is
-// sent again because its answer was lost counts once.
+// httpLink is requests of `POST /api/v1/records`, one at a time. A request's idempotency key is made of its sequence numbers, so
+// a request that is sent again because its answer was lost counts once.
 type httpLink struct {
 	recorder *Recorder
 	told     chan event
@@ -24,7 +24,7 @@ type httpLink struct {
 func newHTTPLink(recorder *Recorder) (link, map[string]any) {
 	ctx, cancel := context.WithCancel(recorder.stop)
 	l := &httpLink{recorder: recorder, told: make(chan event, 4), context: ctx, cancel: cancel}
-	// Nobody welcomes: a request that may have arrived is sent again as it was.
+	// HTTP has no welcome: a request that may have arrived is sent again unchanged.
 	return l, map[string]any{"max_records": int64(frameRecords), "max_frame_bytes": int64(frameBytes)}
 }
 
@@ -82,7 +82,7 @@ func (l *httpLink) post(one *frame) (map[string]any, error) {
 	if endpoint.token != "" {
 		request.Header.Set("Authorization", "Bearer "+endpoint.token)
 	}
-	// An instrumented default client would record the recorder.
+	// Not the default client: an instrumented one would record the recorder's own requests.
 	client := http.Client{Transport: httpTransport}
 	answer, err := client.Do(request)
 	if err != nil {
@@ -100,7 +100,7 @@ var httpTransport http.RoundTripper = http.DefaultTransport.(*http.Transport).Cl
 
 func answered(one *frame, answer *http.Response, text []byte) (map[string]any, error) {
 	var said httpAnswer
-	// A proxy's answer is not JSON; its status tells.
+	// A proxy's answer is not JSON; then the status decides.
 	_ = json.Unmarshal(text, &said)
 	ack := map[string]any{"seq": one.last()}
 	var costs, duplicates, rejected []any
@@ -122,7 +122,7 @@ func answered(one *frame, answer *http.Response, text []byte) (map[string]any, e
 		}
 		ack["costs"], ack["duplicates"] = costs, duplicates
 	case status == 422 || (status == 413 && len(one.items) == 1):
-		// It would be refused for ever, and hold up what comes after.
+		// Sent again it would be refused again, for ever, and hold up the records behind it.
 		for at := range one.items {
 			refuse(at, firstOf(said.Error.Code, fmt.Sprintf("http_%d", status)), said.Error.Message)
 		}

@@ -125,7 +125,7 @@ func overTCP(t *testing.T, d *daemon) {
 	d.until("SELECT count(*) FROM api_usage_log WHERE app = 'tcp'", "1")
 }
 
-// broken breaks off each first answer to a request, after the daemon has it.
+// lossy loses the first answer to each request, after the daemon has processed it.
 type lossy struct {
 	mu   sync.Mutex
 	seen map[string]bool

@@ -7,7 +7,7 @@ import (
 	"math"
 )
 
-// MessagePack, as far as the protocol needs it: written in the shortest form, read in any.
+// MessagePack, only the types of the protocol: written in the shortest form, read in any form.
 
 var errGarbage = errors.New("what answers is not tallyd")
 
@@ -65,7 +65,7 @@ func appendText(to []byte, text string) []byte {
 	return append(to, text...)
 }
 
-// appendBytes writes at most 255 bytes.
+// appendBytes writes a binary value of at most 255 bytes.
 func appendBytes(to, bytes []byte) []byte {
 	return append(append(to, 0xc4, byte(len(bytes))), bytes...)
 }
@@ -84,10 +84,10 @@ func appendArrayHead(to []byte, length int) []byte { return appendHead(to, 0x90,
 
 func appendMapHead(to []byte, length int) []byte { return appendHead(to, 0x80, 0xde, 0xdf, length) }
 
-// The deepest value that a daemon sends has 5 levels.
+// depthMax bounds nesting. The deepest value of a daemon has 5 levels.
 const depthMax = 16
 
-// reader takes values off bytes. Integers become int64, or uint64 beyond; text string; maps map[string]any.
+// reader decodes values. Integers become int64, or uint64 if larger; text becomes string, a map map[string]any.
 type reader struct {
 	rest []byte
 }
@@ -116,7 +116,7 @@ func (r *reader) text(length int) (any, error) {
 }
 
 func (r *reader) array(length, depth int) (any, error) {
-	// An element has a byte at least.
+	// Each element has at least one byte, so a longer claim is refused before it is allocated.
 	if length > len(r.rest) {
 		return nil, errGarbage
 	}

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// The programs of README.md, each in a module of its own. The first is run.
+// The programs of README.md, each in a module of its own, are compiled; the first one also runs.
 func TestThePagesPrograms(t *testing.T) {
 	readme, err := os.ReadFile("README.md")
 	if err != nil {

@@ -16,13 +16,13 @@ import (
 // ID is a call's identity, a UUID.
 type ID [16]byte
 
-// String spells the UUID.
+// String is the UUID's text form.
 func (id ID) String() string {
 	digits := hex.EncodeToString(id[:])
 	return strings.Join([]string{digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]}, "-")
 }
 
-// ParseID reads a UUID.
+// ParseID reads a UUID of 36 characters. Any other text is an error.
 func ParseID(text string) (ID, error) {
 	var id ID
 	digits := strings.ReplaceAll(text, "-", "")
@@ -33,7 +33,7 @@ func ParseID(text string) (ID, error) {
 	return id, err
 }
 
-// newID makes a UUID of version 7.
+// newID makes a UUID of version 7 for a call at this time.
 func newID(at time.Time) ID {
 	var id ID
 	randomBytes(id[6:])
@@ -52,15 +52,15 @@ func randomBytes(into []byte) {
 	}
 }
 
-// Int is a pointer to a number, for the fields of a Record whose default is not 0.
+// Int is a pointer to a number, for the fields of a Record that are pointers because their default is not 0.
 func Int(value int64) *int64 { return &value }
 
 // Record is a paid API call. Provider is required; each other field left at its zero value has the protocol's default.
 // protocol/README.md has the bounds.
 type Record struct {
-	// ID states who the call is: a second record with it is not counted again. Zero: the recorder makes one.
+	// ID states the call's identity: a second record with it is not counted again. Zero: the recorder makes one.
 	ID ID
-	// OccurredAt is when the call was made. Zero: the time of Record().
+	// OccurredAt is the time of the call. Zero: the time of Record().
 	OccurredAt time.Time
 	// Provider is `claude`, `openai`, `rentcast` …
 	Provider string
@@ -70,7 +70,7 @@ type Record struct {
 	UserID    string
 	App       string
 	RequestID string
-	// The token buckets are disjoint: what is read from a cache is not among InputTokens.
+	// The token buckets are disjoint: InputTokens excludes tokens read from or written to a cache.
 	InputTokens        int64
 	OutputTokens       int64
 	CacheReadTokens    int64
@@ -85,20 +85,20 @@ type Record struct {
 	// Status is the call's HTTP status. Nil: 200. From 400 on it counts as an error.
 	Status    *int64
 	LatencyMS *int64
-	// CostUSD is decimal text: what the call cost, where the application knows better than the price catalog.
+	// CostUSD is decimal text: the call's cost, if the application knows better than the price catalog.
 	CostUSD string
-	// Metadata is stored with the call: a value that marshals to a JSON object, or the text of one as string or json.RawMessage.
+	// Metadata is stored with the call: a value that marshals to a JSON object, or a JSON object as string or json.RawMessage.
 	Metadata any
-	// Platform is where the model ran, if not at its vendor: `bedrock`, `vertex`, `azure`, `openrouter`.
+	// Platform names where the model ran, if not at its vendor: `bedrock`, `vertex`, `azure`, `openrouter`.
 	Platform string
 	// Tags are what the cost is allocated by: {"team": "search"}. Of an "api_key" only a short hash is stored.
 	Tags map[string]string
 
-	// made: the recorder made the ID.
+	// made: the recorder, not the application, made the ID.
 	made bool
 }
 
-// metadataText is the metadata as JSON; empty: none.
+// metadataText is the metadata as JSON; empty without metadata.
 func (r *Record) metadataText() (string, error) {
 	switch value := r.Metadata.(type) {
 	case nil:
@@ -154,7 +154,7 @@ func (r *Record) encode(to []byte) ([]byte, error) {
 	if err := r.checkText(metadata); err != nil {
 		return nil, err
 	}
-	// Fields one behind the other, and where the last one ends that is not at its default.
+	// body has the encoded fields; end and length are its bytes and its fields up to the last one not at its default.
 	body, length, count, end := make([]byte, 0, 256), 3, 0, 0
 	add := func(isDefault bool, write func([]byte) []byte) {
 		body = write(body)
@@ -251,7 +251,7 @@ func appendTexts(to []byte, texts map[string]string) []byte {
 	return to
 }
 
-// encodeJSON is the record for the HTTP API. There an id is an id, whoever made it.
+// encodeJSON is the record for the HTTP API, where an id that the recorder made looks like any other.
 func (r *Record) encodeJSON() ([]byte, error) {
 	metadata, err := r.metadataText()
 	if err != nil {

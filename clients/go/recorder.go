@@ -1,8 +1,9 @@
 // Package tallyd records paid API calls at a tallyd daemon. Record never blocks on the daemon: it encodes the call, puts it
-// into memory that is bounded, and returns. A goroutine sends what is there, keeps it until the daemon has acknowledged it
-// as durable, and sends it again after a reconnect; the daemon knows what it has already.
+// into bounded memory, and returns. A goroutine sends the records, keeps each until the daemon has acknowledged it as durable,
+// and resends the others after a reconnect. The daemon recognises a record that it has already.
 //
-// A record is lost only where the bound is reached, or the process ends without Close. Both are counted and reported.
+// A record is lost only if the bound is reached, or if the process ends without Close. Losses at the bound or at Close are
+// counted and reported.
 package tallyd
 
 import (
@@ -17,55 +18,55 @@ import (
 	"time"
 )
 
-// Options configure a Recorder. The zero value records at TALLYD_ENDPOINT, TALLYD_SOCKET or /run/tallyd/tallyd.sock.
+// Options configure a Recorder. The zero value records to TALLYD_ENDPOINT, TALLYD_SOCKET or /run/tallyd/tallyd.sock.
 type Options struct {
-	// Endpoint is `unix:/path`, `tcp://token@host:port` or `https://host`.
+	// Endpoint is `unix:/path`, `tcp://token@host:port` or `https://host`. Empty: the environment, then the default socket.
 	Endpoint string
 	// Token is for TCP and HTTP. Empty: TALLYD_TOKEN.
 	Token string
-	// App goes into records that name none.
+	// App is the application's name, for records without one.
 	App string
 	// Tags go into records that do not have them, such as {"environment": "production"}.
 	Tags map[string]string
-	// Producer is the name that the daemon shows. The process and random digits are appended.
+	// Producer is the name that the daemon shows. The process id and random digits are appended.
 	Producer string
-	// BufferBytes bound what is not acknowledged yet. 0: 64 MiB.
+	// BufferBytes bounds the memory for records that are not acknowledged yet. 0: 64 MiB.
 	BufferBytes int
-	// OnDrop is called with a record that does not fit, or is left at Close. It may not block.
+	// OnDrop is called with a record that does not fit, or is left at Close. It must not block.
 	OnDrop func(Record)
-	// OnReject is called with a record that the daemon refused, or that cannot be encoded. It may not block.
+	// OnReject is called with a record that the daemon refused, or that cannot be encoded. It must not block.
 	OnReject func(id ID, code, message string)
 	// BackoffMin and BackoffMax bound the pause before a reconnect. 0: 50 ms and 10 s.
 	BackoffMin, BackoffMax time.Duration
-	// AckTimeout is how long an acknowledgement may take before the connection is made anew. 0: 30 s.
+	// AckTimeout is how long to wait for an overdue ack before reconnecting. 0: 30 s.
 	AckTimeout time.Duration
-	// Quiet: nothing is logged of what no callback hears.
+	// Quiet: nothing is logged. By default the first message of each kind is, such as a loss without a callback.
 	Quiet bool
-	// Disabled, or TALLYD_DISABLED=1: keeps nothing and opens nothing. For tests.
+	// Disabled, or TALLYD_DISABLED=1: the recorder keeps nothing and opens nothing. For tests.
 	Disabled bool
 }
 
-// Stats are counts since the recorder began.
+// Stats are counts since the recorder was made, in records.
 type Stats struct {
-	// Recorded were taken by Record.
+	// Recorded counts records that Record took.
 	Recorded uint64
-	// Settled are durable, or refused.
+	// Settled counts records that are durable or refused.
 	Settled uint64
-	// Rejected were refused by the daemon, or could not be encoded.
+	// Rejected counts records that the daemon refused, or that could not be encoded.
 	Rejected uint64
-	// Dropped are lost: the bound was reached, or the recorder was closed first.
+	// Dropped counts lost records: the bound was reached, or the recorder was closed first.
 	Dropped   uint64
 	Connected bool
 	// LastError is why the last connection ended.
 	LastError string
-	// LastWarning is what the daemon last warned of, such as another process with this producer's name.
+	// LastWarning is the daemon's last warning, such as another process with this producer's name.
 	LastWarning string
 }
 
-// Outcome is what became of a record.
+// Outcome is the result for one record.
 type Outcome struct {
 	ID ID
-	// CostUSD is decimal text; empty where the record is unpriced, or the daemon had it already.
+	// CostUSD is decimal text; empty if the record is unpriced, or the daemon had it already.
 	CostUSD string
 	// Duplicate: a call with this stated id was recorded before.
 	Duplicate bool
@@ -79,7 +80,7 @@ var (
 	ErrNotDelivered = errors.New("tallyd: records were not delivered before the end, and are lost")
 )
 
-// What a record takes of the memory beside its bytes.
+// itemBytes is a record's memory in addition to its encoded bytes.
 const itemBytes = 96
 
 // Recorder records calls. One a process, shared by its goroutines.
@@ -97,7 +98,7 @@ type Recorder struct {
 	settled  uint64
 	rejected uint64
 	dropped  uint64
-	// Closed and replaced whenever something was settled.
+	// moved is closed and replaced at each settlement, and so wakes all waiters.
 	moved       chan struct{}
 	connected   bool
 	lastError   string
@@ -108,13 +109,13 @@ type Recorder struct {
 	welcomedOnce sync.Once
 	standing     standing
 	wake         chan struct{}
-	// Done from Close on.
+	// stop is done from Close on.
 	stop   context.Context
 	cancel context.CancelFunc
 	ended  chan struct{}
 }
 
-// New makes a recorder, which connects at once. It fails if the endpoint cannot be read.
+// New makes a recorder, which connects at once in the background. An invalid endpoint is an error.
 func New(options Options) (*Recorder, error) {
 	at, err := parseEndpoint(options.Endpoint, options.Token)
 	if err != nil {
@@ -154,7 +155,7 @@ func randomHex(bytes int) string {
 	return hex.EncodeToString(digits)
 }
 
-// producerName is the process's own: two processes never share one. The protocol's bound is 128 bytes.
+// producerName is unique: two processes never share one. The protocol's bound is 128 bytes.
 func producerName(options Options) string {
 	base := options.Producer
 	if base == "" {
@@ -168,13 +169,14 @@ func producerName(options Options) string {
 	return fmt.Sprintf("%s-%d-%s", base, os.Getpid(), randomHex(4))
 }
 
-// Record records a call, and returns at once. False: it was dropped, counted, and given to OnDrop.
+// Record records a call, and returns at once. False: the record was dropped, counted, and given to OnDrop.
 func (r *Recorder) Record(record Record) bool {
 	_, taken := r.put(record, nil)
 	return taken
 }
 
-// RecordAndWait records a call and waits until it is durable. When the context ends first, the record is still being sent.
+// RecordAndWait records a call and waits until it is durable. Errors: ErrDropped, the daemon's refusal, or the context's error;
+// in the last case the record is still being sent.
 func (r *Recorder) RecordAndWait(ctx context.Context, record Record) (Outcome, error) {
 	done := make(chan Outcome, 1)
 	id, taken := r.put(record, done)
@@ -246,7 +248,7 @@ func (r *Recorder) poke() {
 	}
 }
 
-// Flush waits until everything that was recorded before is settled.
+// Flush waits until every earlier record is settled. Errors: the context's, or ErrNotDelivered once the recorder has ended.
 func (r *Recorder) Flush(ctx context.Context) error {
 	r.mu.Lock()
 	wanted := r.recorded
@@ -254,7 +256,7 @@ func (r *Recorder) Flush(ctx context.Context) error {
 	return r.until(ctx, func() bool { return r.settled >= wanted })
 }
 
-// Room waits until a record would be taken, for a burst that is larger than the buffer.
+// Room waits until the buffer has room for a record, for bursts that are larger than the buffer. Errors are those of Flush.
 func (r *Recorder) Room(ctx context.Context) error {
 	needed := 64 << 10
 	if needed > r.options.BufferBytes {
@@ -263,7 +265,7 @@ func (r *Recorder) Room(ctx context.Context) error {
 	return r.until(ctx, func() bool { return r.bytes+needed <= r.options.BufferBytes })
 }
 
-// until waits for a condition, which is looked at with the lock held.
+// until waits for a condition, which is evaluated with the lock held.
 func (r *Recorder) until(ctx context.Context, holds func() bool) error {
 	if r.options.Disabled {
 		return nil
@@ -291,7 +293,7 @@ func (r *Recorder) until(ctx context.Context, holds func() bool) error {
 	}
 }
 
-// Close sends what is left until the context ends, then stops. ErrNotDelivered: records were lost, and counted.
+// Close sends the rest until the context ends, then stops. ErrNotDelivered: records were lost, and counted.
 func (r *Recorder) Close(ctx context.Context) error {
 	r.mu.Lock()
 	r.closed = true
@@ -300,7 +302,7 @@ func (r *Recorder) Close(ctx context.Context) error {
 	if r.options.Disabled {
 		return nil
 	}
-	// What is left when the context ends is counted by the sender.
+	// The sender counts the records that are left when the context ends.
 	_ = r.Flush(ctx)
 	r.cancel()
 	<-r.ended
@@ -315,7 +317,8 @@ func (r *Recorder) Close(ctx context.Context) error {
 	return ErrNotDelivered
 }
 
-// Ready waits until the daemon has answered for the first time.
+// Ready waits until the daemon has answered for the first time. Errors: the context's, or ErrDropped if the recorder is closed
+// or disabled.
 func (r *Recorder) Ready(ctx context.Context) error {
 	select {
 	case <-r.welcomed:
@@ -327,17 +330,18 @@ func (r *Recorder) Ready(ctx context.Context) error {
 	}
 }
 
-// ShouldThrottle tells whether a budget that the call counts towards is used up, so that the call should be held back. It asks
-// nobody: it goes by what the daemon said last, in the last five minutes. False before that (see Ready), and over HTTP.
+// ShouldThrottle tells whether a budget that the call counts towards is used up, so that the call should be held back. It does
+// not use the network: the daemon's last message counts for 5 minutes. False before the first message (see Ready), and always
+// false over HTTP.
 func (r *Recorder) ShouldThrottle(call Call) bool {
 	call.App = firstOf(call.App, r.options.App)
 	return r.standing.holdsBack(call, time.Now())
 }
 
-// Budget is where the budgets of everything stand.
+// Budget is the state of the budgets of everything; the zero value without one, or 5 minutes after the daemon's last message.
 func (r *Recorder) Budget() Budget { return r.standing.believedAt(time.Now()).budget }
 
-// Stats are the counts.
+// Stats are the counts so far.
 func (r *Recorder) Stats() Stats {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -347,7 +351,7 @@ func (r *Recorder) Stats() Stats {
 	}
 }
 
-// take is what the sender may put into a frame of so many bytes. A record that fits into none is refused.
+// take is a frame of queued records within these bounds; nil if the queue is empty. A record larger than any frame is refused.
 func (r *Recorder) take(maxRecords, maxBytes, recordBytesMax int) *frame {
 	r.mu.Lock()
 	for len(r.queue) > 0 && len(r.queue[0].encoded) > recordBytesMax {
@@ -372,7 +376,7 @@ func (r *Recorder) take(maxRecords, maxBytes, recordBytesMax int) *frame {
 	return taken
 }
 
-// release gives back what settled frames took.
+// release frees the memory of settled frames.
 func (r *Recorder) release(gone []*frame) {
 	if len(gone) == 0 {
 		return
@@ -387,7 +391,7 @@ func (r *Recorder) release(gone []*frame) {
 	r.mu.Unlock()
 }
 
-// abandon counts what is lost with the sender's end.
+// abandon counts the records that are lost at the sender's end.
 func (r *Recorder) abandon(left []*frame) {
 	r.mu.Lock()
 	r.closed = true
@@ -433,7 +437,7 @@ func (r *Recorder) drop(record Record) {
 	r.tell("drop", "tallyd: a call of %s was not recorded: the buffer is full or the recorder is closed", record.Provider)
 }
 
-// tell logs the first of each kind.
+// tell logs the first message of each kind.
 func (r *Recorder) tell(kind, format string, values ...any) {
 	r.mu.Lock()
 	isNew := !r.told[kind] && len(r.told) < 64

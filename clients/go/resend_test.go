@@ -9,14 +9,14 @@ import (
 	"testing"
 )
 
-// turn is a connection of a fake daemon: what its welcome says, and how many frames of records it acknowledges before it closes.
+// turn is one connection of a fake daemon: its welcome, and the number of record frames that it acknowledges before it closes.
 type turn struct {
 	lastSeq uint64
 	acks    int
 	max     int
 }
 
-// fake is a daemon by script. Returns each connection's frames of records.
+// fake is a scripted daemon. Returns each connection's frames of records.
 func fake(t *testing.T, script []turn) (path string, heard chan [][]byte) {
 	path, heard = filepath.Join(t.TempDir(), "fake.sock"), make(chan [][]byte, len(script))
 	listener, err := net.Listen("unix", path)
@@ -143,7 +143,7 @@ func TestASmallerBoundSplitsWhatIsSentAgain(t *testing.T) {
 	path, heard := fake(t, []turn{{}, {lastSeq: 1, acks: 99, max: 2}})
 	recorder := newRecorder(t, Options{Endpoint: "/nowhere", Quiet: true})
 	recorder.Close(within(t))
-	// Frames are made of what is there, so the records are there before the sender is.
+	// The sender makes frames of all queued records, so the records are queued before it starts.
 	recorder = newRecorder(t, Options{Disabled: true})
 	recorder.options.Disabled, recorder.endpoint, recorder.ended = false, endpoint{network: "unix", address: path}, make(chan struct{})
 	for _, endpoint := range []string{"/1", "/2", "/3", "/4", "/5"} {

@@ -14,18 +14,18 @@ const (
 	timesSlower    = 3
 )
 
-// broken: the connection is of no further use.
+// broken: the connection has to end.
 type broken struct {
 	message string
-	// Do not come back soon.
+	// slow: the refusal will repeat, so the next connection is after the slow interval.
 	slow bool
-	// Come back after this, if the daemon said when.
+	// after is the pause before the next connection, if the daemon stated one.
 	after time.Duration
 }
 
 func (b broken) Error() string { return b.message }
 
-// slowCodes are refusals that stay until somebody changes something.
+// slowCodes are refusals that last until somebody changes something.
 var slowCodes = map[string]bool{
 	"fenced": true, "unauthorized": true, "protocol_version": true, "producer": true, "secret": true,
 	"reserved_name": true, "sequence": true,
@@ -37,17 +37,17 @@ func refused(body map[string]any) error {
 	return broken{message: message, slow: slowCodes[code]}
 }
 
-// event is what a link has to tell.
+// event is a link's report.
 type event struct {
-	// The frame that was handed over is with the system.
+	// wrote: the operating system has taken the frame.
 	wrote bool
-	// A message of the daemon's.
+	// name and content are a message of the daemon.
 	name    string
 	content map[string]any
 	err     error
 }
 
-// link is a connection. Frames go in one at a time: the next after the event `wrote`.
+// link is a connection. It takes one frame at a time: the next one after the event `wrote`.
 type link interface {
 	send(one *frame)
 	watch()
@@ -55,16 +55,16 @@ type link interface {
 	close()
 }
 
-// sender owns the window. Nobody else touches it.
+// sender owns the window. Only its goroutine uses it.
 type sender struct {
 	recorder *Recorder
 	window   window
 	link     link
-	// Whether the link has a frame that it has not written yet.
+	// writing: the link has a frame that it has not written yet.
 	writing    bool
 	maxRecords int
 	maxBytes   int
-	// Whether the daemon tells where the budgets stand. If not, its acks say a part of it.
+	// isTold: the daemon sends the state of all budgets. If not, its acks have a part of it.
 	isTold   bool
 	failures int
 	heardAt  time.Time
@@ -97,7 +97,7 @@ func (s *sender) run() {
 	}
 }
 
-// pause is how long to wait before the next connection.
+// pause is the time before the next connection.
 func (s *sender) pause(err error) time.Duration {
 	low, high := s.recorder.options.BackoffMin, s.recorder.options.BackoffMax
 	doublings := s.failures
@@ -120,7 +120,7 @@ func (s *sender) pause(err error) time.Duration {
 	return time.Duration(float64(wait) * (0.5 + s.random.Float64()/2))
 }
 
-// connected connects and serves one connection. Nil: the recorder is closed.
+// connected connects and serves one connection. Nil: the recorder was closed.
 func (s *sender) connected() error {
 	var err error
 	var welcome map[string]any
@@ -149,7 +149,7 @@ func (s *sender) connected() error {
 	return s.serve()
 }
 
-// finished tells those who wait for records of which the daemon's welcome says that it has them.
+// finished finishes records that the daemon has according to its welcome.
 func (s *sender) finished(gone []*frame) []*frame {
 	for _, one := range gone {
 		for _, settled := range one.items {
@@ -180,13 +180,13 @@ func (s *sender) serve() error {
 	}
 }
 
-// write hands the next frame to the link, if it has room for one.
+// write gives the next frame to the link, if the link takes one.
 func (s *sender) write() {
 	if s.writing {
 		return
 	}
 	if s.window.cursor >= len(s.window.frames) {
-		// The daemon reads only so many ahead; the rest waits where it can still be put together.
+		// The daemon reads only a few frames ahead. Other records stay in the queue, where they can still share a frame.
 		if s.window.cursor >= framesUnderWay {
 			return
 		}
@@ -246,7 +246,7 @@ func (s *sender) settle(ack map[string]any) error {
 	costs := listOf(ack, "costs")
 	gone := s.window.settle(seq)
 	for _, one := range gone {
-		// The ack is that of the frame that ends with its number.
+		// Costs belong to the frame that ends with the ack's number.
 		own := costs
 		if one.last() != seq || len(own) != len(one.items) {
 			own = nil

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// socketLink is frames over a Unix socket or TCP. One goroutine reads and one writes, so that neither waits for the other: a
-// daemon that stops reading is back-pressure, and its acks still come in.
+// socketLink is frames over a Unix socket or TCP. One goroutine reads and one writes, so that neither waits for the other: when
+// the daemon stops reading (back-pressure), its acks are still read.
 type socketLink struct {
 	conn   net.Conn
 	out    chan []byte
@@ -18,7 +18,7 @@ type socketLink struct {
 	closed chan struct{}
 }
 
-// dial connects and says hello. Returns the daemon's welcome.
+// dial connects and sends the hello. Returns the daemon's welcome.
 func dial(recorder *Recorder) (link, map[string]any, error) {
 	ctx, cancel := context.WithTimeout(recorder.stop, connectTimeout)
 	defer cancel()
@@ -36,7 +36,7 @@ func dial(recorder *Recorder) (link, map[string]any, error) {
 		defer close(watched)
 		select {
 		case <-ctx.Done():
-			// A daemon that says nothing is waited for no longer; nor is one after Close.
+			// Stops waiting for the welcome: the time is over, or the recorder was closed.
 			conn.SetDeadline(time.Now())
 		case <-greeted:
 		}
@@ -76,7 +76,7 @@ func greet(conn net.Conn, from *bufio.Reader, recorder *Recorder) (map[string]an
 
 func (l *socketLink) send(one *frame) { l.out <- recordsFrame(one.first, one.items) }
 
-// watch is written before any frame: the connection is new, and there is room.
+// watch is called before any frame is sent, so the channel has room.
 func (l *socketLink) watch() { l.out <- nil }
 
 func (l *socketLink) events() <-chan event { return l.told }
@@ -113,7 +113,7 @@ func (l *socketLink) write() {
 				bytes = watchFrame()
 			}
 			if _, err := l.conn.Write(bytes); err != nil {
-				// The reader finds the daemon's last words, or the end.
+				// The reader finds the daemon's error frame, or the end.
 				return
 			}
 			if !isWatch && !l.tell(event{wrote: true}) {

@@ -7,14 +7,14 @@ import (
 	"time"
 )
 
-// How long the daemon's word is believed: five times as long as it takes to say it again. Then it is gone.
+// believed is how long the daemon's last message counts: five of the intervals at which the daemon repeats it.
 const believed = 5 * time.Minute
 
-// `-20250514`, `@20250514` or `-2025-05-14` at a name's end: a year of this century, a month and a day that exist in some year.
+// date matches `-20250514`, `@20250514` or `-2025-05-14` at a name's end: a year of this century, a real month and day.
 var date = regexp.MustCompile(
 	`^(?s)(.+)(?:[-@]20\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])|-20\d\d-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01]))$`)
 
-// Call is what a budget may be about.
+// Call has the properties of a call that budgets are set for.
 type Call struct {
 	Provider, Model, User, App string
 }
@@ -33,14 +33,14 @@ func (c Call) dimension(name string) (value string, known bool) {
 	return "", false
 }
 
-// Budget is where the budgets of everything stand.
+// Budget is the state of the budgets of everything.
 type Budget struct {
 	ShouldThrottle bool
-	// Status is `normal`, `warning`, `exceeded`; empty where no budget is set.
+	// Status is `normal`, `warning` or `exceeded`; empty without a budget.
 	Status string
 }
 
-// heard is what the daemon said at one time. It is replaced whole, so there is no lock.
+// heard is one message of the daemon. It is replaced as a whole, so there is no lock.
 type heard struct {
 	at     time.Time
 	budget Budget
@@ -65,7 +65,7 @@ func (s *standing) hear(told map[string]any, at time.Time) {
 	s.last.Store(now)
 }
 
-// readScope is nil for a scope with a dimension that is not known here: nobody can tell whether a call counts.
+// readScope is nil for a scope with an unknown dimension: a newer daemon may know more, and this client cannot match them.
 func readScope(scope map[string]any) map[string]map[string]bool {
 	read := map[string]map[string]bool{}
 	for dimension := range scope {

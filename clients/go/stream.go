@@ -2,7 +2,7 @@ package tallyd
 
 import "strings"
 
-// StreamUsage gathers the usage of a stream of events. A stream that is left has what it had told until then, and is marked.
+// StreamUsage collects the usage of a stream's events. An incomplete stream has its usage so far, and a mark in the metadata.
 type StreamUsage struct {
 	family  Family
 	answer  map[string]any
@@ -12,12 +12,12 @@ type StreamUsage struct {
 	isWhole bool
 }
 
-// NewStreamUsage begins a stream.
+// NewStreamUsage begins a stream whose usage has the family's form.
 func NewStreamUsage(family Family) *StreamUsage {
 	return &StreamUsage{family: family, answer: map[string]any{}, usage: map[string]any{}}
 }
 
-// Event takes the next event's JSON.
+// Event takes the next event's decoded JSON.
 func (s *StreamUsage) Event(event map[string]any) {
 	switch s.family {
 	case Anthropic:
@@ -45,7 +45,7 @@ func (s *StreamUsage) ofAnthropic(event map[string]any) {
 			s.usage[name] = value
 		}
 	case "message_delta":
-		// Its counts are the message's so far, and it leaves some of them out.
+		// Its counts are cumulative, and some may be missing.
 		for name, value := range mapping(event["usage"]) {
 			if value != nil {
 				s.usage[name] = value
@@ -72,7 +72,7 @@ func (s *StreamUsage) ofGoogle(event map[string]any) {
 	}
 }
 
-// Result is the record of what was told, without its provider. False: no usage was told.
+// Result is the record of the usage so far, without its provider. False: no event had usage.
 func (s *StreamUsage) Result() (Record, bool) {
 	var record Record
 	var isFound bool

@@ -15,24 +15,24 @@ import (
 )
 
 const (
-	// The application left the stream before its end.
+	// statusLeft: the application left the stream before its end.
 	statusLeft = 499
-	// No answer came, or it broke off.
+	// statusUnanswered: no answer came, or it broke off.
 	statusUnanswered = 599
-	// A body, or a line of a stream, beyond this is passed on unread, and its call recorded without usage.
+	// answerBytes bounds a body, or a line of a stream. A larger one passes unread, and its call is recorded without usage.
 	answerBytes = 16 << 20
 )
 
 // Transport is an http.RoundTripper that records the calls which pass through it, from the usage in the answers. Give it to
 // the HTTP client of a vendor's SDK. Each attempt is a record: an SDK that retries a 529 makes two calls.
 //
-// OpenAI's chat streams tell their usage only if the request has `stream_options.include_usage`; without, the call is recorded
-// as unpriced. What goes wrong in here never reaches the application.
+// OpenAI's chat streams report usage only if the request has `stream_options.include_usage`; without it the call is unpriced.
+// Errors in recording never reach the application.
 type Transport struct {
 	Recorder *Recorder
-	// Base does the requests. Nil: http.DefaultTransport.
+	// Base sends the requests. Nil: http.DefaultTransport.
 	Base http.RoundTripper
-	// Vendor tells whose API a request is for; an empty Family passes it on unrecorded. Nil: by the host, KnownVendor.
+	// Vendor returns the vendor of a request; one with an empty Family is not recorded. Nil: KnownVendor, by the host.
 	Vendor func(*http.Request) (family Family, provider string)
 }
 
@@ -68,7 +68,7 @@ var vendors = map[string]struct {
 	"generativelanguage.googleapis.com": {Google, "google"},
 }
 
-// KnownVendor tells the vendor by the request's host.
+// KnownVendor returns the vendor of the request's host. The Family is empty for an unknown host.
 func KnownVendor(request *http.Request) (Family, string) {
 	host := strings.ToLower(request.URL.Hostname())
 	if strings.HasSuffix(host, ".openai.azure.com") || strings.HasSuffix(host, ".services.ai.azure.com") {
@@ -78,7 +78,7 @@ func KnownVendor(request *http.Request) (Family, string) {
 	return vendor.family, vendor.provider
 }
 
-// RoundTrip does the request, and records it if it is a paid call.
+// RoundTrip sends the request, and records it if it is a paid call. Errors are those of Base.
 func (t *Transport) RoundTrip(request *http.Request) (*http.Response, error) {
 	base := t.Base
 	if base == nil {
@@ -117,7 +117,7 @@ func (t *Transport) RoundTrip(request *http.Request) (*http.Response, error) {
 	return response, nil
 }
 
-// observed is a response's body. It is read on its way.
+// observed is a response's body, which is read while it passes.
 type observed struct {
 	recorder *Recorder
 	family   Family
@@ -174,7 +174,7 @@ func (o *observed) feed(data []byte) {
 	}
 }
 
-// Of the thousands of deltas most are not worth a parse: what matters has one of these names.
+// names are in events with usage. Other events, thousands in a stream, are not worth parsing.
 var names = [][]byte{
 	[]byte(`"usage"`), []byte(`"message_stop"`), []byte(`"error"`), []byte(`"usageMetadata"`), []byte(`"finishReason"`),
 	[]byte(`"groundingMetadata"`),
@@ -232,7 +232,7 @@ func (o *observed) settle(status int64) {
 	})
 }
 
-// used is what the answer told. What it does not tell makes the call unpriced: its price would be nothing.
+// used has the usage of the answer. A paid answer without usage is unpriced, since 0 tokens would cost 0.
 func (o *observed) used(status *int64) Record {
 	if o.isUnsent {
 		return Record{}
@@ -245,7 +245,7 @@ func (o *observed) used(status *int64) Record {
 			*status = statusUnanswered
 		}
 		if o.whole && *status == statusLeft {
-			// All was said: that the rest was not read changes nothing.
+			// The last event had arrived, so the call is complete although the rest was not read.
 			*status = o.answered
 		}
 		if o.failed > 0 && *status < 400 {
@@ -261,7 +261,7 @@ func (o *observed) used(status *int64) Record {
 			}
 		}
 	}
-	// An error of the vendor's costs nothing.
+	// An error answer of the vendor costs nothing.
 	if !isTold && (o.answered < 400 || *status == statusUnanswered) {
 		record = Record{Model: o.model, Metadata: notUnderstood("usage")}
 	}

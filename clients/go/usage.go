@@ -5,24 +5,24 @@ import (
 	"strings"
 )
 
-// What a vendor's answer says was used, as fields of a record. Pure: JSON in, fields out.
+// Converts vendors' usage into fields of a record. Pure: JSON in, fields out.
 //
-// The record's token buckets are disjoint; vendors differ in what they count twice:
+// The record's token buckets are disjoint; vendors differ in the tokens that they count twice:
 //
-//   - Anthropic's `input_tokens` leave out everything cached. A compaction is billed beside the answer, a declined attempt of a
-//     fallback is not.
-//   - OpenAI's `prompt_tokens` and `input_tokens` hold the cached and the written ones, and those of audio and pictures, which
-//     have prices of their own; cached audio is within the cached tokens and within the audio. Azure, OpenRouter, DeepSeek,
-//     Groq, Moonshot, xAI and LiteLLM spell their usage so, with some counts of their own.
-//   - Gemini's prompt holds the cached content; thoughts and the prompts of tools stand beside.
+//   - Anthropic's `input_tokens` exclude cached tokens. A compaction is billed in addition to the answer; a declined attempt of
+//     a fallback is not billed.
+//   - OpenAI's `prompt_tokens` and `input_tokens` include tokens read from and written to the cache, and audio and image tokens,
+//     which have rates of their own. Cached audio is part of both the cached tokens and the audio. Azure, OpenRouter, DeepSeek,
+//     Groq, Moonshot, xAI and LiteLLM use the same names, with some counts of their own.
+//   - Gemini's prompt includes the cached content. Thoughts and the prompts of tools are separate.
 //
-// What the catalog has no rate for makes the call unpriced, and so does what is not understood: its name goes with the record.
-// clients/vectors/usage.json holds every client to this reading.
+// A unit without a rate in the catalog makes the call unpriced. So does a count that is not understood; its name goes into the
+// metadata. clients/vectors/usage.json has cases for every client.
 
-// Family is whose way of telling usage an answer has.
+// Family is the form of an answer's usage, named by the vendor that introduced it.
 type Family string
 
-// OpenAI stands for all that spell their usage as OpenAI does.
+// The families. OpenAI includes all vendors that use its form.
 const (
 	Anthropic Family = "anthropic"
 	OpenAI    Family = "openai"
@@ -36,11 +36,11 @@ func (f Family) provider() string {
 	return string(f)
 }
 
-// UsageOf is the record of a whole answer, without its provider. False: the answer tells no usage.
+// UsageOf is the record of a complete answer (decoded JSON), without its provider. False: the answer has no usage.
 func UsageOf(family Family, answer any) (Record, bool) {
 	switch events, isList := answer.([]any); {
 	case family == Google && isList:
-		// A stream that was asked for as an array.
+		// A stream that was requested as an array.
 		stream := NewStreamUsage(family)
 		for _, event := range mappings(events) {
 			stream.Event(event)
@@ -54,7 +54,7 @@ func UsageOf(family Family, answer any) (Record, bool) {
 	return openaiUsage(mapping(answer))
 }
 
-// buckets are Anthropic's, of an answer or of one iteration: input, output, read, five minutes, an hour.
+// buckets are Anthropic's, of an answer or one iteration: input, output, cache read, 5-minute and 1-hour cache write.
 func (c *counted) buckets() [5]int64 {
 	input, output := c.count("input_tokens"), c.count("output_tokens")
 	read, written := c.count("cache_read_input_tokens"), c.count("cache_creation_input_tokens")
@@ -62,7 +62,7 @@ func (c *counted) buckets() [5]int64 {
 	hour := c.count("cache_creation.ephemeral_1h_input_tokens")
 	c.part("output_tokens_details")
 	if written >= five+hour {
-		// What is beyond the split is of five minutes, the default.
+		// Writes that the split leaves out are those of five minutes, the default.
 		five = written - hour
 	} else if written > 0 {
 		c.doubt("cache_creation_input_tokens")
@@ -100,7 +100,7 @@ func anthropicUsage(message map[string]any) (Record, bool) {
 			c.doubt(nameOfIteration(kind))
 		}
 	}
-	// The bill then has cache writes of the usage as reads, and does not say how many.
+	// The bill then counts some cache writes as reads, and the usage does not say how many.
 	if mapping(mapping(usage["fallback_credit"])["status"])["type"] == "redeemed" {
 		c.doubt("fallback_credit")
 	}
@@ -130,7 +130,7 @@ func openaiUsage(answer map[string]any) (Record, bool) {
 	if _, isResponse := usage["input_tokens"]; isResponse {
 		names = [2]string{"input_token", "output_token"}
 	}
-	// Realtime and transcriptions spell it without the plural.
+	// Realtime and transcriptions use the singular.
 	details := func(name string) string {
 		if _, isSingular := usage[name+"_details"]; isSingular {
 			return name + "_details"
@@ -159,7 +159,7 @@ func openaiUsage(answer map[string]any) (Record, bool) {
 		join(said, "accepted_prediction_tokens"), join(said, "rejected_prediction_tokens"),
 		"prompt_cache_miss_tokens", "server_tool_use.web_fetch_requests", "iterations",
 	)
-	// Embeddings and ranks of some vendors tell their total alone.
+	// Embeddings and rankings of some vendors have a total only.
 	if answer["object"] == "list" && whole == 0 && output == 0 {
 		whole = total
 	}
@@ -182,7 +182,7 @@ func openaiUsage(answer map[string]any) (Record, bool) {
 		CacheWrite5mTokens: c.less(join(asked, "cache_creation_token_details"), written, hour),
 		CacheWrite1hTokens: hour,
 	}
-	// LiteLLM sums all of Anthropic's attempts, those that are not billed and those of other models among them.
+	// LiteLLM sums all attempts of Anthropic, including unbilled ones and those of other models.
 	for _, iteration := range mappings(usage["iterations"]) {
 		if kind := text(iteration["type"]); kind != "message" && kind != "compaction" {
 			c.doubt(nameOfIteration(kind))
@@ -211,7 +211,7 @@ func openaiUsage(answer map[string]any) (Record, bool) {
 	return record, true
 }
 
-// Calls within a response that cost their tokens alone.
+// tokensAlone are calls within a response that cost only their tokens.
 var tokensAlone = map[string]bool{
 	"function_call": true, "custom_tool_call": true, "computer_call": true, "mcp_call": true, "local_shell_call": true,
 	"apply_patch_call": true, "tool_search_call": true,
@@ -219,7 +219,7 @@ var tokensAlone = map[string]bool{
 
 var searchModel = regexp.MustCompile("-search-(preview|api)")
 
-// items is what the items of a response, or a model that always searches, cost beside their tokens.
+// items are units that a response's items, or a model that always searches, cost in addition to tokens.
 func items(answer map[string]any, d *doubts) map[string]int {
 	counts, containers := map[string]int{}, map[string]bool{}
 	if strings.HasPrefix(text(answer["object"]), "chat.completion") && searchModel.MatchString(text(answer["model"])) {
@@ -241,7 +241,7 @@ func items(answer map[string]any, d *doubts) map[string]int {
 	return counts
 }
 
-// billedAs is the unit that an item is one of; empty if it is not billed.
+// billedAs is the item's unit; empty if the item is not billed.
 func billedAs(kind string, item map[string]any) (unit string, isKnown bool) {
 	status := item["status"]
 	isDone := status == nil || status == "completed"
@@ -253,7 +253,7 @@ func billedAs(kind string, item map[string]any) (unit string, isKnown bool) {
 	}
 	switch kind {
 	case "web_search_call":
-		// Pages that are opened, or searched in, are not billed.
+		// Opening a page, or searching in one, is not billed.
 		action := text(mapping(item["action"])["type"])
 		return when(isDone && (action == "" || action == "search"), "web_search")
 	case "file_search_call":

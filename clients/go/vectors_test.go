@@ -24,7 +24,7 @@ func readVectors[T any](t *testing.T, name string) []T {
 	return vectors
 }
 
-// wire is a record as the vectors spell it.
+// wire is a record in the vectors' form.
 type wire struct {
 	ID                 string            `json:"id,omitempty"`
 	OccurredAt         int64             `json:"occurred_at,omitempty"`
@@ -89,7 +89,7 @@ func wireOf(record Record) wire {
 	return w
 }
 
-// mustEqual compares as JSON.
+// mustEqual compares two values as JSON.
 func mustEqual(t *testing.T, found, wanted any) {
 	t.Helper()
 	plain := func(value any) (plain any) {
@@ -139,7 +139,7 @@ func TestFramesAreWrittenAndRead(t *testing.T) {
 					var told map[string]any
 					json.Unmarshal(body, &told)
 					for key, value := range told {
-						// Absent stands for empty.
+						// An absent value may stand for an empty one.
 						if value != nil && !reflect.ValueOf(value).IsZero() && !isEmpty(value) {
 							mustEqual(t, content[key], value)
 						}

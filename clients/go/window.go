@@ -4,11 +4,11 @@ package tallyd
 type item struct {
 	encoded []byte
 	id      ID
-	// Who waits for it. Buffered, so that nobody who has gone away holds up the sender.
+	// done gets the outcome. It is buffered, so that an abandoned waiter does not block the sender.
 	done chan Outcome
 }
 
-// frame is some records. `first` is 0 until they are numbered.
+// frame is a list of records. `first` is 0 until they are numbered.
 type frame struct {
 	first uint64
 	items []item
@@ -19,18 +19,19 @@ func (f *frame) last() uint64 { return f.first + uint64(len(f.items)) - 1 }
 
 // window holds the frames that are not settled, in order.
 //
-// A frame is numbered when it is first written, and keeps its numbers. Nobody else has the producer's secret, so the daemon
-// never knows a number that was not sent: what its welcome covers is durable, and everything else is sent again as it was.
+// A frame is numbered when it is first written, and keeps its numbers. Only this client has the producer's secret, so the
+// daemon cannot know a number that was not sent. Records up to the welcome's number are durable, all others are sent again
+// unchanged.
 type window struct {
 	frames []*frame
-	// The frame that is written next.
+	// cursor is the index of the next frame to write.
 	cursor int
 	next   uint64
-	// The highest number that the daemon may have.
+	// known is the highest number that the daemon may have.
 	known uint64
 }
 
-// welcome begins a connection on which the daemon has everything up to `lastSeq`. Returns the frames that it has.
+// welcome begins a connection. The daemon has everything up to `lastSeq`. Returns the frames settled by that.
 func (w *window) welcome(lastSeq uint64) []*frame {
 	w.disconnected()
 	covered := 0
@@ -47,12 +48,12 @@ func (w *window) welcome(lastSeq uint64) []*frame {
 	return gone
 }
 
-// disconnected ends a connection: everything will be written again, in order.
+// disconnected ends a connection: all frames will be written again, in order.
 func (w *window) disconnected() {
 	w.cursor = 0
 }
 
-// following is the next frame to write, within the daemon's bounds; nil if everything is written.
+// following is the next frame to write, split to the daemon's bounds; nil if everything is written.
 func (w *window) following(maxRecords, maxBytes int) *frame {
 	if w.cursor >= len(w.frames) {
 		return nil
@@ -83,7 +84,7 @@ func (w *window) split(one *frame) {
 	w.frames[w.cursor+1] = rest
 }
 
-// sent says that the frame `following` gave is on its way: parts of it may be with the daemon.
+// sent marks the frame of the last `following` as sent: the daemon may have parts of it.
 func (w *window) sent() {
 	if last := w.frames[w.cursor].last(); last > w.known {
 		w.known = last
@@ -91,7 +92,7 @@ func (w *window) sent() {
 	w.cursor++
 }
 
-// settle forgets the frames that are covered by `seq`, and returns them.
+// settle removes the frames that `seq` covers, and returns them.
 func (w *window) settle(seq uint64) []*frame {
 	covered := 0
 	for covered < w.cursor && w.frames[covered].last() <= seq {

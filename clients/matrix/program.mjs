@@ -1,4 +1,4 @@
-// What run.mjs runs on each JavaScript runtime: the SDKs looked on at, a burst, and one of two ends.
+// The program that run.mjs runs on each JavaScript runtime: instrumented SDKs, a burst, and one of two ends.
 
 import Anthropic from "@anthropic-ai/sdk";
 import OpenAI from "openai";

@@ -1,4 +1,4 @@
-"""What run.mjs runs on each Python: the SDKs looked on at, a burst, and one of two ends."""
+"""The program that run.mjs runs on each Python: instrumented SDKs, a burst, and one of two ends."""
 
 import multiprocessing
 import os

@@ -1,8 +1,8 @@
-// The clients on every runtime that can be had, with the vendors' SDKs in two versions, against one real daemon: `make test-clients`.
+// The clients on every runtime that can be installed, with two versions of the vendors' SDKs, against one real daemon: `make test-clients`.
 //
-// Each program makes five paid calls through the SDKs and records a burst, over the socket or over HTTP, and ends by itself or by force. The call
-// log then has each call once, with its tokens. Runtimes and SDKs are installed into target/client-matrix, by npm and pip; what cannot be installed is
-// told (`none`), and the rest goes on.
+// Each program makes five paid calls through the SDKs and records a burst, over the socket or HTTP, and ends by itself or by force. Then
+// the call log must have each call once, with its tokens. Runtimes and SDKs are installed into target/client-matrix, by npm and pip. One that
+// cannot be installed is reported (`none`), and the others run.
 
 import { execFileSync, spawn, spawnSync } from "node:child_process";
 import { copyFileSync, existsSync, mkdirSync, readFileSync, readdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
@@ -21,13 +21,13 @@ const { devDependencies } = JSON.parse(readFileSync(join(client, "package.json")
 const failed = [];
 const missing = [];
 let passed = 0;
-/** How the labels of those begin that are tried alone: `node26`, `python3.13, former SDKs`. */
+/** Only cases whose label begins with this text run: `node26`, `python3.13, former SDKs`. */
 const only = process.argv[2] ?? "";
 const SDKS = { current: ["@anthropic-ai/sdk", "openai"].map((name) => `${name}@${devDependencies[name]}`), former: ["@anthropic-ai/sdk@0.137.0", "openai@6.49.0"] };
 const requirements = readFileSync(join(here, "../python/requirements-dev.txt"), "utf8").split("\n");
 const PYTHON_SDKS = { current: requirements.filter((line) => /^(anthropic|openai)==/.test(line)), former: ["anthropic==0.125.0", "openai==1.109.1"] };
 
-/** Installs packages into a folder of their own. Returns whether they can be had. */
+/** Installs packages into a folder of their own. Returns whether this succeeded. */
 function npm(folder, ...packages) {
   const stamp = join(folder, "installed");
   const wanted = JSON.stringify(packages);
@@ -47,7 +47,7 @@ function npm(folder, ...packages) {
   return true;
 }
 
-/** The interpreters of this machine, one a version: [name, path]. */
+/** This machine's interpreters, one per version: [name, path]. */
 function pythons() {
   const found = new Map();
   const managed = join(process.env.PYENV_ROOT ?? join(homedir(), ".pyenv"), "versions");
@@ -55,7 +55,7 @@ function pythons() {
   for (const folder of [...folders, ...process.env.PATH.split(delimiter)]) {
     for (let minor = 9; minor < 20; minor += 1) {
       const path = join(folder, `python3.${minor}`);
-      // A name on the path may stand for a version that is not installed.
+      // A name on the path may be a shim of a version that is not installed.
       const works = existsSync(path) && !found.has(minor) && spawnSync(path, ["-c", "import ensurepip, venv"]).status === 0;
       if (works) found.set(minor, [`python3.${minor}`, path]);
     }
@@ -90,7 +90,7 @@ async function check(label, task) {
   }
 }
 
-/** Runs a command to its end; fails with what it said. */
+/** Runs a command to its end. Resolves to its output; rejects with the exit code and the output. */
 function run(command, parameters, options) {
   const child = spawn(command, parameters, { ...options, stdio: ["ignore", "pipe", "pipe"], timeout: 120_000 });
   let said = "";

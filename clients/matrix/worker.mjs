@@ -1,4 +1,4 @@
-// What run.mjs runs in workerd: a Worker that records as the README says.
+// The Worker that run.mjs runs in workerd; it records as the README shows.
 
 import { Recorder } from "tallyd";
 

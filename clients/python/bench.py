@@ -1,11 +1,11 @@
-"""What record() takes, and what a daemon that is away for long costs in memory. `make bench-python`.
+"""The time of record(), and the memory that a client uses while its daemon is away for long. `make bench-python`.
 
     TALLYD_BIN=… python bench.py [--rounds 5] [--before ANOTHER/clients/python]
 
-Each figure comes from a process of its own. Each call is timed alone; bursts of 8,000 fit the queue, and between two of
-them the sender has time to take them, so that nothing but the call is measured. A dead daemon is a socket that is not
-there; a stuck one accepts connections and never says a word. `memory`: a million records while nobody listens, of which
-the bounds keep some. With `--before` another version of the client is measured in turns with this one.
+Each figure comes from a process of its own, and each call is timed alone. A burst of 8,000 fits the queue, and the
+sender empties it between two bursts, so that only the call is measured. A dead daemon is a socket that does not exist;
+a stuck one accepts connections and does not answer. `memory`: a million records while nobody listens, most of which
+the bounds drop. With `--before` another version of the client is measured in turns with this one.
 """
 
 import argparse
@@ -26,7 +26,7 @@ RECORD = {"model": "claude-sonnet-4-5", "input_tokens": 1200, "output_tokens": 3
 
 
 def measure(state, path):
-    # This script's own folder stands before PYTHONPATH, which says whose client is measured.
+    # PYTHONPATH names the client under test, and this script's own folder comes before it.
     sys.path.remove(str(HERE))
     import tallyd
 
@@ -97,7 +97,7 @@ def main():
         compare(given.rounds, given.before)
         return
     print(json.dumps(measure(given.measure, given.socket)), flush=True)
-    # What waits for a daemon that is not there is not waited for.
+    # Does not wait for records of an absent daemon.
     os._exit(0)
 
 

@@ -6,7 +6,7 @@ import { fileURLToPath } from "node:url";
 
 const root = dirname(fileURLToPath(import.meta.url));
 const tsc = join(root, "node_modules/typescript/bin/tsc");
-// `npm pack` and `npm install <folder>` of a fresh clone have not installed what builds it.
+// `npm pack` and `npm install <folder>` in a fresh clone have not installed the compiler.
 if (!existsSync(tsc)) {
   const inherited = Object.entries(process.env).filter(([name]) => !/^npm_config_(dry_run|global|omit|only|production|location|install_links)$/.test(name));
   const options = { cwd: root, env: Object.fromEntries(inherited), stdio: ["ignore", "ignore", "inherit"], shell: process.platform === "win32" };
@@ -14,7 +14,7 @@ if (!existsSync(tsc)) {
 }
 rmSync(join(root, "dist"), { recursive: true, force: true });
 execFileSync(process.execPath, [tsc, "-p", root, "--outDir", join(root, "dist/esm")], { stdio: "inherit" });
-// The same files, taken for CommonJS because the package.json beside them does not say "module".
+// The same files as CommonJS, because the package.json beside them does not say "module".
 const common = join(root, "dist/common");
 mkdirSync(common, { recursive: true });
 cpSync(join(root, "src"), join(common, "src"), { recursive: true });

@@ -1,12 +1,12 @@
-// Writes the prices that the clients' trackers go by until the daemon has told them the ones in force, from a daemon's own catalog:
-// src/known-prices.ts, and _known_prices.py of the Python client. `node prices.mjs`, after `cargo build`; tests hold the first file to the
-// daemon, and the second one to the first.
+// Writes the prices that the trackers of the Node and Python clients use until the daemon has sent the ones in force. The source is a daemon's
+// catalog: run `node prices.mjs` after `cargo build`. One test compares src/known-prices.ts with the daemon, another one
+// ../python/tallyd/_known_prices.py with src/known-prices.ts.
 import { execFileSync } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import { startDaemon } from "./tests/daemon.mjs";
 
 const FILES = { "src/known-prices.ts": typescript, "../python/tallyd/_known_prices.py": python };
-/** Numbers that count something, and are not USD. */
+/** Numbers that are counts, not USD. */
 const COUNTS = new Set(["promptTokens", "included"]);
 
 async function pricesOf(daemon) {
@@ -38,7 +38,7 @@ KNOWN_PRICES: PricingInfo = ${literal(prices)}
 `;
 }
 
-/** A Python literal, laid out as ruff does. */
+/** A Python literal in ruff's format. */
 function literal(value, name = "", indent = "") {
   if (value === null) return "None";
   if (typeof value === "number") return COUNTS.has(name) ? `${value}` : `Decimal("${value}")`;

@@ -1,6 +1,6 @@
-// Asking the daemon that served this page, and nobody else.
+// Requests to the daemon that served this page, and to no other host.
 
-/** The API's error. A status of 0: there was no answer. */
+/** The API's error. The status is 0 if there was no answer. */
 export class Failure extends Error {
   constructor(readonly status: number, readonly code: string, message: string, readonly hint: string) {
     super(message);
@@ -14,11 +14,11 @@ export function whenSignedOut(listener: () => void): void {
 }
 
 const PROOF = "tallyd.proof";
-/** The value that the page sends beside its cookie. Cookies go to every port of a host; this storage is this origin's alone. */
+/** The value that the page sends beside its cookie. Cookies go to every port of a host; this storage belongs to this origin. */
 let proof = "1";
 try { proof = localStorage.getItem(PROOF) ?? proof; } catch { /* Without a storage the session ends with the page. */ }
 
-/** Keeps the proof of a session that has begun; none: it has ended. */
+/** Keeps the proof of a session that has begun, or forgets it with null. */
 export function keepProof(next: string | null): void {
   proof = next ?? "1";
   try {
@@ -27,17 +27,17 @@ export function keepProof(next: string | null): void {
   } catch { /* As above. */ }
 }
 
-/** Another tab has signed in: this one goes on with its session. */
+/** Another tab has signed in: this one continues with its session. */
 addEventListener("storage", (event) => { if (event.key === PROOF && event.newValue) proof = event.newValue; });
 
 let renewing: Promise<boolean> | null = null;
-/** Goes on with a session that was begun with a password; false if there is none any more. One attempt at a time, whatever
- * was asked meanwhile. Throws if nobody can tell now: then the session may still be good. */
+/** Renews a session that was begun with a password; false if it has ended. All requests share one attempt at a time.
+ * Throws if the daemon cannot tell now: then the session may still be valid. */
 function renew(): Promise<boolean> {
   const attempt = async () => {
     const answer = await ask("POST", "/session", { renewal: {} });
     if (answer.status === 429 || answer.status >= 500) throw await failureOf(answer);
-    // An answer that nobody reads stays open.
+    // An unread answer stays open.
     await answer.text();
     return answer.ok;
   };
@@ -47,7 +47,7 @@ function renew(): Promise<boolean> {
 
 async function send(method: string, path: string, body?: unknown, signal?: AbortSignal): Promise<Response> {
   let answer = await ask(method, path, body, signal);
-  // Signing in has its own errors; any other request may have met the end of an access token.
+  // Signing in has its own errors. For any other request the access token may have expired.
   const signsIn = method !== "GET" && path === "/session";
   if (answer.status === 401 && !signsIn && (await renew())) {
     await answer.text();
@@ -63,7 +63,7 @@ async function ask(method: string, path: string, body?: unknown, signal?: AbortS
   const headers: Record<string, string> = { "x-tallyd-page": proof, accept: "application/json" };
   if (body !== undefined) headers["content-type"] = "application/json";
   try {
-    // Answers have tags: the browser asks whether its copy still holds, and the daemon sends changes only.
+    // Answers have tags: the browser asks whether its copy is still valid, and the daemon sends changed answers only.
     return await fetch(path, {
       method, headers, credentials: "same-origin", redirect: "error",
       ...(body === undefined ? {} : { body: JSON.stringify(body) }),
@@ -93,7 +93,7 @@ export async function get<T>(path: string, signal?: AbortSignal): Promise<T> {
   return (await (await send("GET", path, undefined, signal)).json()) as T;
 }
 
-/** Saves a file that the daemon makes. A link could not show the proof. */
+/** Saves a file that the daemon makes. A link could not send the proof. */
 export async function download(path: string): Promise<void> {
   const answer = await send("GET", path);
   const name = /filename="([^"]+)"/.exec(answer.headers.get("content-disposition") ?? "")?.[1] ?? "tallyd.csv";
@@ -111,13 +111,13 @@ export async function download(path: string): Promise<void> {
   setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
 }
 
-/** Changes something. None if the answer is empty. */
+/** Sends a change. Null if the answer is empty. */
 export async function change<T>(method: "POST" | "PUT" | "DELETE", path: string, body?: unknown): Promise<T | null> {
   const answer = await send(method, path, body);
   return answer.status === 204 ? null : ((await answer.json()) as T);
 }
 
-/** A path with its parameters; those that are empty are left out. */
+/** A path with its parameters, without empty ones. */
 export function url(path: string, parameters: Record<string, string | number | boolean | null | undefined>): string {
   const query = new URLSearchParams();
   for (const [name, value] of Object.entries(parameters)) {

@@ -1,4 +1,4 @@
-// Cost history, as the chart and the table want it: a value a bar and series, none left out.
+// Cost history for the chart and the table: a value per bar and series, without gaps.
 
 import { get, url } from "./api";
 import { addDays, daysBetween, longDay, month, shortDay, today } from "./format";
@@ -8,9 +8,9 @@ import type { Range } from "./range";
 import type { Costs, Dimension, Dimensions, GroupRow } from "./types";
 
 export type Bucket = "hour" | "day" | "week" | "month";
-/** Series that are told apart; the rest is one. */
+/** Series with a colour of their own; all further groups become one series. */
 export const SERIES_MAX = COLORS.length;
-/** Days whose hours are told apart: more bars than that nobody reads. By application, hours are read from the call log. */
+/** Maximum days of a chart by hours, because more bars are unreadable. By application, hours are read from the call log. */
 export const HOUR_DAYS_MAX = 31;
 
 export interface Question {
@@ -26,16 +26,16 @@ export interface Group {
   /** The sums over the whole range. */
   row: GroupRow;
   cost: Attos;
-  /** A row a bar; none where there was no call. */
+  /** A row per bar; undefined where there was no call. */
   bars: (GroupRow | undefined)[];
 }
 
 export interface History {
   question: Question;
   bars: { key: string; short: string; long: string }[];
-  /** The dearest first. The last may stand for all others. */
+  /** The dearest first. The last may combine all others. */
   groups: Group[];
-  /** Groups that stand in the table only. */
+  /** Groups that are in the table only. */
   more: { name: string; row: GroupRow }[];
   total: GroupRow;
   cost: Attos;
@@ -47,7 +47,7 @@ export interface History {
   whole_from: string | null;
 }
 
-/** The intervals that fit a range: bars that can be told apart. */
+/** The intervals with a readable number of bars for a range. */
 export function fittingBucket(range: Range): Bucket {
   const days = daysBetween(range.from, range.to) + 1;
   if (days <= 2) return "hour";
@@ -79,7 +79,7 @@ function barsOf(range: Range, bucket: Bucket, zone: string): History["bars"] {
   return bars;
 }
 
-/** Hours are instants: those whose day in the reporting time zone is in the range, and that have begun. */
+/** The hours that have begun and whose day in the reporting time zone is in the range. They are instants. */
 function hours(range: Range, zone: string): History["bars"] {
   const bars: History["bars"] = [];
   const format = new Intl.DateTimeFormat("en-GB", { timeZone: zone, hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
@@ -112,7 +112,7 @@ export function add(rows: GroupRow[]): GroupRow {
   return total;
 }
 
-/** The first day that has any calls. */
+/** The first day with a call. */
 export async function firstDay(zone: string, signal: AbortSignal): Promise<string> {
   const now = today(zone);
   const { rows } = await get<Costs>(url("/api/v1/costs", { days: 3650, bucket: "month", limit: 1 }), signal);
@@ -125,7 +125,7 @@ export async function firstDay(zone: string, signal: AbortSignal): Promise<strin
 /** A dimension in a sentence: of a tag, its name. */
 export const wordOf = (by: Dimension): string => by.replace(/^tag:/, "");
 
-/** The names of groups. A name that two providers have is told apart by them. */
+/** The names of groups. A name that two providers have is followed by its provider. */
 export function namesOf(rows: GroupRow[], by: Dimension): string[] {
   const names = rows.map((row) => row[by] || row.provider || `(no ${wordOf(by)})`);
   const times = new Map<string, number>();
@@ -133,7 +133,7 @@ export function namesOf(rows: GroupRow[], by: Dimension): string[] {
   return names.map((name, at) => ((times.get(name) ?? 0) > 1 && rows[at]?.provider ? `${name} (${rows[at].provider})` : name));
 }
 
-/** The dimensions to group by: names of models and endpoints are their provider's. Calls without a name go under the provider's own. */
+/** The dimensions to group by: models and endpoints are named by their provider. Calls without a name go under the provider's own. */
 export const dimensionsOf = (by: Dimension): string => (by === "model" || by === "endpoint" ? `provider,${by}` : by);
 
 /**
@@ -169,7 +169,7 @@ export async function history(question: Question, zone: string, signal: AbortSig
   return { question, tags, bars, groups, more, total, cost, groupCount: ranked.rows.length, whole_from: ranked.whole_from ?? whole.whole_from };
 }
 
-/** One group's bars. An empty name is a group, too: calls without a name. */
+/** One group's bars. An empty name is a group, too: the calls without a name. */
 async function barsOfGroup(row: GroupRow, { by, bucket, range, provider }: Question, signal: AbortSignal): Promise<GroupRow[]> {
   const query = new URLSearchParams({ from: range.from, to: range.to, bucket, limit: "10000", [by]: row[by] ?? "" });
   const of = row.provider ?? provider;
@@ -177,7 +177,7 @@ async function barsOfGroup(row: GroupRow, { by, bucket, range, provider }: Quest
   return (await get<Costs>(`/api/v1/costs?${query}`, signal)).rows;
 }
 
-/** The rest of the whole beside the shown groups. */
+/** The remainder beside the shown groups. */
 function others(groups: Group[], whole: GroupRow[], total: GroupRow, cost: Attos, lineUp: (rows: GroupRow[]) => (GroupRow | undefined)[]): Group {
   const minus = (all: GroupRow, parts: GroupRow[]): GroupRow => {
     const left = add(parts);

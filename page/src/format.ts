@@ -6,7 +6,7 @@ const SHORT = new Intl.NumberFormat("en-US", { notation: "compact", maximumFract
 export const count = (value: number): string => WHOLE.format(value);
 /** A number and its noun, which may have its verb with it: "1 record was", "2 records were". */
 export const noun = (value: number, one: string, many: string): string => `${count(value)} ${value === 1 ? one : many}`;
-/** As a sentence begins. */
+/** With a capital, to begin a sentence. */
 export const sentence = (text: string): string => text.charAt(0).toUpperCase() + text.slice(1);
 /** 1.2K, 3.4M: for axes and tiles. */
 export const short = (value: number): string => (Math.abs(value) < 10_000 ? WHOLE.format(value) : SHORT.format(value));

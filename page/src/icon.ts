@@ -1,3 +1,3 @@
-// The icon, by the path that the document names: it has a digest in it.
+// The icon, by the path in the document, which contains a digest.
 
 export const ICON = document.querySelector<HTMLLinkElement>("link[rel=icon]")?.href ?? "";

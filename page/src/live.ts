@@ -1,24 +1,24 @@
-// Data that stays current without a reload: asked again every so often, not while the page is hidden, and at once when it is
-// shown again. A failure keeps the present data and marks them as old.
+// Data that stay current without a reload: they are requested at intervals while the page is visible, and at once when
+// it becomes visible again. A failure keeps the present data and marks them as old.
 
 import { useCallback, useEffect, useRef, useState } from "preact/hooks";
 import { Failure } from "./api";
 
 export interface Live<T> {
-  /** The last answer; none before the first. */
+  /** The last answer; null before the first. */
   data: T | null;
-  /** Why there is no newer one. */
+  /** Why there is no newer answer. */
   failure: Failure | null;
   /** When the last answer came. */
   at: number | null;
-  /** True while an overdue answer is waited for: the shown data are older than they look. */
+  /** True while an overdue answer is waited for: the shown data are older than their interval. */
   late: boolean;
-  /** True while another request's answer is shown: the next one is on its way. */
+  /** True while the previous request's answer is shown and the next one is on its way. */
   changing: boolean;
   reload: () => void;
 }
 
-/** An answer takes longer than this where something hangs: the daemon, its database, the network. */
+/** An answer takes longer than this when the daemon, its database or the network hangs. */
 const LATE_MS = 5_000;
 
 /** The last answers, so that going back to a view shows it at once. */
@@ -32,7 +32,7 @@ function keep(key: string, data: unknown): void {
   if (kept.size > KEPT_MAX && oldest !== undefined) kept.delete(oldest);
 }
 
-/** Forgets every answer: another user may sign in. */
+/** Forgets every answer, because another user may sign in. */
 export function forget(): void {
   kept.clear();
 }
@@ -80,7 +80,8 @@ export function useLive<T>(key: string, load: (signal: AbortSignal) => Promise<T
         if (mine.signal.aborted) return;
         const failure = error instanceof Failure ? error : new Failure(0, "page", `This page failed: ${String(error)}`, "Reload it.");
         setState((before) => (before.key === key ? { ...before, failure } : { key, data: null, failure, at: null }));
-        // A wrong request stays wrong; an outage ends, and many pages must not overload a returning daemon.
+        // A wrong request stays wrong. After an outage the pauses are long, so that many pages do not overload a
+        // returning daemon.
         pause = failure.status >= 400 && failure.status < 500 ? everyMs : Math.min(Math.max(pause, 2_000) * 1.5, 30_000);
       }
       clearTimeout(patience);

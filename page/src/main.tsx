@@ -10,7 +10,7 @@ import { SignIn } from "./signin";
 import { apply } from "./theme";
 import { Problem } from "./ui/parts";
 
-/** The code of a link that `tallyd open` made, if the page was opened by one. It is gone from the address at once. */
+/** The code of a link from `tallyd open`, if one opened the page. The address loses it at once. */
 function takeCode(): string | null {
   const match = /^#code=([0-9a-f]{64})$/.exec(location.hash);
   if (!match) return null;
@@ -34,13 +34,13 @@ async function useCode(code: string): Promise<SessionAnswer> {
 }
 
 const code = takeCode();
-/** Nobody is signed in. */
+/** The session when nobody is signed in. */
 const NOBODY: SessionAnswer = { actor: null, role: null, version: null, time_zone: null };
 
 function Page() {
   const [answer, setAnswer] = useState<SessionAnswer | null>(null);
   const [failure, setFailure] = useState<Failure | null>(null);
-  /** Why a link did not sign in; the form says it. */
+  /** Why a link did not sign in; the form shows it. */
   const [refused, setRefused] = useState<Failure | null>(null);
   const [ended, setEnded] = useState(false);
 

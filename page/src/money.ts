@@ -24,7 +24,7 @@ export function text(amount: Attos): string {
   return `${amount < 0n ? "-" : ""}${digits.slice(0, -DECIMALS)}${fraction ? `.${fraction}` : ""}`;
 }
 
-/** For a chart. */
+/** For a chart's pixels. */
 export function toFloat(amount: Attos): number {
   return Number(amount) / 1e18;
 }
@@ -36,8 +36,8 @@ export function sum(amounts: Iterable<Attos>): Attos {
 }
 
 /**
- * Rounded half up to a number of decimals: the sign before the dollar, the grouped whole part, and a fraction with exactly that number of digits.
- * An amount that rounds to nothing is not nothing: it is said to be below the least that is shown.
+ * Rounded half up to `decimals`: the sign before the dollar, the grouped whole part, and a fraction with exactly that
+ * number of digits. An amount that would round to 0 is shown as less than the least.
  */
 export function parts(amount: Attos, decimals: number): { sign: string; whole: string; fraction: string } {
   const unit = 10n ** BigInt(DECIMALS - decimals);
@@ -54,32 +54,32 @@ export function parts(amount: Attos, decimals: number): { sign: string; whole: s
   };
 }
 
-/** "$1,234.56"; an amount below a cent gets the decimals that it takes to be seen. */
+/** "$1,234.56"; an amount below a cent gets as many decimals as it needs to be visible. */
 export function usd(amount: Attos, decimals = fitting(amount)): string {
   const { sign, whole, fraction } = parts(amount, decimals);
   return `${sign}$${whole}${fraction ? `.${fraction}` : ""}`;
 }
 
-/** Decimals that show an amount on its own. */
+/** The decimals for an amount on its own. */
 export function fitting(amount: Attos): number {
   const size = amount < 0n ? -amount : amount;
   if (size === 0n || size >= ONE / 100n) return 2;
   return size >= ONE / 10_000n ? 4 : 6;
 }
 
-/** A chart's value. */
+/** A chart's value as text. */
 export const usdOf = (value: number): string => usd(BigInt(Math.round(value * 1e18)));
 
-/** A chart's axis. */
+/** A label of a chart's axis. */
 export function axisUsd(value: number): string {
   if (value === 0) return "$0";
   if (value >= 10) return `$${short(value)}`;
-  // Below a dollar as money is written, as far as cents go.
+  // Below a dollar with two decimals, if the value has whole cents.
   const cents = value < 1 && Number.isInteger(Math.round(value * 1e6) / 1e4);
   return `$${cents ? value.toFixed(2) : value.toLocaleString("en-US", { maximumSignificantDigits: 2 })}`;
 }
 
-/** a ÷ b in percent with one decimal, or nothing where b is nothing. */
+/** a ÷ b in percent with one decimal; null if b is 0. */
 export function percent(a: Attos, b: Attos): number | null {
   return b === 0n ? null : Math.round(Number((a * 100_000n) / b) / 100) / 10;
 }

@@ -1,4 +1,4 @@
-// Which days: a number up to today, everything, or from one day to another.
+// The range of days: a number of days up to today, everything, or from one day to another.
 
 import { amend } from "./route";
 import { Choice } from "./ui/parts";

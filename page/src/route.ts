@@ -1,10 +1,10 @@
-// Where the user is: `#/costs?by=model&days=30`. Everything that a view shows is in its address, so that it can be sent to
+// The route: `#/costs?by=model&days=30`. The address has everything that a view shows, so that it can be sent to
 // somebody, and so that the browser's back button works.
 
 import { useEffect, useState } from "preact/hooks";
 
 export interface Route {
-  /** "costs", or "users" with a rest of one user's id. */
+  /** "costs", or "users" with one user's id as `rest`. */
   view: string;
   rest: string;
   query: URLSearchParams;
@@ -31,7 +31,7 @@ export function href(view: string, query: Record<string, string | null> = {}, re
   return `#/${view}${rest ? `/${encodeURIComponent(rest)}` : ""}${text ? `?${text}` : ""}`;
 }
 
-/** Changes parameters of the address in place; those set to null go. */
+/** Changes parameters of the address in place; those set to null are removed. */
 export function amend(changes: Record<string, string | null>): void {
   const { view, rest, query } = read();
   for (const [name, value] of Object.entries(changes)) {

@@ -1,16 +1,16 @@
-// Who is signed in.
+// The session of the signed-in user.
 
 import { createContext } from "preact";
 import { useContext } from "preact/hooks";
 import { change, keepProof } from "./api";
 
 export interface SessionAnswer {
-  /** None: nobody is signed in. */
+  /** Null if nobody is signed in. */
   actor: string | null;
   role: "admin" | "read" | "ingest" | null;
   version: string | null;
   time_zone: string | null;
-  /** Told once, when the session begins. */
+  /** Sent once, when the session begins. */
   proof?: string;
 }
 
@@ -23,7 +23,7 @@ export async function signInWith(shown: unknown): Promise<SessionAnswer | null> 
 
 export interface Session {
   actor: string;
-  /** Whether they may change something. */
+  /** Whether the user may change something. */
   mayChange: boolean;
   version: string;
   /** The reporting time zone. */
@@ -43,7 +43,7 @@ export function sessionOf(answer: SessionAnswer): Session | null {
 const Context = createContext<Session | null>(null);
 export const SessionProvider = Context.Provider;
 
-/** The session; views are only shown to whom is signed in. */
+/** The session. Views are shown to signed-in users only. */
 export function useSession(): Session {
   const session = useContext(Context);
   if (!session) throw new Error("a view is shown without a session");

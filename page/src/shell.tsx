@@ -1,4 +1,4 @@
-// The frame: where one can go, who is signed in, and the view.
+// The frame: the menu, the signed-in user, and the view.
 
 import type { ComponentType } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
@@ -28,7 +28,7 @@ export function Shell({ onSignOut }: { onSignOut: () => void }) {
   const shown = VIEWS.find((view) => view.id === route.view) ?? VIEWS[0];
   const View: ComponentType = shown?.view ?? (() => null);
 
-  // A screen reader goes on at the top of the new view; a phone's list of views shows where it is.
+  // A screen reader continues at the top of the new view; a phone's menu scrolls to it.
   useEffect(() => {
     scrollTo(0, 0);
     document.querySelector(".nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });

@@ -6,7 +6,7 @@ import { type Failure, get } from "./api";
 import { ICON } from "./icon";
 import { type SessionAnswer, signInWith } from "./session";
 
-/** Which ways there are, as the daemon says. */
+/** The ways to sign in that the daemon offers. */
 interface Ways {
   password: boolean;
 }
@@ -22,7 +22,7 @@ export function SignIn(props: Props) {
   const [byToken, setByToken] = useState(false);
   useEffect(() => {
     document.title = "Sign in · tallyd";
-    // Without an answer a token still signs in.
+    // If this fails, a token still signs in.
     get<Ways>("/session/ways").then(setWays, () => setWays({ password: false }));
   }, []);
   if (!ways) return <main class="signin" aria-busy="true" />;

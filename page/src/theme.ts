@@ -1,4 +1,4 @@
-// Light, dark, or as the system has it. Kept in the browser; it is neither a secret nor a cookie.
+// Light, dark, or the system's choice. Kept in the browser; it is neither a secret nor a cookie.
 
 import { useEffect, useState } from "preact/hooks";
 

@@ -1,4 +1,4 @@
-// Answers of the API, as far as the page reads them. Amounts are decimal text: see money.ts.
+// The parts of the API's answers that the page reads. Amounts are decimal text: see money.ts.
 
 export interface Sums {
   calls: number;
@@ -97,7 +97,7 @@ export interface RecordRow {
 
 export interface Records {
   records: RecordRow[];
-  /** Which names that were asked for no call has, where none was found. */
+  /** Filter names that no call has, if nothing was found. */
   note: string | null;
   next: string | null;
 }
@@ -113,7 +113,7 @@ export interface DeadLetter {
   occurred_at: string | null;
   payload_format: string;
   payload_bytes: number;
-  /** The record as received, from any encoding; text, if it was not whole. */
+  /** The record as received, from any encoding; text if it was incomplete. */
   record: unknown;
 }
 

@@ -1,4 +1,4 @@
-// axe-core in the page. It is run as the browser's own evaluation, which the page's policy has no say in.
+// axe-core in the page. It runs as the browser's own evaluation, to which the page's policy does not apply.
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 

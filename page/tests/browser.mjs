@@ -1,4 +1,4 @@
-// A browser that reports everything that should not happen: errors in its console, requests that leave the daemon.
+// A browser that reports unexpected events: errors in its console, requests to other hosts than the daemon.
 import AxeBuilder from "./axe.mjs";
 import { chromium } from "playwright-core";
 
@@ -9,7 +9,7 @@ export async function launch() {
   return chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: FLAGS });
 }
 
-/** A page of its own, not signed in. `problems` collects what must stay empty; `expected` says which of it is meant. */
+/** A page of its own, not signed in. `problems` collects unexpected events; `expected` lists those that the test intends. */
 export async function open(browser, daemon, { scheme = "light", width = 1280, height = 860, scale = 1 } = {}) {
   const context = await browser.newContext({ colorScheme: scheme, viewport: { width, height }, deviceScaleFactor: scale, reducedMotion: "reduce", acceptDownloads: true });
   const page = await context.newPage();
@@ -17,7 +17,7 @@ export async function open(browser, daemon, { scheme = "light", width = 1280, he
   const expected = [];
   const report = (text) => { if (!expected.some((one) => text.includes(one))) problems.push(text); };
   page.on("console", (message) => {
-    // Whether somebody is signed in is asked first; that nobody is, is a 401, which browsers report.
+    // The page first checks for a session. Without one the answer is a 401, which browsers report.
     if (message.location().url === `${daemon.url}/session`) return;
     if (["error", "warning"].includes(message.type())) report(`console: ${message.text()}`);
   });
@@ -31,7 +31,7 @@ export async function open(browser, daemon, { scheme = "light", width = 1280, he
 
 export async function signIn({ page }, daemon, token) {
   await page.goto(`${daemon.url}/`);
-  // Where there is a Supabase project, its accounts come first.
+  // With a Supabase project, its accounts are offered first.
   const instead = page.getByRole("button", { name: "Use a token instead" });
   await page.getByLabel(/^(Token|Password)$/).waitFor();
   if (await instead.count()) await instead.click();

@@ -27,7 +27,7 @@ export async function until(what, holds) {
   }
 }
 
-// Below the ports that the system gives to connections: none of those takes it before the daemon does.
+// A port below those that the system gives to outgoing connections, so that none of these takes it first.
 export async function freePort() {
   for (;;) {
     const port = 20_000 + Math.floor(Math.random() * 12_000);
@@ -51,7 +51,7 @@ export class Daemon {
     daemon.port = await freePort();
     daemon.url = `http://127.0.0.1:${daemon.port}`;
     daemon.env = { PATH: process.env.PATH, TALLYD_DATA_DIR: daemon.folder, TALLYD_HTTP_LISTEN: `127.0.0.1:${daemon.port}`, TALLYD_LOG_FILTER: "warn",
-      // Budgets stand where they are within a second.
+      // Budgets are evaluated every second.
       TALLYD_ALERTS_INTERVAL_MS: "1000", ...env };
     await daemon.up();
     return daemon;
@@ -68,7 +68,7 @@ export class Daemon {
     });
   }
 
-  /** Stops it, and leaves its data. */
+  /** Stops it, and keeps its data. */
   async down() {
     const ended = new Promise((done) => this.process.once("exit", done));
     this.process.kill("SIGTERM");
@@ -88,7 +88,7 @@ export class Daemon {
     return this.run("psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-c", text).trim();
   }
 
-  /** Makes a token, and waits until the daemon knows it. */
+  /** Creates a token, and waits until the daemon knows it. */
   async token(role, name = role) {
     const { token } = JSON.parse(this.run("token", "create", "--name", name, "--role", role, "--json"));
     const headers = { authorization: `Bearer ${token}` };
@@ -107,10 +107,10 @@ export class Daemon {
     await this.loaded();
   }
 
-  /** Stops every process of the private PostgreSQL, which neither answers nor ends then; CONT lets them go on. */
+  /** Sends a signal to every process of the private PostgreSQL: with STOP it neither answers nor ends, with CONT it continues. */
   postgres(signal) {
     const [postmaster] = readFileSync(join(this.folder, "postgres/postmaster.pid"), "utf8").split("\n");
-    // First, so that it starts no more of them.
+    // The postmaster first, so that it starts no further processes.
     process.kill(Number(postmaster), signal);
     const children = readdirSync("/proc").filter((pid) => {
       try {
@@ -123,13 +123,13 @@ export class Daemon {
       try {
         process.kill(Number(pid), signal);
       } catch (error) {
-        // A worker that has ended since.
+        // The worker has ended meanwhile.
         if (error.code !== "ESRCH") throw error;
       }
     }
   }
 
-  /** Everything that is acknowledged is in the rollups. */
+  /** Waits until every acknowledged record is in the rollups. */
   async loaded() {
     await until("everything is loaded", () => JSON.parse(this.run("status", "--json")).wal.unflushed_records === 0);
   }

@@ -1,11 +1,11 @@
-// What the page says of money is so: units, prices that are not known, small amounts, names, comparisons, zones, age.
+// The page's figures are right: units, unpriced calls, small amounts, names, comparisons, zones, age.
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { after, before, test } from "node:test";
 import { launch, open, show, signIn } from "./browser.mjs";
 import { Daemon, until } from "./daemon.mjs";
 
-// It is noon there: no day ends while this runs.
+// It is noon in this zone, so that no day ends during the test.
 const AHEAD = 12 - new Date().getUTCHours();
 const ZONE = `Etc/GMT${AHEAD > 0 ? "-" : "+"}${Math.abs(AHEAD)}`;
 const local = (at) => new Date(at.getTime() + AHEAD * 3_600_000);
@@ -51,7 +51,7 @@ after(async () => {
 
 async function inside(run) {
   const tab = await open(browser, daemon);
-  // The text that a chart has drawn since it was wiped last: a canvas has no text to read.
+  // The text that a chart has drawn since its canvas was last cleared: a canvas has no text to read.
   await tab.page.addInitScript(() => {
     globalThis.drawn = [];
     const { clearRect, fillText } = CanvasRenderingContext2D.prototype;

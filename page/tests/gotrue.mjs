@@ -12,7 +12,7 @@ function sign(claims) {
   return `${text}.${createHmac("sha256", SECRET).update(text).digest("base64url")}`;
 }
 
-/** `lifeS`: what browsers are told of an access token's life, seconds. */
+/** `lifeS`: seconds until an access token expires, according to the answer to the browser. */
 export async function startGotrue({ lifeS = 3600 } = {}) {
   const gotrue = { lifeS, renewals: 0, signedOut: 0, down: false };
   let refresh = null;

@@ -1,6 +1,6 @@
-// Measures the page on a year of 20 models and 5,000 users: its size on the wire, the time of the first paint, and the time until
-// the overview's figures are there. Prints the median of ROUNDS visits with an empty cache, and of as many with a
-// full one.
+// Measures the page on a year of 20 models and 5,000 users: its size on the wire, the time of the first paint, and the
+// time until the overview shows its figures. Prints the median of ROUNDS visits with an empty cache, and of as many
+// with a full one.
 import { launch, open, signIn } from "./browser.mjs";
 import { Daemon } from "./daemon.mjs";
 
@@ -9,7 +9,7 @@ const daemon = await Daemon.start();
 const browser = await launch();
 const median = (values) => [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)];
 
-/** The rollups alone: the page asks nothing else for these views. */
+/** Fills the rollups alone, because these views read nothing else. */
 function fill() {
   daemon.sql(`
     INSERT INTO daily_api_costs (day, provider, model, endpoint, calls, errors, input_tokens, output_tokens, requests, cost_usd)

@@ -22,7 +22,7 @@ after(async () => {
   await daemon?.stop();
 });
 
-/** A browser that is signed in; nothing unexpected may have happened by its end. */
+/** A signed-in browser. The test fails if anything unexpected has happened by its end. */
 async function inside(run, options = {}) {
   const tab = await open(browser, daemon, options);
   try {
@@ -82,7 +82,7 @@ describe("signing in", () => {
         const answer = await fetch(`${daemon.url}/api/v1/costs`, { headers });
         assert.ok([401, 403].includes(answer.status), `${answer.status}`);
       }
-      // Its page neither reads answers nor changes anything nor signs in.
+      // Its page can neither read answers nor change anything nor sign in.
       const tried = await page.evaluate(async ({ url, token }) => {
         const ask = async (path, options) => {
           try { return (await fetch(url + path, { credentials: "include", ...options })).type; } catch { return "refused"; }
@@ -246,7 +246,7 @@ describe("changes", () => {
       await tab.page.getByLabel("Amount in USD").fill("0.01");
       await tab.page.getByRole("button", { name: "Save" }).click();
       await tab.page.getByText("Over budget", { exact: true }).waitFor();
-      // Setting it as if it were new says that it is not.
+      // A new budget in place of an existing one gives a notice.
       await tab.page.getByRole("button", { name: "Set a budget" }).click();
       await tab.page.getByLabel("Amount in USD").fill("0.02");
       await tab.page.getByLabel("Period").selectOption("month");
@@ -263,7 +263,7 @@ describe("changes", () => {
   test("an alert is seen, acknowledged, and kept", async () => {
     await inside(async (tab) => {
       const raised = () => Number(daemon.sql("SELECT count(*) FROM api_alerts WHERE acknowledged_at IS NULL"));
-      // The budget before was used up, at one amount or at both: an alert a threshold.
+      // The earlier budget was used up at one amount or at both: one alert per threshold.
       const all = raised();
       assert.ok([3, 6].includes(all), `${all} alerts`);
       await show(tab, daemon, "alerts");
@@ -293,7 +293,7 @@ describe("changes", () => {
       assert.deepEqual(await tab.axe(), [], "the effect");
       await tab.page.getByRole("button", { name: "Add this price" }).click();
       await tab.page.getByRole("status").getByText("was added").waitFor();
-      // The form offered the day before the first unpriced call, so that every one of them has a price now.
+      // The form proposed the day before the first unpriced call, so that every one of them has a price now.
       await tab.page.getByText("priced now").waitFor();
       const stored = daemon.sql("SELECT rates -> 'per_million_tokens' ->> 'input', origin FROM api_prices WHERE model = 'claude-experimental-preview'");
       assert.equal(stored, "3|api");
@@ -374,7 +374,7 @@ describe("files and weather", () => {
 
   test("nothing is asked while the page is hidden", async () => {
     const tab = await open(browser, daemon);
-    // The test has the page's clock: minutes pass when it says so.
+    // The test controls the page's clock.
     await tab.page.clock.install();
     await signIn(tab, daemon, token);
     try {

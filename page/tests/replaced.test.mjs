@@ -1,5 +1,5 @@
-// The replaced system's front end on the routes that were kept for it: its admin tab, as React code, in a real browser on an
-// origin of its own.
+// The replaced system's front end on the routes that were kept for it: its admin tab, as React code, in a real browser
+// on an origin of its own.
 import assert from "node:assert/strict";
 import { createServer } from "node:http";
 import { after, before, test } from "node:test";
@@ -21,7 +21,7 @@ let settings;
 before(async () => {
   const built = await build({
     entryPoints: [`${import.meta.dirname}/replaced/tab.jsx`], bundle: true, write: false, format: "esm", jsx: "automatic", jsxImportSource: "react",
-    // The page's own library stands in for React: the tab knows no difference.
+    // The page's own library replaces React, which makes no difference to the tab.
     alias: { react: "preact/compat", "react-dom/client": "preact/compat/client", "react/jsx-runtime": "preact/jsx-runtime" },
   });
   server = createServer((request, response) => {
@@ -44,7 +44,7 @@ after(async () => {
   server?.close();
 });
 
-/** Opens the tab, and waits until every part of it shows its answer; nothing unexpected may have happened, and no text may be of a wrong shape. */
+/** Opens the tab, and waits until every part shows its answer. Fails on unexpected events, and on texts of a wrong shape. */
 async function tab(check) {
   const tab = await open(browser, daemon);
   tab.expected.push(`a request left: ${origin}/`);
@@ -55,7 +55,7 @@ async function tab(check) {
   };
   try {
     await tab.page.goto(`${origin}/`);
-    // A part whose answer has another shape never appears; then the browser's error says more than the wait for it.
+    // A part whose answer has another shape never appears; then the browser's error says more than the timeout.
     for (const name of SECTIONS) await tab.page.locator(`#${name}`).waitFor().catch((error) => { throw new Error(`${name}: ${tab.problems.join("; ") || error}`); });
     await shown();
     const section = (name) => tab.page.locator(`#${name}`);
@@ -106,7 +106,7 @@ test("several users, tiers and sessions; columns without a value; a budget and a
     ["--model", "a-model-without-a-price", "--user-id", BOB, "--input-tokens", "1000"],
     ["--model", "claude-haiku-4-5", "--input-tokens", "5"],
   ]) daemon.run("record", "--provider", "claude", ...words);
-  // Prices of one kind of token only, and by the request: the replaced system had both kinds of tokens for every model.
+  // Prices of one kind of token only, and per request: the replaced system had both kinds of tokens for every model.
   daemon.run("prices", "set", "claude", "claude-by-request", "--from", "now", "--unit", "request=0.01");
   daemon.run("prices", "set", "claude", "claude-embedding", "--from", "now", "--rate", "input=0.1");
   await daemon.loaded();
@@ -130,7 +130,7 @@ test("several users, tiers and sessions; columns without a value; a budget and a
     await section("pricing").getByRole("button").click();
     await section("pricing").getByText("RentCast $0.150 a request").waitFor();
     assert.equal(daemon.sql("SELECT amount_usd FROM api_budgets"), "0.25");
-    // A tab that is open all day asks again.
+    // A tab that is open all day loads again.
     await page.reload();
     await section("pricing").getByText("RentCast $0.150 a request").waitFor();
   });

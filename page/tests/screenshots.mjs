@@ -1,4 +1,4 @@
-// Draws every view, light and dark, on a desktop and on a phone, into target/screenshots: to be looked at by a person.
+// Draws every view, light and dark, on a desktop and on a phone, into target/screenshots, for a person to look at.
 //
 //   node tests/screenshots.mjs            all of them
 //   node tests/screenshots.mjs overview   those whose name contains a text
@@ -46,9 +46,9 @@ async function price(page) {
   await page.locator(".effect").waitFor();
 }
 
-/** Days that a person opens the page for, each with a daemon of its own. */
+/** Days on which a person opens the page, each with a daemon of its own. */
 const SCENES = {
-  // Budgets used up, unusual spend, models without a price, more refusals than are kept; at last PostgreSQL hangs.
+  // Budgets used up, unusual spend, unpriced models, more refusals than are kept; at last PostgreSQL hangs.
   fire: {
     env: { TALLYD_DEAD_LETTERS_ROWS_PER_DAY: "30" },
     views: {
@@ -77,7 +77,7 @@ const SCENES = {
       await until("they are kept", () => daemon.sql("SELECT count(*) FROM dead_letters") === "60");
     },
   },
-  // A small service: all is well, and nothing waits for anybody.
+  // A small service in good order, with nothing to decide.
   quiet: {
     views: { overview: { path: "overview" }, alerts: { path: "alerts" }, "dead-letters": { path: "dead-letters" } },
     async prepare(daemon) {
@@ -123,7 +123,7 @@ async function everyView() {
   const daemon = await Daemon.start({ env: gotrue.env });
   try {
     await daemon.fill();
-    // How much `demo` records depends on the machine: budgets are shares of the spend.
+    // `demo` records a number of calls that depends on the machine, so budgets are shares of the spend.
     const spent = (where) => Number(daemon.sql(`SELECT coalesce(sum(cost_usd), 0) FROM daily_api_costs WHERE ${where}`));
     const budget = (amount, ...words) => daemon.run("budgets", "set", amount.toFixed(2), ...words);
     budget(spent("day = current_date") / 1.02);

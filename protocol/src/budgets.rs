@@ -1,9 +1,9 @@
-//! Which budgets are used up, and whether a call counts towards one of them.
+//! Budgets that are used up, and whether a call counts towards one of them.
 //!
-//! The daemon tells its clients the scopes that are used up ([`Budgets`]). A client asks [`UsedUp`] before a call, without the
-//! daemon: hash lookups, one a dimension. A scope names one dimension or several; a call counts towards it if all of them
-//! match. A scope with a dimension that this crate does not know matches no call: the daemon may know more dimensions than
-//! its clients.
+//! The daemon sends its clients the scopes that are used up ([`Budgets`]). A client asks [`UsedUp`] before a call, without
+//! the daemon: hash lookups, one a dimension. A scope has one dimension or several; a call counts towards it if all of them
+//! match. A scope with a dimension that this crate does not know matches no call, because a newer daemon may know more
+//! dimensions than its clients.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
@@ -11,13 +11,13 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// Scopes that a daemon tells.
+/// Bound of the scopes in one message.
 pub const SCOPES_MAX: usize = 1024;
-/// Bytes that the names and values of these scopes may have as MessagePack.
+/// Bound of the bytes of these scopes' names and values as MessagePack.
 pub const SCOPES_BYTES_MAX: usize = 64 * 1024;
-/// How often a daemon repeats its message, though nothing has changed.
+/// The interval at which a daemon repeats its message without a change.
 pub const REPEATED: Duration = Duration::from_secs(60);
-/// How long a client believes the last message. Then it holds nothing back.
+/// How long the last message counts for a client. After that no call is held back.
 pub const BELIEVED: Duration = Duration::from_secs(5 * 60);
 
 /// Whether the application should hold back paid calls.
@@ -29,19 +29,19 @@ pub struct Budget {
     pub status: String,
 }
 
-/// A scope that is used up: each dimension with the names of its value, of which a call has to have one.
+/// A scope that is used up: for each dimension a list of names, one of which a call must have.
 pub type Scope = BTreeMap<String, Vec<String>>;
 
-/// Where the budgets stand, whole: each of these replaces the one before.
+/// The state of all budgets. Each message replaces the one before.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, Serialize)]
 pub struct Budgets {
-    /// The worst of the budgets of everything; none where there is none.
+    /// The worst state of the budgets of everything; None without such a budget.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget: Option<Budget>,
     /// The other scopes that are used up and ask to hold back: at most [`SCOPES_MAX`], and [`SCOPES_BYTES_MAX`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub used_up: Vec<Scope>,
-    /// Scopes that are used up and were left off at these bounds.
+    /// The number of scopes that are used up and were left off at these bounds.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub left_off: u64,
 }
@@ -52,7 +52,7 @@ const fn is_zero(count: &u64) -> bool {
 }
 
 impl Budgets {
-    /// A state of these scopes, up to the bounds. Those that come first are kept.
+    /// A message with these scopes, up to the bounds. The first ones are kept.
     #[must_use]
     pub fn bounded(budget: Option<Budget>, scopes: impl IntoIterator<Item = Scope>) -> Self {
         let mut told = Self { budget, ..Self::default() };
@@ -69,18 +69,18 @@ impl Budgets {
     }
 }
 
-/// Bytes of a scope as MessagePack, at most.
+/// Upper bound of a scope's bytes as MessagePack.
 fn encoded_bytes(scope: &Scope) -> usize {
     let text = |text: &String| 3 + text.len();
     3 + scope.iter().map(|(name, names)| text(name) + 3 + names.iter().map(text).sum::<usize>()).sum::<usize>()
 }
 
-/// The budgets that a call would count towards. An empty value counts towards no budget of that dimension.
+/// The properties of a call that budgets are set for. An empty value counts towards no budget of that dimension.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct CallScope<'a> {
     /// Provider. Case and surrounding space do not matter.
     pub provider: &'a str,
-    /// Model. Its family's budget counts too: the name without a date.
+    /// Model. Budgets of its family count, too; the family is the name without a date.
     pub model: &'a str,
     /// User.
     pub user_id: &'a str,
@@ -145,7 +145,7 @@ impl UsedUp {
         self.everything
     }
 
-    /// Whether a call counts towards a budget that is used up.
+    /// Whether the call counts towards a budget that is used up.
     #[must_use]
     pub fn holds_back(&self, call: &CallScope<'_>) -> bool {
         if self.everything {
@@ -177,7 +177,7 @@ impl From<Budgets> for UsedUp {
     }
 }
 
-/// Allocates only where upper case has to be lowered.
+/// The provider in lower case, without surrounding space. Allocates only for upper case.
 fn lowered(provider: &str) -> Cow<'_, str> {
     let provider = provider.trim();
     if provider.bytes().any(|byte| byte.is_ascii_uppercase()) {
@@ -193,8 +193,8 @@ pub fn family(model: &str) -> &str {
     without_date(model).unwrap_or(model)
 }
 
-/// The name before a date suffix, none if it has no such suffix. A suffix is `-20250514`, `@20250514` or
-/// `-2025-05-14`, with a year of this century, a month and a day that exist in some year.
+/// The name before a date suffix; None without such a suffix. A suffix is `-20250514`, `@20250514` or `-2025-05-14`, with a
+/// year of this century, a month and a day that exist in some year.
 #[must_use]
 pub fn without_date(model: &str) -> Option<&str> {
     let bytes = model.as_bytes();

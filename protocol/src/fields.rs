@@ -1,11 +1,11 @@
 //! The one list of a record's fields.
 
-/// Hands the list of a record's fields to the macro `$with`: for each its documentation, name, type in a
+/// Hands the list of a record's fields to the macro `$with`: for each field its documentation, name, type in a
 /// [`Record`](crate::Record), default, and kind. The order is that of the array form, so a new field goes to the end.
 ///
-/// A kind gives the values that a field takes: `id`, `time`, `required` (a text that must be there), `text`, `count`, `units`,
-/// `status`, `latency`, `decimal`, `json`, `tags`. Each place that treats fields by the list has one function or type a kind, of
-/// the kind's name. So a new field of a known kind needs no change there.
+/// A kind gives the values that a field takes: `id`, `time`, `required` (a text that must not be missing), `text`, `count`,
+/// `units`, `status`, `latency`, `decimal`, `json`, `tags`. Code that handles fields by the list has one function or type a kind,
+/// named like the kind. So a new field of a known kind needs no change there.
 ///
 /// ```
 /// macro_rules! names_of_texts {

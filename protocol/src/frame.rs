@@ -5,16 +5,16 @@ use std::fmt;
 /// Bytes of the length prefix.
 pub const PREFIX_BYTES: usize = 4;
 
-/// Why a length prefix was refused. Nothing has been allocated for the frame by then.
+/// Why a length prefix was refused. At this point nothing has been allocated for the frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PrefixError {
-    /// A frame of no bytes holds no MessagePack value.
+    /// The frame claims no bytes, so it cannot hold a MessagePack value.
     Empty,
-    /// The frame claims more bytes than are accepted.
+    /// The frame claims more bytes than the bound.
     TooLarge {
         /// Bytes that the prefix claims.
         claimed: u64,
-        /// Bytes that are accepted.
+        /// The bound in bytes.
         max: usize,
     },
 }
@@ -32,7 +32,7 @@ impl fmt::Display for PrefixError {
 
 impl std::error::Error for PrefixError {}
 
-/// Reads a length prefix. Returns the bytes of the frame's body.
+/// Reads a length prefix. Returns the length of the frame's body in bytes.
 ///
 /// # Errors
 /// [`PrefixError`] if the length is 0 or above `max`.

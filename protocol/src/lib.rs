@@ -8,13 +8,13 @@
 //! | [`for_each_field`] | the one list of a record's fields |
 //! | [`record`] | [`Record`]: one paid API call as a client describes it, and its encoding |
 //! | [`message`] | [`ClientMessage`], [`ServerMessage`]: the frames' contents |
-//! | [`budgets`] | [`Budgets`]: where the budgets stand; [`budgets::UsedUp`] answers whether a call is to be held back |
+//! | [`budgets`] | [`Budgets`]: the state of budgets; [`budgets::UsedUp`] tells whether to hold a call back |
 //! | [`frame`] | length prefixes: written, and checked before anything is allocated |
 //! | [`scan`] | finds the end of a MessagePack value without decoding it |
-//! | [`limits`] | the default bounds that both sides know |
+//! | [`limits`] | the default bounds, which both sides use |
 //! | [`id`] | UUID version 7 from a time and random bits |
 //!
-//! The crate is light on purpose: an application that records must not build the daemon.
+//! The crate is light, so that an application that records does not build the daemon.
 
 pub mod budgets;
 mod fields;

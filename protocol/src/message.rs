@@ -1,8 +1,8 @@
 //! The contents of frames. Every message is a map of one entry, the message's name to its body:
 //! `{"hello": {"protocol": 2, "producer": "api-1", "secret": "…", "client": "tallyd-rust/0.1.0"}}`.
 //!
-//! `records` is the one message that is not read through serde by the daemon: it decodes the array with strings
-//! borrowed from the frame, and a record that is wrong is refused alone.
+//! The daemon reads every message through serde except `records`: it decodes that array with strings borrowed from the
+//! frame, so that an invalid record is refused alone.
 
 use serde::{Deserialize, Serialize};
 
@@ -16,12 +16,12 @@ use crate::record::{self, Record};
 pub enum ClientMessage {
     /// The first message of a connection.
     Hello(Hello),
-    /// Asks for [`ServerMessage::Budgets`] from now on. Only for a daemon whose [`Welcome::budgets`] is there: an older one
-    /// refuses the message.
+    /// Asks for [`ServerMessage::Budgets`] from now on. Only for a daemon whose welcome has [`Welcome::budgets`]: an older
+    /// one refuses the message.
     Watch(Watch),
 }
 
-/// Has no fields yet.
+/// A message without fields.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Watch {}
@@ -34,19 +34,19 @@ pub struct Hello {
     pub protocol: u32,
     /// A name for the sequence of records, at most [`crate::limits::PRODUCER_BYTES`] bytes.
     pub producer: String,
-    /// The secret that makes the name the client's own: text of [`crate::limits::SECRET_BYTES_MIN`] to
-    /// [`crate::limits::SECRET_BYTES_MAX`] bytes that nobody else can guess, the same for as long as records may be sent
-    /// again. Name and secret together are the producer: a second connection of both fences off the first. Empty in protocol 1,
-    /// which did not have it.
+    /// The secret that proves the name is this client's: text of [`crate::limits::SECRET_BYTES_MIN`] to
+    /// [`crate::limits::SECRET_BYTES_MAX`] bytes that nobody else can guess. It stays the same while records may be sent
+    /// again. Name and secret together are the producer: a second connection with both fences off the first. Empty in
+    /// protocol 1, which did not have it.
     #[serde(default)]
     pub secret: String,
-    /// Name and version of the client library, for the daemon's log.
+    /// Name and version of the client library, for the daemon log.
     #[serde(default)]
     pub client: String,
     /// The access token; required over TCP, ignored on the Unix socket (its file permissions decide there).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<String>,
-    /// Asks for each record's cost in [`Ack::costs`].
+    /// Requests each record's cost in [`Ack::costs`].
     #[serde(default)]
     pub want_costs: bool,
 }
@@ -57,12 +57,11 @@ pub struct Hello {
 pub enum ServerMessage {
     /// Answers [`Hello`].
     Welcome(Welcome),
-    /// Answers `records`, once they are on disk.
+    /// Answers `records`, once the records are on disk.
     Ack(Ack),
-    /// Tells where the budgets stand: after [`ClientMessage::Watch`], whenever that changes, and every
-    /// [`crate::budgets::REPEATED`].
+    /// The state of budgets: after [`ClientMessage::Watch`], at each change, and every [`crate::budgets::REPEATED`].
     Budgets(Budgets),
-    /// Names the problem; the daemon closes the connection after it.
+    /// Names a problem. The daemon then closes the connection.
     Error(ErrorFrame),
 }
 
@@ -77,18 +76,19 @@ pub struct Welcome {
     pub max_frame_bytes: u32,
     /// Records that one frame may hold.
     pub max_records: u32,
-    /// A warning for a person.
+    /// A warning for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warning: Option<Warning>,
-    /// Where the budgets stand. None from a daemon that does not tell; it does not know [`ClientMessage::Watch`] either.
+    /// The state of budgets. None from a daemon that does not send it; such a daemon does not know
+    /// [`ClientMessage::Watch`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budgets: Option<Budgets>,
 }
 
-/// Something that is wrong and costs no record. The connection goes on.
+/// A problem that costs no record. The connection continues.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Warning {
-    /// A stable name for the reason, as listed in the specification.
+    /// A stable name for the reason, listed in the specification.
     pub code: String,
     /// The problem, and the remedy.
     pub message: String,
@@ -99,20 +99,20 @@ pub struct Warning {
 pub struct Ack {
     /// The highest sequence number that is settled.
     pub seq: u64,
-    /// One entry a record of the acknowledged frame, if [`Hello::want_costs`]: USD as decimal text, or none where the
+    /// One entry for each record of the acknowledged frame, if [`Hello::want_costs`]: USD as decimal text, or None if the
     /// record is unpriced, was refused, or had been acknowledged before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub costs: Option<Vec<Option<String>>>,
     /// The records of the frame that were refused.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rejected: Vec<Rejection>,
-    /// Numbers of the frame's records that name calls which the daemon has already, by a stated id. They are not counted again.
+    /// Sequence numbers of records whose stated id names a call that the daemon has already. They are not counted again.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub duplicates: Vec<u64>,
-    /// The state of the budget, where one is configured.
+    /// The state of the budget; None without a budget.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget: Option<Budget>,
-    /// A warning for a person.
+    /// A warning for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warning: Option<Warning>,
 }
@@ -122,11 +122,11 @@ pub struct Ack {
 pub struct Rejection {
     /// Its sequence number.
     pub seq: u64,
-    /// A stable name for the reason, as listed in the specification.
+    /// A stable name for the reason, listed in the specification.
     pub code: String,
     /// The problem, and the accepted values.
     pub message: String,
-    /// The field at fault, if it is one.
+    /// The field at fault, if it is a single one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
 }
@@ -134,7 +134,7 @@ pub struct Rejection {
 /// Why the daemon closes the connection.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 pub struct ErrorFrame {
-    /// A stable name for the reason, as listed in the specification.
+    /// A stable name for the reason, listed in the specification.
     pub code: String,
     /// The problem, and the remedy.
     pub message: String,
@@ -147,7 +147,7 @@ impl ClientMessage {
     }
 }
 
-/// How deep a message may be nested: far deeper than any is, and shallow enough for a small thread's stack.
+/// How deep a message may be nested: deeper than any real one, and shallow enough for a small thread's stack.
 const DEPTH_MAX: usize = 64;
 
 impl ServerMessage {

@@ -1,7 +1,7 @@
 //! One paid API call, as a client describes it, and its encoding as a MessagePack array.
 //!
-//! The array's order is the order of [`FIELDS`]. Trailing fields that hold their default are left off, a default in
-//! the middle is nil or itself. Maps with the same names are accepted by the daemon too; they cost more bytes.
+//! The array's order is the order of [`FIELDS`]. Trailing defaults are left off; a default in the middle is nil or the
+//! default itself. The daemon also accepts maps with the same names, which take more bytes.
 
 use std::borrow::Cow;
 
@@ -9,10 +9,10 @@ use rmp::encode;
 
 use crate::for_each_field;
 
-/// The first of the 17 bytes of an id that a client library has made; an id that the sender states has 16.
+/// The first of the 17 bytes of an id that a client library made. An id that the application states has 16 bytes.
 pub const MADE_ID: u8 = 1;
 
-/// Text that is usually a constant: a provider's or a model's name costs no allocation.
+/// Text that is usually a constant, such as a provider's or a model's name, and then needs no allocation.
 pub type Text = Cow<'static, str>;
 
 macro_rules! record {
@@ -24,8 +24,8 @@ macro_rules! record {
         #[derive(Debug, Clone, PartialEq, Eq)]
         pub struct Record {
             $($(#[doc = $doc])* pub $name: $type,)*
-            /// True if a client library has made `id`, and the application has not stated one. Such an id identifies nothing
-            /// beyond this record: its number already keeps it from being counted twice, so the daemon does not look it up.
+            /// True if a client library made `id` and the application did not state one. The sequence number already prevents
+            /// a second count of such a record, so the daemon does not look the id up.
             pub made_id: bool,
         }
 
@@ -36,7 +36,7 @@ macro_rules! record {
         }
 
         impl Record {
-            /// How many fields the array form needs: all up to the last one that is not at its default, and `provider`.
+            /// The length of the array form: up to the last field that is not at its default, and at least to `provider`.
             fn array_len(&self) -> u32 {
                 let (mut place, mut len) = (0, 0);
                 $(
@@ -48,7 +48,7 @@ macro_rules! record {
                 len.max(ALWAYS)
             }
 
-            /// Hands over every text that the record holds, those of its units included.
+            /// Calls `each` with every text of the record, those of its units included.
             pub fn each_text<'a>(&'a self, mut each: impl FnMut(&'a Text)) {
                 $(self.$name.each_text(&mut each);)*
             }
@@ -76,9 +76,9 @@ const ALWAYS: u32 = 3;
 /// Every write goes into a `Vec`, which cannot fail.
 const OK: &str = "a Vec takes every write";
 
-/// A field of the type on the wire, and the texts that it holds.
+/// The encoding of a field, by its type, and its texts.
 trait Value {
-    /// `made_id` says of an id who has made it.
+    /// `made_id` concerns ids only: see [`Record::made_id`].
     fn write(&self, out: &mut Vec<u8>, made_id: bool);
 
     fn each_text<'a>(&'a self, _each: &mut impl FnMut(&'a Text)) {}

@@ -1,13 +1,14 @@
 //! Finds where a MessagePack value ends, without decoding it and without recursion.
 //!
-//! The daemon needs it when a record of a frame is wrong: the neighbours' bounds are still known, so they are accepted.
+//! The daemon needs it for a frame with an invalid record: the bounds of the other records are still known, so they are
+//! accepted.
 
 /// Why no end was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ScanError {
     /// The bytes end inside the value.
     Truncated,
-    /// 0xc1, which MessagePack never uses.
+    /// 0xc1, which MessagePack does not use.
     Reserved,
 }
 
@@ -22,11 +23,11 @@ impl std::fmt::Display for ScanError {
 
 impl std::error::Error for ScanError {}
 
-/// Returns the bytes of the first value in `input`.
+/// The length of the first value in `input`, in bytes.
 ///
 /// # Errors
-/// [`ScanError`] if the value is incomplete or not MessagePack. A container that claims more children than bytes are
-/// left is found truncated after as many steps as there are bytes.
+/// [`ScanError`] if the value is incomplete or not MessagePack. A container that claims more children than there are bytes
+/// left is found truncated after at most one step a byte.
 pub fn value_bytes(input: &[u8]) -> Result<usize, ScanError> {
     let mut at = 0usize;
     let mut pending = 1u64;
@@ -49,11 +50,11 @@ pub fn value_bytes(input: &[u8]) -> Result<usize, ScanError> {
     Ok(at)
 }
 
-/// In [`BODY_BYTES`]: only [`shape`] knows.
+/// Entry of [`BODY_BYTES`] for markers that need [`shape`].
 const SHAPED: u8 = u8::MAX;
 
-/// The bytes that follow a marker which says by itself that there are so many, and no children: what most values are, in a
-/// table, because which of them comes next is nothing that a processor could foresee.
+/// For a marker that alone determines its value's length, as most do: the number of bytes after it. A table, because a
+/// processor could not predict branches on markers.
 static BODY_BYTES: [u8; 256] = body_bytes();
 
 const fn body_bytes() -> [u8; 256] {
@@ -74,7 +75,7 @@ const fn body_bytes() -> [u8; 256] {
     bytes
 }
 
-/// The bytes that follow the marker before any child, and the number of children.
+/// The number of bytes between the marker and its first child, and the number of children.
 fn shape(marker: u8, rest: &[u8]) -> Result<(usize, u64), ScanError> {
     Ok(match marker {
         0x00..=0x7f | 0xc0 | 0xc2 | 0xc3 | 0xe0..=0xff => (0, 0),

@@ -1,5 +1,5 @@
 //! The shared vectors (`clients/vectors/`, described in `clients/README.md`): this crate writes and reads them byte for
-//! byte. What only a daemon can judge (`accepted`, `refused`, `ndjson`) is checked for being well-formed here.
+//! byte. Vectors for a daemon's decisions (`accepted`, `refused`, `ndjson`) are only checked for their form here.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -40,7 +40,7 @@ fn uuid(value: &Value) -> [u8; 16] {
 
 macro_rules! record_of {
     ($($(#[doc = $doc:literal])* $name:ident: $type:ty = $default:expr, $kind:ident;)*) => {
-        /// A record from its field names and values.
+        /// A record from its fields' names and values.
         fn record(json: &Value) -> Record {
             let mut record = Record::default();
             for (field, value) in json.as_object().unwrap() {
@@ -155,7 +155,7 @@ fn records_in_other_forms_are_whole_values() {
         for vector in vectors(file) {
             let value = bytes(&vector, "hex");
             assert_eq!(scan::value_bytes(&value), Ok(value.len()), "{file}: {}", vector["name"]);
-            // Whatever is accepted has one form that every client writes.
+            // Each accepted record has one form, which every client writes.
             if file == "accepted.json" {
                 assert!(!record(&vector["record"]).provider.is_empty());
             }
@@ -198,7 +198,7 @@ fn malformed_prefixes_and_values_are_found_without_decoding() {
             (Ok(bytes), code) => {
                 assert_eq!(bytes, body.len(), "{}", vector["name"]);
                 if scan::value_bytes(body) != Ok(body.len()) {
-                    // A claim of too many records is refused for what it claims, before it is read further.
+                    // The number of records that the frame claims is refused before they are read.
                     assert!(matches!(code, "malformed" | "too_large"), "{}", vector["name"]);
                 }
             }

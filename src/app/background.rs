@@ -1,4 +1,4 @@
-//! What runs beside the data plane, every so often.
+//! Periodic tasks beside the data plane.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -17,7 +17,6 @@ use tallyd_store::queries::page_sessions;
 
 const GAUGES_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Starts the background tasks.
 pub(super) fn spawn(daemon: &Arc<Daemon>) -> Stage<Infallible> {
     let mut stage = Stage::default();
     let shown = Arc::clone(daemon);
@@ -55,7 +54,8 @@ pub(super) fn spawn(daemon: &Arc<Daemon>) -> Stage<Infallible> {
     stage
 }
 
-/// Renews the daemon's copies of the static tokens and of the page's sessions. While the database is down the last ones stay in force.
+/// Renews the daemon's copies of the static tokens and of the page's sessions. While the database is down the last
+/// copies stay in force.
 async fn renew_tokens(daemon: &Daemon) {
     let Some(loading) = daemon.loading.get() else { return };
     if !*loading.flusher.migrated.borrow() {

@@ -36,7 +36,7 @@ use tallyd_wal::wal::Wal;
 use tallyd_wal::window::{self, IdentityWindow};
 use tallyd_wal::writer::{SyncMode, WalMetrics, Writer, WriterState};
 
-/// Connections of `http.metrics_listen`: a few scrapers and probes.
+/// The most connections of `http.metrics_listen`: a few scrapers and probes.
 const METRICS_CONNECTIONS: usize = 64;
 
 /// Starts everything that does not need the database.
@@ -122,7 +122,7 @@ pub(super) async fn start(config: Arc<Config>, options: StartOptions) -> Result<
     })
 }
 
-/// The prices to begin with: what the database last said, until it can be asked.
+/// The prices at the start: the copy of the database's prices on disk, until the database answers.
 fn catalog(config: &Config) -> Result<Catalog, CatalogError> {
     let (catalog, _) = Catalog::layered(&config.pricing, &cache::read(&config.data_dir)).or_else(|error| {
         tracing::error!(%error, "the copy of the added prices is left out");
@@ -137,7 +137,7 @@ fn start_writer(
     clock: &Arc<dyn Clock>,
 ) -> Result<(Arc<Wal>, WriterThread), AppError> {
     let folder = config.data_dir.join("wal");
-    // Days, which fit.
+    // A number of days, which fits.
     let idle_us = i64::try_from(config.wal.producer_idle.as_micros()).unwrap_or(i64::MAX);
     let mut producers = Producers::new(config.wal.max_producers, idle_us, GRACE);
     let recovery = Recovery {
@@ -169,15 +169,15 @@ fn start_writer(
     };
     let (end, ended) = oneshot::channel();
     let thread = std::thread::Builder::new().name("tallyd-wal".into()).spawn(move || {
-        // Nobody listens once the daemon is on its way out.
+        // The receiver is gone while the daemon ends.
         let _ = end.send(writer.run());
     });
-    // Nobody joins it: it says how it ended.
+    // Not joined: the thread sends its result itself.
     drop(thread.map_err(|error| AppError::Threads(error.to_string()))?);
     Ok((wal, WriterThread { ended, state }))
 }
 
-/// Lanes are few: the configuration bounds them.
+/// The number of lanes; the configuration bounds it.
 pub(super) fn lanes(config: &Config) -> u16 {
     u16::try_from(config.flusher.lanes).unwrap_or(u16::MAX)
 }
@@ -194,7 +194,7 @@ fn space(folder: &Path, wal: &tallyd_config::Wal) -> Space {
     Space::new(folder, SpaceBounds { max_bytes: wal.max_bytes, min_free_bytes: wal.min_free_bytes })
 }
 
-/// The bounds of a record, as configured.
+/// The configured bounds of a record.
 pub(crate) fn rules(config: &Config) -> Rules {
     let limits = &config.limits;
     Rules {
@@ -264,7 +264,8 @@ fn http_settings(config: &Config) -> http::Settings {
     }
 }
 
-/// The listener for OTLP over gRPC. That somebody else has the usual port is no reason not to start: it was not asked for.
+/// The listener for OTLP over gRPC. If the default port is taken, the daemon starts without this listener, because
+/// nobody asked for it.
 async fn grpc_listener(config: &Config) -> Result<Option<tokio::net::TcpListener>, AppError> {
     match config.otlp.grpc_listen.as_str() {
         "" => Ok(None),
@@ -280,7 +281,7 @@ async fn grpc_listener(config: &Config) -> Result<Option<tokio::net::TcpListener
     }
 }
 
-/// The public listener on the questions' threads, the local socket on those of the daemon.
+/// The public listener runs on the API's threads, the local socket on the daemon's.
 async fn serve_http(
     config: &Config,
     daemon: &Arc<Daemon>,
@@ -297,7 +298,7 @@ async fn serve_http(
     let local = http::socket::bind(&config.data_dir)
         .map_err(|error| BindError::Io(format!("the control socket in {}", config.data_dir.display()), error))?;
     let router = http::public(Arc::clone(daemon));
-    // Behind a proxy all connections are the proxy's.
+    // Behind a proxy all connections come from the proxy's address.
     let is_direct = config.http.trusted_proxies == 0;
     let per_address = if is_direct { config.http.max_connections_per_address } else { usize::MAX };
     let bounds = SeatBounds::new(max_connections, per_address);
@@ -319,7 +320,7 @@ async fn serve_http(
     }
     if let Some(address) = &config.http.metrics_listen {
         let (listener, router) = (listener::tcp_listener(address).await?, http::monitoring(Arc::clone(daemon)));
-        // With the daemon's own threads, as on the local socket: whoever watches must be answered in a crowd.
+        // On the daemon's own threads, like the local socket: monitoring must be answered under any load of requests.
         stage.spawn("the metrics listener", async move {
             http::serve::serve(listener, router, SeatBounds::new(METRICS_CONNECTIONS, METRICS_CONNECTIONS)).await;
             Ok(())

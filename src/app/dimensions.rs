@@ -15,9 +15,9 @@ use tallyd_store::queries::audit::Actor;
 
 /// How often it is looked whether one was added by a command or another daemon.
 const PAUSE: Duration = Duration::from_secs(60);
-/// Between two days: whoever loads goes first.
+/// Between two days, so that loading goes first.
 const BREATH: Duration = Duration::from_millis(200);
-/// Who adds them, as the audit log has it: the setting.
+/// Their actor in the audit log: the setting.
 const ACTOR: Actor<'_> = Actor { name: "dimensions.names", address: "" };
 
 /// The task.

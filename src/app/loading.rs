@@ -1,4 +1,4 @@
-//! The half that needs PostgreSQL: find or start it, bring its schema up to date, start the lanes.
+//! The stages that need PostgreSQL: finds or starts it, migrates its schema, starts the lanes.
 
 use std::io::IsTerminal;
 use std::sync::atomic::{AtomicBool, AtomicU64};
@@ -38,13 +38,13 @@ use tallyd_store::{
 };
 use tallyd_wal::WalError;
 
-/// How long to wait before the schema is tried again.
+/// The pause before the migration is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// Why loading cannot begin. Waiting would not help.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LoadingError {
-    /// The database's address is wrong, or the private one does not start.
+    /// The database's address is wrong, or the private PostgreSQL does not start.
     #[error(transparent)]
     Database(#[from] DatabaseError),
     /// The schema contradicts the configuration.
@@ -52,11 +52,9 @@ pub(crate) enum LoadingError {
     Migrate(#[from] MigrateError),
 }
 
-/// What the database keeps up to date for the data plane.
+/// State of the data plane that is renewed from the database.
 pub(super) struct Live {
-    /// The prices.
     pub catalog: Arc<ArcSwap<Catalog>>,
-    /// Where the budgets stand.
     pub budgets: Arc<Standing>,
 }
 
@@ -73,7 +71,7 @@ pub(super) async fn open(
     let (is_migrated, migrated) = watch::channel(false);
     let flusher = Arc::new(flusher(config, accept_rewound, daemon, &database, migrated));
     for number in 0..flusher.lanes.len() {
-        // As many as lanes were configured, a 16-bit number.
+        // A lane's number has 16 bits.
         let number = number as u16;
         lanes.spawn(format!("flusher lane {number}"), Lane::new(Arc::clone(&flusher), number, stop.clone()).run());
     }
@@ -157,8 +155,8 @@ pub(super) async fn open(
     Ok(())
 }
 
-/// Says where the page is. Whoever sees this terminal has started the database, too; elsewhere logs are kept and read by
-/// others, and `tallyd open` makes the link.
+/// Logs a link to the page, if stderr is a terminal and the database is private. The person at this terminal owns that
+/// database. Elsewhere logs are kept and read by others, and `tallyd open` makes the link.
 fn tell_link(config: &Config, daemon: &Daemon) {
     if config.database.url.is_none()
         && std::io::stderr().is_terminal()
@@ -239,7 +237,7 @@ async fn bring_up_to_date(
                     if matches!(report.access.copy, CopyAccess::Refused { .. }) {
                         tracing::warn!(advice = report.access.advice().join("; "), "the daemon's role cannot load");
                     }
-                    // Before the first question: a client that heard an empty list of prices went on with it for a minute.
+                    // Before the first request: a client that reads an empty list of prices keeps it for a minute.
                     if let Err(error) = write_catalog(&connection, catalog).await {
                         tracing::warn!(error = describe(&error), "prices could not be written; upkeep tries again");
                     }
@@ -265,7 +263,7 @@ async fn bring_up_to_date(
     }
 }
 
-/// Tells health and metrics what keeps the schema from being in place.
+/// Sets the schema's trouble, or none, for health and metrics.
 fn note_schema(daemon: &Daemon, trouble: Option<Trouble>) {
     let holds = trouble.as_ref().is_some_and(|trouble| trouble.hold);
     metrics::gauge!(registry::FLUSH_HOLD, "lane" => "schema").set(f64::from(u8::from(holds)));

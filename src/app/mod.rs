@@ -1,15 +1,20 @@
 //! The wiring: builds the stages, owns their handles, ends them in order.
 //!
 //! ## Start
-//! Data folder's lock → WAL (recovered, writer thread) → listeners: records are accepted from here on, in
-//! milliseconds, whatever the database does → database (found or started) → schema → lanes.
+//! 1. the lock of the data folder;
+//! 2. the WAL: recovery, then the writer's thread;
+//! 3. the listeners. Records are accepted from here on, within milliseconds, whether the database is there or not;
+//! 4. the database, found or started; its schema; the lanes.
 //!
 //! ## End
-//! SIGTERM or SIGINT: listeners stop; what has been received whole is made durable and answered; the writer drains the
-//! channel and seals its segment; the lanes load what is left until the deadline; the private PostgreSQL stops. What is
-//! not loaded by then is in the WAL, and loads at the next start.
+//! At SIGTERM or SIGINT:
 //!
-//! A stage that fails ends the daemon with an error: nothing is acknowledged by a daemon that is not whole.
+//! 1. the listeners stop; requests and frames that were received whole are made durable and answered;
+//! 2. the writer drains the channel and seals its segment;
+//! 3. the lanes load the rest until the deadline; the remaining records load at the next start;
+//! 4. the private PostgreSQL stops.
+//!
+//! A stage that fails ends the daemon with an error, so that a daemon without one of its parts acknowledges nothing.
 
 mod background;
 mod build;
@@ -40,7 +45,7 @@ use tallyd_wal::writer::WriterState;
 /// Why the daemon did not start, or ended by itself.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AppError {
-    /// The data folder is taken.
+    /// Another process holds the data folder.
     #[error(transparent)]
     Lock(#[from] LockError),
     /// The WAL failed.
@@ -52,13 +57,13 @@ pub(crate) enum AppError {
     /// The price catalog is not usable.
     #[error(transparent)]
     Catalog(#[from] tallyd_model::pricing::CatalogError),
-    /// The database cannot be used as it is.
+    /// The database is not usable.
     #[error(transparent)]
     Loading(#[from] LoadingError),
-    /// A task ended that should not have.
+    /// A task ended unexpectedly.
     #[error(transparent)]
     Task(#[from] TaskFailed),
-    /// There are no more threads.
+    /// A thread could not be started.
     #[error("the operating system gives no thread: {0}; raise the limit on processes (ulimit -u, TasksMax)")]
     Threads(String),
     /// The metrics' recorder could not be installed.
@@ -66,14 +71,13 @@ pub(crate) enum AppError {
     Metrics(String),
 }
 
-/// What is said once, at the start, and is no setting.
+/// Options of one start, which are not settings.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct StartOptions {
-    /// Goes on from the state of a database that was restored to an earlier one.
+    /// Loads on top of a database that was restored to an earlier state.
     pub accept_rewound_database: bool,
 }
 
-/// A running daemon.
 pub(crate) struct App {
     config: Arc<Config>,
     options: StartOptions,
@@ -90,7 +94,6 @@ pub(crate) struct App {
     questions: resources::Questions,
 }
 
-/// The writer's thread.
 struct WriterThread {
     ended: oneshot::Receiver<Result<(), WalError>>,
     state: Arc<WriterState>,
@@ -108,7 +111,7 @@ impl App {
     /// Runs until `stop` resolves or a stage fails, then ends the stages in order.
     ///
     /// # Errors
-    /// [`AppError`] if a stage failed; all that was acknowledged is on disk all the same.
+    /// [`AppError`] if a stage failed; every acknowledged record is on disk even then.
     pub(crate) async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), AppError> {
         tokio::pin!(stop);
         let mut lanes = Stage::<WalError>::default();
@@ -152,7 +155,8 @@ impl App {
         self.daemon.accepting.store(false, Ordering::Relaxed);
         self.stop_listening.cancel();
         let listening = self.listeners.finish(deadline.at()).await;
-        // The writer ends once the last sender is gone: the connections', those of requests under way, and these three.
+        // The writer ends once the last sender is dropped: those of connections, of requests under way, and these
+        // three.
         drop(self.context);
         self.daemon.ingest.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
         self.daemon.chunk_sender.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
@@ -169,7 +173,7 @@ impl App {
             loading.pool.close();
             tallyd_store::Database::clone(&loading.database).close().await;
         }
-        // Another daemon's socket would be in the way of the next start, not this one's.
+        // A leftover socket would only hinder the next start.
         let _ = std::fs::remove_file(&self.daemon.socket);
         let unflushed = self.daemon.wal.unflushed_records();
         if unflushed > 0 {
@@ -193,7 +197,7 @@ fn writer_error(ended: Result<Result<(), WalError>, oneshot::error::RecvError>) 
 
 async fn end_writer(writer: WriterThread, deadline: Deadline) -> Result<(), AppError> {
     if writer.ended.is_terminated() {
-        // It has said how it ended, and that is the reason for the daemon's end. Its thread may still be on its way out.
+        // The writer has already ended, and its result is the reason for the daemon's end.
         return Ok(());
     }
     let state = Arc::clone(&writer.state);
@@ -201,7 +205,7 @@ async fn end_writer(writer: WriterThread, deadline: Deadline) -> Result<(), AppE
     let ended = match tokio::time::timeout_at(deadline.at(), &mut ended).await {
         Ok(ended) => ended,
         Err(_) => {
-            // It waits for room. What it has not taken was not acknowledged.
+            // The writer waits for room. It has not acknowledged the chunks that remain in the channel.
             state.abandon();
             ended.await
         }

@@ -1,7 +1,7 @@
-//! Tells other processes on the database that this daemon runs, and finds out whether PostgreSQL answers.
+//! Announces this daemon to other processes on the database, and finds out whether PostgreSQL answers.
 //!
-//! Both are one statement every few seconds ([`RENEWAL`]), on a session of its own: lanes that have nothing to load do not notice
-//! that PostgreSQL is gone, and one that is frozen in mid-transaction notices at its deadline.
+//! Both are one statement every few seconds ([`RENEWAL`]), on a session of its own. Idle lanes would not notice that
+//! PostgreSQL is gone, and a lane whose transaction hangs notices at its deadline.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,7 +16,6 @@ use tallyd_config::Config;
 use tallyd_store::daemons::{self, RENEWAL};
 use tallyd_store::{Connection, Database, FailureClass, classify};
 
-/// The task's work.
 pub(super) struct Presence {
     daemon: Arc<Daemon>,
     database: Arc<Database>,
@@ -32,7 +31,7 @@ impl Presence {
         Self { daemon, database, buffer_id, zone, patience }
     }
 
-    /// Renews the daemon's row until told to stop, and deletes it then.
+    /// Renews the daemon's row until told to stop, then deletes the row.
     pub(super) async fn run(self, stop: CancellationToken) {
         let mut session = None;
         loop {
@@ -40,7 +39,7 @@ impl Presence {
                 renewed = tokio::time::timeout(self.patience, self.renew(&mut session)) => renewed,
                 () = stop.cancelled() => break,
             };
-            // A statement that PostgreSQL refuses is an answer, too.
+            // A statement that PostgreSQL refuses is an answer as well.
             let is_up = matches!(renewed, Ok(Ok(()) | Err(Answer::Refused)));
             note_database(&self.daemon, is_up);
             if !matches!(renewed, Ok(Ok(()))) {
@@ -52,7 +51,7 @@ impl Presence {
             }
         }
         if let Some(session) = session {
-            // Without an answer the row is old within a minute.
+            // If it fails, the row is outdated within a minute.
             let _ = tokio::time::timeout(self.patience, daemons::leave(&session, self.buffer_id)).await;
         }
     }
@@ -71,9 +70,9 @@ impl Presence {
 
 /// Why the row was not renewed.
 enum Answer {
-    /// PostgreSQL answered, and refused.
+    /// PostgreSQL answered with a refusal.
     Refused,
-    /// It did not answer.
+    /// PostgreSQL did not answer.
     None,
 }
 
@@ -83,7 +82,7 @@ impl Answer {
     }
 }
 
-/// Tells health and metrics whether PostgreSQL answers.
+/// Sets for health and metrics whether PostgreSQL answers.
 pub(super) fn note_database(daemon: &Daemon, is_up: bool) {
     metrics::gauge!(registry::DATABASE_UP).set(f64::from(u8::from(is_up)));
     if let Some(loading) = daemon.loading.get() {

@@ -1,4 +1,4 @@
-//! Looks at the configured price list every so often ([`tallyd_store::prices::sync`]).
+//! Compares the catalog with the configured price list periodically ([`tallyd_store::prices::sync`]).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,12 +16,11 @@ use tallyd_store::prices::sync::{self, Proposal, SyncError};
 use tallyd_store::queries::audit::Actor;
 use tallyd_store::{Connection, Database, describe};
 
-/// How often it is looked whether a look is due: another daemon on the database may have had the last one.
+/// How often the task checks whether a comparison is due; another daemon on the database may have made the last one.
 const PAUSE: Duration = Duration::from_secs(60);
-/// Who applies prices by the setting, as the audit log has it.
+/// The actor in the audit log, for prices that are applied by the setting.
 const ACTOR: &str = "price_sync.apply";
 
-/// The task.
 pub(super) struct PriceSyncTask {
     database: Arc<Database>,
     pricing: PricingOptions,
@@ -29,7 +28,7 @@ pub(super) struct PriceSyncTask {
 }
 
 impl PriceSyncTask {
-    /// None: no list is configured.
+    /// None if no list is configured.
     pub(super) fn new(config: &Config, database: &Arc<Database>) -> Option<Self> {
         let (pricing, sync) = (config.pricing.clone(), config.price_sync.clone());
         (!sync.list.is_empty()).then(|| Self { database: Arc::clone(database), pricing, sync })
@@ -54,7 +53,7 @@ impl PriceSyncTask {
     async fn once(&self) -> Result<(), String> {
         let mut connection = self.database.connect("tallyd price list").await.map_err(|error| error.to_string())?;
         let looked = self.look_if_due(&mut connection).await;
-        // Also what another daemon's look has found: each of them shows the same.
+        // Every daemon shows the state, including the results of others.
         let state = sync::state(&connection).await.map_err(|error| error.to_string())?;
         gauge!(registry::PRICE_LIST_FAILING).set(if state.error.is_empty() { 0.0 } else { 1.0 });
         gauge!(registry::PRICE_LIST_CHANGES).set(state.proposal.map_or(0, |open| open.changes.len()) as f64);

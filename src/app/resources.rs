@@ -1,21 +1,22 @@
 //! Resources of the operating system: threads for `http.listen`, open files.
 //!
-//! Questions never stand in recording's way. On the runtime that serves producers, an acknowledgement would wait behind every question
-//! that is ready to run. So questions have a runtime of their own, and the operating system is asked to prefer every other thread to its
-//! threads; `make bench BENCH="--only dashboard"` measures the effect of fifty dashboards on acknowledgements. Health, metrics and status
-//! on the local socket stay with the daemon's runtime: they must answer under any load of questions.
+//! API requests must not delay recording. On the runtime that serves producers, an acknowledgement would wait behind
+//! every request that is ready to run. So API requests have a runtime of their own, and the operating system prefers
+//! all other threads to its threads. `make bench BENCH="--only dashboard"` measures the effect of fifty dashboards on
+//! acknowledgements. Health, metrics and status on the local socket stay on the daemon's runtime, because they must
+//! answer under any load of API requests.
 //!
-//! Each connection is an open file, and so are the WAL's segments, which must never go without.
+//! Each connection is an open file. So are the WAL's segments, which need a descriptor at any time.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::runtime::{Builder, Handle, Runtime};
 
-/// Threads of the questions' runtime.
+/// Threads of the API's runtime.
 const WORKERS: usize = 2;
-/// How much every other thread is preferred: ten steps of niceness leave a tenth of the weight in a contest for a processor.
+/// Niceness of these threads: ten steps leave a tenth of the weight in a contest for a processor.
 const NICENESS: i32 = 10;
 
-/// A runtime of its own. Its tasks are cut off when it is dropped.
+/// The API's runtime. Dropping it aborts its tasks.
 pub(super) struct Questions(Option<Runtime>);
 
 impl Questions {
@@ -33,14 +34,14 @@ impl Questions {
         Ok(Self(Some(runtime)))
     }
 
-    /// Where its tasks are started.
     pub(super) fn handle(&self) -> Handle {
-        // Taken in `drop` alone.
+        // Only `drop` takes it.
         self.0.as_ref().expect("the runtime is there until it is dropped").handle().clone()
     }
 }
 
-/// Sets the niceness of the calling thread alone. Where the system refuses that, questions count as much as records.
+/// Sets the niceness of the calling thread alone. If the operating system refuses, API requests have the same priority
+/// as records.
 fn after_others() {
     let _ = rustix::process::setpriority_process(None, NICENESS);
 }
@@ -56,19 +57,19 @@ impl Drop for Questions {
 /// Open files of everything but connections: stores, PostgreSQL, the runtime.
 const RESERVE: u64 = 256;
 
-/// How many connections may be open at once.
+/// Numbers of connections that may be open at once.
 pub(super) struct Connections {
-    /// Of producers, on all listeners.
+    /// Producers' connections, on all listeners.
     pub producers: usize,
-    /// Of the HTTP API.
+    /// Connections of the HTTP API.
     pub http: usize,
 }
 
-/// Raises the process's limit as far as it may, and says how many connections fit below it, at most as many as are
-/// wanted. The WAL would fail, and the daemon end, if connections took the last descriptor.
+/// Raises the process's limit of open files to its maximum. Returns the numbers of connections that fit below it, at
+/// most the wanted ones. The WAL would fail, and the daemon end, if connections took the last descriptor.
 pub(super) fn connections(wanted: &Connections) -> Connections {
     let limit = getrlimit(Resource::Nofile);
-    // Where it cannot be raised, the limit stays what it is.
+    // If it cannot be raised, the present limit counts.
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     let current = if setrlimit(Resource::Nofile, raised).is_ok() { limit.maximum } else { limit.current };
     let fit = share(wanted, current.unwrap_or(u64::MAX));
@@ -85,8 +86,8 @@ pub(super) fn connections(wanted: &Connections) -> Connections {
     fit
 }
 
-/// Shares out this many open files: a reserve for the rest, half of it under a small limit; a quarter of
-/// the remainder at most for the API.
+/// Shares out this many open files. A reserve is kept for the rest, of half the files under a small limit; the API gets
+/// at most a quarter of the remainder.
 fn share(wanted: &Connections, files: u64) -> Connections {
     let room = files - RESERVE.min(files.div_ceil(2));
     let room = usize::try_from(room).unwrap_or(usize::MAX);

@@ -1,5 +1,5 @@
-//! What the database needs every hour: prices as rows, partitions ahead, indexes, what is old enough to go, and late records
-//! of forgotten users.
+//! Hourly work on the database: writes prices as rows, makes partitions ahead, builds indexes, drops old calls and dead
+//! letters, and anonymises late records of forgotten users.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,16 +20,15 @@ use tallyd_store::retention::{DropState, RetentionError, drop_before, due};
 use tallyd_store::upkeep::{INTERVAL, UpkeepOptions, upkeep};
 use tallyd_store::{Connection, Database, describe};
 
-/// How long to wait before it is tried again.
+/// The pause before failed work is tried again.
 const RETRY: Duration = Duration::from_secs(60);
-/// Who drops partitions, and who deletes dead letters, as the audit log has it: the settings that ask for it.
+/// The actors in the audit log, for dropped partitions and deleted dead letters: the settings that ask for it.
 const DROPS: Actor<'_> = Actor { name: "retention.log_days", address: "" };
 const EXPIRES: Actor<'_> = Actor { name: "dead_letters.keep_days", address: "" };
 
-/// The hourly work.
 pub(super) struct Upkeep {
     options: UpkeepOptions,
-    /// How long the call log keeps calls; none: for ever.
+    /// How long calls stay in the call log; none: for ever.
     keep: Option<TimeDelta>,
     /// How long dead letters are kept; none: for ever.
     keep_letters: Option<TimeDelta>,
@@ -67,7 +66,7 @@ impl Upkeep {
 
     async fn once(&self) -> Result<(), String> {
         let connection = self.database.connect("tallyd upkeep").await.map_err(|error| error.to_string())?;
-        // They are there since the start; again, where somebody deleted them or the start could not write them.
+        // Written at the start already; again, if somebody deleted them or the start failed to write them.
         write_catalog(&connection, &self.catalog).await.map_err(|error| describe(&error))?;
         let built = upkeep(&self.database, &connection, self.options).await.map_err(|error| error.to_string())?;
         if !built.is_empty() {
@@ -84,7 +83,7 @@ impl Upkeep {
         Ok(())
     }
 
-    /// Deletes dead letters and counts of refusals that are older than they are to be kept.
+    /// Deletes dead letters and counts of refusals that are older than `dead_letters.keep_days`.
     async fn expire_letters(&self, connection: &Connection) -> Result<(), tokio_postgres::Error> {
         let Some(keep) = self.keep_letters else { return Ok(()) };
         let now = DateTime::<Utc>::from_timestamp_micros(self.clock.now_us()).unwrap_or_default();
@@ -96,7 +95,7 @@ impl Upkeep {
         Ok(())
     }
 
-    /// Drops what is older than the call log is to keep.
+    /// Drops partitions that are older than `retention.log_days`.
     async fn drop_old(&self, connection: &Connection) -> Result<(), RetentionError> {
         let Some(keep) = self.keep else { return Ok(()) };
         let now = DateTime::<Utc>::from_timestamp_micros(self.clock.now_us()).unwrap_or_default();
@@ -119,9 +118,9 @@ impl Upkeep {
         gauge!(registry::RETENTION_OVERDUE).set(overdue as f64);
         match done {
             Ok(_) => Ok(()),
-            // The other one does what this one would.
+            // Another process is dropping partitions already.
             Err(RetentionError::Taken) => Ok(()),
-            // A minute changes nothing there.
+            // The owner will not change within a minute.
             Err(error @ RetentionError::NotOwner { .. }) => {
                 tracing::warn!(error = error.to_string(), partitions = overdue, "old partitions stay");
                 Ok(())

@@ -1,10 +1,10 @@
-//! Budgets in the running daemon; [`tallyd_store::budgets`] has what they are.
+//! Budgets in the running daemon; [`tallyd_store::budgets`] defines them.
 //!
 //! | module | content |
 //! |---|---|
-//! | [`standing`] | [`Standing`]: the board for all of the process, and what clients are told of it |
+//! | [`standing`] | [`Standing`]: the board, and the state that clients receive |
 //! | `shown` | the metrics of budgets and unpriced calls |
-//! | [`watch`] | the task that evaluates, reads, delivers and shows, again and again |
+//! | [`watch`] | the task that evaluates, reads, delivers and shows, periodically |
 
 mod shown;
 pub(crate) mod standing;

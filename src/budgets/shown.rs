@@ -1,6 +1,5 @@
-//! The metrics of budgets and of calls without a price. Labels are for ever, so their number is bounded, and what is gone goes to
-//! 0 rather than
-//! out of sight: an alert on it resolves.
+//! The metrics of budgets and of unpriced calls. A label lasts until the process ends, so the number of labels is
+//! bounded. A budget or model that is gone goes to 0 rather than out of sight, so that an alert on it resolves.
 
 use std::collections::{HashMap, HashSet};
 
@@ -12,10 +11,10 @@ use tallyd_model::pricing::Usd;
 use tallyd_store::budgets::{Board, Budget, BudgetScope};
 use tallyd_store::unpriced::UnpricedModel;
 
-/// Budgets, and unpriced models, that have a metric of their own.
+/// The most budgets, and the most unpriced models, with a metric of their own.
 const MAX_SHOWN: usize = 50;
 
-/// What has had a metric since the start.
+/// Budgets and models that have had a metric since the start.
 #[derive(Default)]
 pub(super) struct Shown {
     budgets: HashSet<String>,
@@ -23,7 +22,7 @@ pub(super) struct Shown {
 }
 
 impl Shown {
-    /// Shows how much of each budget is used, and, where it was estimated just now, will be.
+    /// Shows the used share of each budget, and with `estimates` the expected one.
     pub(super) fn budgets(&mut self, board: &Board, estimates: Option<&HashMap<i32, Estimate>>) {
         let mut now = HashSet::new();
         for state in board.states() {
@@ -75,12 +74,12 @@ fn show_model((provider, model): &(String, String), calls: i64) {
     gauge!(registry::UNPRICED_CALLS, "provider" => provider.clone(), "model" => model.clone()).set(calls as f64);
 }
 
-/// For the eye: amounts that count are in the database.
+/// A rounded ratio, for metrics only; exact amounts are in the database.
 fn share(amount: Usd, of: Usd) -> f64 {
     if of == Usd::ZERO { 0.0 } else { amount.attos() as f64 / of.attos() as f64 }
 }
 
-/// A budget's name for the metrics, which need no token: a user's id, which may be an address, stays out.
+/// A budget's name for the metrics, which need no token. A user's id, which may be an e-mail address, is left out.
 fn label(budget: &Budget) -> String {
     let period = budget.period.adjective();
     match budget.scope {

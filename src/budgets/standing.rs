@@ -1,9 +1,8 @@
-//! Where the budgets stand, for everybody in this process: connections and requests look at the board, clients that are
-//! connected are told of it.
+//! The standing of the budgets within this process: connections and requests read the board, and connected clients
+//! receive its state.
 //!
-//! A client is told the whole state, and only the newest counts: a connection that is slow to take it skips states, so what
-//! waits for a connection is one frame at most. The frame is made once, and all connections share it. Setting the board
-//! never waits for a connection.
+//! A client receives the whole state, and only the newest counts. A slow connection skips states, so at most one frame
+//! waits for it. The frame is made once and shared by all connections. Setting the board never waits for a connection.
 
 use std::sync::Arc;
 
@@ -14,10 +13,9 @@ use tokio::sync::watch;
 
 use tallyd_store::budgets::Board;
 
-/// What clients are told.
+/// The state that clients receive.
 #[derive(Debug)]
 pub(crate) struct Told {
-    /// The state.
     pub budgets: Budgets,
     /// The same as a frame.
     pub frame: Vec<u8>,
@@ -31,7 +29,7 @@ impl Told {
     }
 }
 
-/// The board, and those who are told of it.
+/// The board, and the channel to the clients' connections.
 pub(crate) struct Standing {
     board: ArcSwap<Board>,
     told: watch::Sender<Arc<Told>>,
@@ -45,13 +43,12 @@ impl Default for Standing {
 }
 
 impl Standing {
-    /// Where the budgets stand.
     #[must_use]
     pub(crate) fn board(&self) -> Guard<Arc<Board>> {
         self.board.load()
     }
 
-    /// Sets the board, and tells clients if there is something new for them.
+    /// Sets the board, and sends the state to clients if it has changed for them.
     pub(crate) fn set(&self, board: Arc<Board>) {
         let budgets = board.told();
         self.board.store(board);
@@ -72,8 +69,8 @@ impl Standing {
         });
     }
 
-    /// Tells clients again, which believe it for a bounded time only. Budgets whose period has ended by `today` are used up no
-    /// longer, though the database may be away and nobody evaluates them.
+    /// Sends the state again, because clients trust it for a bounded time only. A budget whose period has ended by
+    /// `today` stops being used up, even if the database is down and nobody evaluates it.
     pub(crate) fn repeat(&self, today: NaiveDate) {
         if let Some(board) = self.board.load().after(today) {
             self.set(Arc::new(board));
@@ -81,7 +78,7 @@ impl Standing {
         self.told.send_modify(|_| {});
     }
 
-    /// What clients are told, now and from now on.
+    /// The present state and its changes.
     #[must_use]
     pub(crate) fn told(&self) -> watch::Receiver<Arc<Told>> {
         self.told.subscribe()

@@ -1,5 +1,5 @@
-//! The daemon's task: evaluate if it is this daemon's turn, read where the budgets stand, deliver alerts, count what has no
-//! price; again and again. A failure is said once, and tried again: nothing here holds up records.
+//! The periodic task of budgets: evaluates them if it is this daemon's turn, reads their standing, delivers alerts,
+//! counts unpriced calls. A failure is logged once and tried again; no record waits for it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,22 +23,17 @@ use tallyd_store::retry::until_stopped;
 use tallyd_store::unpriced::unpriced;
 use tallyd_store::{Connection, Database, describe};
 
-/// Forecasts, unpriced calls and dead letters are no hurry.
+/// The longest time between reads of forecasts, unusual spend, unpriced calls and dead letters, which are not urgent.
 const SLOW: Duration = Duration::from_secs(60);
 
-/// What the task works with.
 pub(crate) struct BudgetWatch {
-    /// Where everything is.
     pub database: Arc<Database>,
-    /// What the configuration says.
     pub options: Alerts,
     /// The reporting time zone.
     pub zone: Tz,
-    /// The time.
     pub clock: Arc<dyn Clock>,
-    /// What connections look at, and clients are told of.
+    /// The board to set, for connections and clients.
     pub standing: Arc<Standing>,
-    /// The prices.
     pub catalog: Arc<ArcSwap<Catalog>>,
 }
 
@@ -49,7 +44,7 @@ impl BudgetWatch {
         until_stopped(stop, self.options.interval, meanwhile, || self.follow()).await;
     }
 
-    /// Works until something fails, and says what.
+    /// Works until something fails. Returns the error as text.
     async fn follow(&self) -> String {
         let mut connection = match self.database.connect("tallyd budgets").await {
             Ok(connection) => connection,
@@ -77,7 +72,7 @@ impl BudgetWatch {
     ) -> Result<(), tokio_postgres::Error> {
         let now = self.now();
         let today = now.date_naive();
-        let raised = evaluate::evaluate(connection, today, &self.options).await?;
+        let raised = evaluate::evaluate(connection, &now, &self.options, with_slow).await?;
         counter!(registry::ALERTS_RAISED).increment(raised.unwrap_or(0));
         let board = store::board(connection, today).await?;
         shown.budgets(&board, None);

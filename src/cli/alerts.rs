@@ -1,4 +1,4 @@
-//! `tallyd alerts`: what budgets and unusual spend have told.
+//! `tallyd alerts`: alerts of budgets and of unusual spend.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! `tallyd bill-check`: the vendor's bill beside the recorded calls.
+//! `tallyd bill-check`: compares a vendor's bill with the recorded calls.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -62,7 +62,7 @@ fn not_negative(text: &str) -> Result<Usd, String> {
     if amount < Usd::ZERO { Err("it is how far a cost may be off, so not negative".to_owned()) } else { Ok(amount) }
 }
 
-/// Tenths of a percent.
+/// A percentage as tenths of a percent.
 fn permille(text: &str) -> Result<u32, String> {
     let wrong = || format!("{text:?} is not a percentage between 0 and 100 with at most one decimal");
     let (whole, tenths) = text.split_once('.').unwrap_or((text, "0"));

@@ -1,4 +1,4 @@
-//! `tallyd budgets`: how much may be spent, and where that stands.
+//! `tallyd budgets`: lists budgets with their standing, sets and removes them.
 
 use std::process::ExitCode;
 
@@ -116,7 +116,7 @@ fn remove_budget(id: i32, confirm: Confirm, config: &Config) -> anyhow::Result<E
     Ok(ExitCode::SUCCESS)
 }
 
-/// What a budget bounds.
+/// The scope of a budget as text.
 fn of(budget: &Budget) -> String {
     match budget.scope {
         BudgetScope::Global => "everything".to_owned(),

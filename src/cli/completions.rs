@@ -1,4 +1,5 @@
-//! `tallyd completions` and `tallyd man`: the command line, as shells and `man` read it. Packages are built from both.
+//! `tallyd completions` and `tallyd man`: the command line in the formats of shells and of `man`. Packages are built
+//! from both.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -36,7 +37,7 @@ pub(super) fn run(args: &CompletionsArgs) -> anyhow::Result<ExitCode> {
 pub(super) fn man(args: &ManArgs) -> anyhow::Result<ExitCode> {
     let folder = args.folder.display();
     std::fs::create_dir_all(&args.folder).with_context(|| format!("cannot make the folder {folder}"))?;
-    // A value that a variable has here is not part of the page.
+    // The page must not include values from this environment.
     let command = super::command().mut_args(|arg| arg.hide_env_values(true)).version(env!("CARGO_PKG_VERSION"));
     clap_mangen::generate_to(command, &args.folder).with_context(|| format!("cannot write man pages to {folder}"))?;
     Ok(ExitCode::SUCCESS)

@@ -1,4 +1,4 @@
-//! `tallyd config`: the configuration, checked and shown.
+//! `tallyd config`: checks and shows the configuration.
 
 use std::process::ExitCode;
 
@@ -25,7 +25,7 @@ enum ConfigCommand {
 }
 
 pub(super) fn run(args: &ConfigArgs, config: &Config) -> anyhow::Result<ExitCode> {
-    // That it has been loaded means that it is right: every command loads it first.
+    // Every command loads the configuration first, so it is valid here.
     let ConfigCommand::Check { show } = &args.command;
     if *show {
         print!("{}", config.effective_toml()?);

@@ -1,5 +1,5 @@
-//! The one way in which a command that deletes or rewrites is confirmed: `--yes` does it, `--dry-run` shows what it would do, and
-//! without either it exits 2.
+//! Confirmation of commands that delete or rewrite: `--yes` does it, `--dry-run` shows the effect, and without either
+//! the command exits with 2.
 
 use std::process::ExitCode;
 
@@ -18,19 +18,14 @@ pub(super) struct Confirm {
     dry_run: bool,
 }
 
-/// The person's answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Confirmation {
-    /// Neither flag.
     Nothing,
-    /// Show it.
     DryRun,
-    /// Do it.
     Yes,
 }
 
 impl Confirm {
-    /// The answer that the flags give.
     pub(super) const fn told(self) -> Confirmation {
         match (self.yes, self.dry_run) {
             (true, _) => Confirmation::Yes,
@@ -39,7 +34,7 @@ impl Confirm {
         }
     }
 
-    /// Says that one of the flags is needed. `deed` is the command's effect: `drops partitions`.
+    /// Prints that one of the flags is needed. `deed` is the command's effect: `drops partitions`.
     pub(super) fn refuse(self, deed: &str) -> ExitCode {
         output::error(&anyhow::anyhow!("this {deed}, and was not confirmed"));
         output::hint("--dry-run shows the changes, --yes makes them");

@@ -1,4 +1,4 @@
-//! `tallyd costs`: what was spent, on what, by whom.
+//! `tallyd costs`: costs of a range of days, grouped.
 
 use std::process::ExitCode;
 
@@ -61,7 +61,7 @@ pub(super) struct CostsArgs {
     json: bool,
 }
 
-/// What is told apart.
+/// The column that the costs are grouped by.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum By {
     /// A dimension of calls.
@@ -101,7 +101,7 @@ impl By {
         }
     }
 
-    /// The line's first cells. An empty name is of calls that have none.
+    /// The line's first cells. An empty name stands for calls without that name.
     fn cells(&self, row: &GroupRow) -> Vec<String> {
         let name = |name: Option<&String>| match name.map(String::as_str) {
             None | Some("") => "-".to_owned(),
@@ -153,7 +153,7 @@ async fn question(args: &CostsArgs, db: &tallyd_store::Connection, zone: chrono_
         dimensions: Vec::new(),
         sort: if by_day { SortBy::Bucket } else { SortBy::Cost },
         descending: !by_day,
-        // One more tells that there are more.
+        // One row more than asked for shows whether there are more.
         limit: args.limit + 1,
         offset: 0,
     };

@@ -14,11 +14,11 @@ use tallyd_store::Connection;
 use tallyd_store::duplicates::{Duplicate, DuplicateKey, DuplicateSearch, drop, list};
 use tallyd_store::queries::audit::Actor;
 
-/// The period without `--from`.
+/// The period without `--from`, microseconds: 30 days.
 const DEFAULT_US: i64 = 30 * 24 * 60 * 60 * 1_000_000;
 
 /// Find calls that are in the call log more than once, and drop the doubles. The daemon knows a stated id for `wal.identity_window_days`,
-/// and each daemon its own: what is sent again later, or to another daemon, is found here.
+/// and each daemon its own. A call that is sent again later, or to another daemon, is found here.
 #[derive(Args)]
 #[command(after_help = "Examples:
   tallyd duplicates list --from 2026-11-01 --to 2026-12-01
@@ -83,7 +83,7 @@ enum Same {
 
 impl Where {
     fn search(&self) -> anyhow::Result<DuplicateSearch> {
-        // A call may be dated a little ahead.
+        // A call may have a time a little in the future.
         let to_us = self.to.unwrap_or_else(|| SystemClock.now_us().saturating_add(60 * 60 * 1_000_000));
         let from_us = self.from.unwrap_or(to_us.saturating_sub(DEFAULT_US));
         if from_us >= to_us {

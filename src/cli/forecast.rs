@@ -1,4 +1,4 @@
-//! `tallyd forecast`: what spending will come to.
+//! `tallyd forecast`: forecast of costs.
 
 use std::process::ExitCode;
 

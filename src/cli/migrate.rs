@@ -1,4 +1,4 @@
-//! `tallyd migrate`: the schema, brought up to date.
+//! `tallyd migrate`: migrates the schema.
 
 use std::process::ExitCode;
 
@@ -26,12 +26,12 @@ pub(super) struct MigrateArgs {
     json: bool,
 }
 
-/// What was done, for a script.
+/// The result as JSON.
 #[derive(Serialize)]
 struct Done<'r> {
     #[serde(flatten)]
     report: &'r MigrateReport,
-    /// The statements that moved tables to Citus' nodes, where that was asked for.
+    /// The statements that distributed tables over Citus' nodes, with `--citus`.
     #[serde(skip_serializing_if = "Option::is_none")]
     distributed: Option<&'r [String]>,
 }
@@ -92,7 +92,7 @@ pub(super) fn run(args: &MigrateArgs, config: &Config) -> anyhow::Result<ExitCod
     Ok(ExitCode::SUCCESS)
 }
 
-/// What `--citus` would run.
+/// Prints the statements of `--citus` without running them.
 fn dry_run(args: &MigrateArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let plan = super::with_database(config, "tallyd migrate", async |connection| Ok(citus::plan(connection).await?))?;
     if args.json {

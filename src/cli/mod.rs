@@ -1,8 +1,8 @@
-//! The command line. One file a command; what a command prints on stdout is data, on stderr talk.
+//! The command line: one file a command. A command prints data on stdout and messages on stderr.
 //!
 //! Exit codes: 0 done; 1 failed; 2 called wrongly; 3 the data folder is in use, or no daemon is running.
 
-// First: its macros are what the other modules print with.
+// First, because the other modules print with its macros.
 #[macro_use]
 mod output;
 
@@ -60,7 +60,7 @@ struct Cli {
     command: Option<Command>,
 }
 
-/// `--version`: which build this is. `-V` is the number alone.
+/// `--version`: the version and its build. `-V` prints the number alone.
 const LONG_VERSION: &str = concat!(
     env!("CARGO_PKG_VERSION"),
     "\ncommit: ",
@@ -78,7 +78,7 @@ const EXAMPLES: &str = "Examples:
   tallyd costs                               what was spent in the last 30 days, by model
   tallyd psql -c 'SELECT * FROM daily_api_costs'";
 
-/// The last part of every help: a command's own options are what people look for.
+/// The heading of the last part of every help, after a command's own options, which people look for.
 const GLOBAL: &str = "Global options";
 
 /// Flags that every command takes. They win over the environment, which wins over the configuration file.
@@ -127,7 +127,7 @@ enum Command {
     DeadLetters(dead_letters::DeadLettersArgs),
     /// Find calls that are in the call log more than once, and drop the doubles
     Duplicates(duplicates::DuplicatesArgs),
-    /// Look at the segments of the WAL (write-ahead log), and load what is readable in a damaged one
+    /// Look at the segments of the WAL (write-ahead log), and load the readable records of a damaged one
     Wal(wal::WalArgs),
     /// List the call log's partitions, make them ahead, drop old ones
     Partitions(partitions::PartitionsArgs),
@@ -170,7 +170,7 @@ enum Command {
 }
 
 impl Command {
-    /// Whether a configuration that is wrong is in its way.
+    /// Whether the command fails without a valid configuration.
     fn needs_configuration(&self) -> bool {
         !matches!(self, Self::Completions(_) | Self::Man(_))
     }
@@ -189,8 +189,8 @@ impl Common {
     }
 }
 
-/// The whole command line. A negative number is a value everywhere: `--amount -5` is refused for what it is, not as an unknown
-/// option `-5`.
+/// The whole command line. A negative number is a value everywhere, so that `--amount -5` is refused with the amount's
+/// own error, not as an unknown option `-5`.
 #[must_use]
 pub fn command() -> clap::Command {
     fn with_negative_numbers(command: clap::Command) -> clap::Command {
@@ -258,7 +258,7 @@ pub fn main() -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// The reporting time zone is the database's: a command is often run from a shell without the daemon's settings.
+/// The database's reporting time zone. A command is often run from a shell without the daemon's settings.
 ///
 /// # Errors
 /// If the configuration states another zone.
@@ -266,33 +266,33 @@ async fn reporting_zone(db: &tallyd_store::Connection, config: &Config) -> anyho
     Ok(tallyd_store::reporting_zone(&**db, stated_zone(config)).await?)
 }
 
-/// The day that it is in a zone.
+/// Today's date in a zone.
 fn today_in(zone: chrono_tz::Tz) -> chrono::NaiveDate {
     use tallyd_base::clock::{Clock, SystemClock};
     let now = chrono::DateTime::from_timestamp_micros(SystemClock.now_us()).unwrap_or_default();
     now.with_timezone(&zone).date_naive()
 }
 
-/// The zone that the file, the environment or a flag states; a default states nothing.
+/// The zone from the file, the environment or a flag; none if it is the default.
 fn stated_zone(config: &Config) -> Option<chrono_tz::Tz> {
     config.origins.contains_key("rollup.time_zone").then_some(config.rollup.time_zone)
 }
 
-/// What a migration needs, where the zone is the database's unless one is stated.
+/// Options of a migration. Without a stated zone, the database's applies.
 fn migrate_options(config: &Config) -> tallyd_store::MigrateOptions {
     let reporting_time_zone = stated_zone(config).map(|zone| zone.name().to_owned());
     tallyd_store::MigrateOptions { reporting_time_zone, ..config.into() }
 }
 
-/// The database of a configuration. A private cluster is never made here: that is the daemon's to do.
+/// The configured database. Commands never create a private cluster; only the daemon does.
 async fn open_database(config: &Config) -> Result<Database, DatabaseError> {
     let daemon_runs =
         |data_dir: &Path| crate::http::socket::is_answered(data_dir) || crate::lock::holder_runs(data_dir);
     Database::open_existing(&config.into(), daemon_runs).await
 }
 
-/// Runs a task on a connection to the database, and closes the database afterwards. A stated time zone that is not the
-/// database's is an error of every command.
+/// Runs a task on a connection to the database, and closes the database afterwards. In every command, a stated time
+/// zone that differs from the database's is an error.
 fn with_database<T>(
     config: &Config,
     name: &str,
@@ -312,8 +312,8 @@ fn with_database<T>(
     })
 }
 
-/// Says of each filter whose name no call of these days has that it is so: a filter that matches nothing shows what there is instead of
-/// an empty list. False if each name has calls.
+/// Prints a hint for each filter that no call of these days matches, with the names that calls have. False if every
+/// filter matches.
 ///
 /// # Errors
 /// [`QueryError`].
@@ -328,12 +328,12 @@ async fn point_out(
     Ok(!notes.is_empty())
 }
 
-/// A runtime for commands that ask something and end.
+/// Runs a task on a runtime of its own.
 fn block_on<T>(task: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?.block_on(task)
 }
 
-/// Who is at the command line, as the audit log has it.
+/// The person at the command line, as the audit log has it.
 pub(crate) fn actor() -> String {
     let named = ["SUDO_USER", "USER", "LOGNAME"].into_iter().find_map(|name| std::env::var(name).ok());
     format!("{} (command line)", named.unwrap_or_else(|| rustix::process::getuid().as_raw().to_string()))
@@ -343,7 +343,7 @@ pub(crate) fn actor() -> String {
 mod tests {
     use super::*;
 
-    /// Each command below `command`, with its words.
+    /// Calls `look` with each command below `command`, and its words.
     fn each(command: &clap::Command, words: &str, look: &mut dyn FnMut(&str, &clap::Command)) {
         look(words, command);
         for below in command.get_subcommands() {

@@ -1,13 +1,13 @@
-//! How commands speak: errors with their causes on stderr, numbers that a person can read.
+//! Output of commands: data, messages, errors with their causes, numbers for people.
 //!
-//! All that a command prints goes through here. Within `src/cli`, `println!`, `print!`, `eprintln!` and `eprint!` are the
+//! All output of commands goes through here. Within `src/cli`, `println!`, `print!`, `eprintln!` and `eprint!` are the
 //! macros below, not the standard library's:
 //!
-//! * Text of others (names of models, users, producers) cannot move the cursor, reorder text or forge a line: what
-//!   `println!` prints is one line, [`quote::line`]. Text that has several lines goes through `print!`, [`quote::lines`].
-//! * A reader that has gone away (`| head`, `| grep -q`) is not an error: the command goes on to its end, because it may
-//!   change something, and prints nothing more. What streams data ([`Stream`]) ends instead.
-//! * Output that cannot be written for another reason (a full disk) makes the command fail: [`failure`].
+//! * Foreign text (names of models, users, producers) cannot move the cursor, reorder text or forge a line: `println!`
+//!   prints exactly one line ([`quote::line`]). Text of several lines goes through `print!` ([`quote::lines`]).
+//! * A reader that has gone away (`| head`, `| grep -q`) is not an error: the command goes on to its end, because it
+//!   may change something, and prints nothing more. A stream of data ([`Stream`]) ends instead.
+//! * If output cannot be written for another reason (a full disk), the command fails: [`failure`].
 
 use std::fmt::Arguments;
 use std::io::{BufWriter, ErrorKind, StdoutLock, Write};
@@ -26,37 +26,37 @@ macro_rules! print {
     ($($text:tt)*) => { $crate::cli::output::out(format_args!($($text)*), false) };
 }
 
-/// Says a line to the person at the terminal.
+/// Prints a message of one line.
 macro_rules! eprintln {
     ($($text:tt)*) => { $crate::cli::output::say(format_args!($($text)*), true) };
 }
 
-/// Says several lines.
+/// Prints a message of several lines.
 macro_rules! eprint {
     ($($text:tt)*) => { $crate::cli::output::say(format_args!($($text)*), false) };
 }
 
-/// Why output was not written; the first reason.
+/// The first error of writing data.
 static FAILURE: OnceLock<std::io::Error> = OnceLock::new();
 
-/// Why data could not be printed, if it could not.
+/// The first error of writing data, if there was one.
 pub(super) fn failure() -> Option<&'static std::io::Error> {
     FAILURE.get()
 }
 
-/// What `println!` and `print!` do.
+/// Implements `println!` and `print!`.
 pub(super) fn out(text: Arguments<'_>, is_line: bool) {
     if let Err(error) = std::io::stdout().lock().write_all(shown(text, is_line).as_bytes())
         && error.kind() != ErrorKind::BrokenPipe
     {
-        // The first reason is told.
+        // Fails if an earlier error is already kept.
         let _ = FAILURE.set(error);
     }
 }
 
-/// What `eprintln!` and `eprint!` do.
+/// Implements `eprintln!` and `eprint!`.
 pub(super) fn say(text: Arguments<'_>, is_line: bool) {
-    // There is nowhere else to say it.
+    // An error of stderr cannot be reported anywhere.
     let _ = std::io::stderr().lock().write_all(shown(text, is_line).as_bytes());
 }
 
@@ -67,7 +67,7 @@ fn shown(text: Arguments<'_>, is_line: bool) -> String {
 
 /// Prints an error and its causes.
 pub(super) fn error(error: &anyhow::Error) {
-    // A mistake in the configuration is shown with the lines around it.
+    // `print`, because an error of the configuration shows the lines around it.
     eprint!("error: {error}\n");
     let mut said = error.to_string();
     for cause in error.chain().skip(1).map(ToString::to_string) {
@@ -79,12 +79,12 @@ pub(super) fn error(error: &anyhow::Error) {
     }
 }
 
-/// Prints what a person should do next.
+/// Prints a hint: the person's next step.
 pub(super) fn hint(text: &str) {
     eprintln!("hint: {text}");
 }
 
-/// Prints data as JSON.
+/// Prints a value as JSON.
 ///
 /// # Errors
 /// If it cannot be written as JSON.
@@ -93,32 +93,31 @@ pub(super) fn json(value: &impl serde::Serialize) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Prints text that is JSON, and a line's end.
+/// Prints a text that is JSON, as a line.
 pub(super) fn json_text(text: &str) {
     let text = quote::json(text);
-    // Such characters are escapes of JSON by now, so nothing is left to quote.
+    // `quote::json` has escaped the characters that `print!` would quote.
     print!("{text}\n");
 }
 
-/// Data of any length, a line of JSON each.
+/// Data of any length, a line of JSON for each value.
 pub(super) struct Stream(BufWriter<StdoutLock<'static>>);
 
 impl Stream {
-    /// To standard output.
     pub(super) fn new() -> Self {
         Self(BufWriter::new(std::io::stdout().lock()))
     }
 
-    /// Prints a line. False if the reader has gone away: it has seen enough.
+    /// Prints a line. False if the reader has gone away.
     ///
     /// # Errors
-    /// If standard output cannot be written to, or the value not as JSON.
+    /// If standard output cannot be written to, or the value does not serialize.
     pub(super) fn line(&mut self, value: &impl serde::Serialize) -> anyhow::Result<bool> {
         let text = tallyd_model::json::to_string(value)?;
         is_read(writeln!(self.0, "{}", quote::json(&text)))
     }
 
-    /// Prints what is buffered. False if the reader has gone away.
+    /// Writes the buffer out. False if the reader has gone away.
     ///
     /// # Errors
     /// If standard output cannot be written to.
@@ -135,12 +134,12 @@ fn is_read(written: std::io::Result<()>) -> anyhow::Result<bool> {
     }
 }
 
-/// A list with headings. Names stand to the left, numbers to the right, and at the end there may be a text of any length.
+/// A list with headings. Names are aligned left, numbers right; the last column may be text of any length.
 pub(super) struct Table {
     names: usize,
     numbers: usize,
     lines: Vec<Vec<String>>,
-    /// Each with the number of lines before it.
+    /// Notes, each with the number of lines before it.
     notes: Vec<(usize, String)>,
 }
 
@@ -152,25 +151,25 @@ impl Table {
         Self { names: names.len(), numbers: numbers.len(), lines: vec![headings], notes: Vec::new() }
     }
 
-    /// The same with a column of text at the end.
+    /// Adds a last column of text.
     #[must_use]
     pub(super) fn with_text(mut self, heading: &str) -> Self {
         self.lines[0].push(heading.to_owned());
         self
     }
 
-    /// Adds a line, a cell a column.
+    /// Adds a line, with one cell for each column.
     pub(super) fn push(&mut self, cells: Vec<String>) {
-        // What is measured is what is printed: a control character is shown in several.
+        // Quoted before columns are measured: a control character is printed as several characters.
         self.lines.push(cells.iter().map(|cell| quote::line(cell).into_owned()).collect());
     }
 
-    /// Adds a sentence about the line before. It stands below that line's first name, across the columns.
+    /// Adds a sentence about the line before, below that line's first name and across the columns.
     pub(super) fn note(&mut self, text: &str) {
         self.notes.push((self.lines.len(), quote::line(text).into_owned()));
     }
 
-    /// Prints it; nothing without a line.
+    /// Prints the table; nothing if it has no lines.
     pub(super) fn print(&self) {
         if self.lines.len() > 1 {
             self.lines().iter().for_each(|line| println!("{line}"));

@@ -1,4 +1,4 @@
-//! `tallyd partitions`: the call log's partitions, listed, made, dropped.
+//! `tallyd partitions`: lists, makes and drops partitions of the call log.
 
 use std::process::ExitCode;
 
@@ -81,7 +81,7 @@ fn at(us: i64) -> DateTime<Utc> {
     DateTime::from_timestamp_micros(us).unwrap_or_default()
 }
 
-/// One line a partition.
+/// A line a partition.
 fn print(partitions: &[PartitionInfo]) {
     let bound = |at: Option<DateTime<Utc>>| at.map_or("-".into(), |at| at.format("%Y-%m-%d %H:%M").to_string());
     let mut table = Table::new(&["partition", "from", "to", "index by user", "state"], &["about calls", "size"]);
@@ -155,7 +155,7 @@ fn drop(before: DateTime<Utc>, actor: &str, as_json: bool, config: &Config) -> a
         }
         let left = dropped.iter().filter(|one| one.state != DropState::Gone).count();
         if left > 0 {
-            output::hint("others were using what is not gone (pg_stat_activity has them); run the same command again");
+            output::hint("others use the rest (pg_stat_activity shows them); run the same command again");
         }
         Ok(if left > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     })

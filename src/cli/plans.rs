@@ -1,4 +1,4 @@
-//! `tallyd plans`: what each plan of a provider that bills by plan would have cost.
+//! `tallyd plans`: the cost of recorded calls under each plan of a provider that bills by plan.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! `tallyd reconcile`: the proof that every rollup equals the sum of the call log.
+//! `tallyd reconcile`: proves that every rollup equals the sum of the call log.
 
 use std::process::ExitCode;
 
@@ -19,7 +19,7 @@ pub(super) struct ReconcileArgs {
     json: bool,
 }
 
-/// What a rollup and the call log say: amounts in cents, unless they differ by less.
+/// The two sums as text: amounts in cents, unless they differ by less.
 fn sides(difference: &Difference) -> (String, String) {
     match (&difference.rollup, &difference.log) {
         (Some(rollup), Some(log)) if difference.column == "cost_usd" => amounts_apart(rollup, log),

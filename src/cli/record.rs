@@ -1,4 +1,4 @@
-//! `tallyd record`: one call from flags or JSON, or one a line from standard input.
+//! `tallyd record`: one call from flags or JSON, or a call on each line of standard input.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -45,7 +45,7 @@ macro_rules! flags {
 
 tallyd_protocol::for_each_field!(flags);
 
-/// What a flag takes: a type for each kind of field. The daemon judges the rest.
+/// The types of flags, one for each kind of field. The daemon checks the rest.
 #[expect(non_camel_case_types, reason = "the kinds' names")]
 mod flag {
     pub(super) type id = String;
@@ -97,7 +97,7 @@ fn lines(args: &RecordArgs) -> anyhow::Result<Lines> {
         return Ok(Box::new(BufReader::new(std::io::stdin()).lines()));
     }
     let line = match &args.json {
-        // One line on the wire, however it was typed.
+        // One line on the wire, even if the argument has several.
         Some(json) => json.replace(['\n', '\r'], " "),
         None if args.flags.provider.is_some() => tallyd_model::json::to_string(&args.flags)?,
         None => bail!("nothing to record: give --provider, --json or --stdin; see `tallyd record --help`"),

@@ -1,4 +1,4 @@
-//! `tallyd reprice`: stored costs, computed anew after prices were corrected or became known.
+//! `tallyd reprice`: computes stored costs anew after prices were corrected or became known.
 
 use std::process::ExitCode;
 
@@ -83,7 +83,7 @@ fn print(preview: &Preview) {
     }
 }
 
-/// Refuses a period of which calls were dropped, unless told to leave them.
+/// Refuses a period with dropped calls, unless told to leave them out.
 async fn check_dropped(db: &Connection, args: &RepriceArgs) -> anyhow::Result<()> {
     let Some(dropped) = dropped_calls(db, args.from, args.to).await? else { return Ok(()) };
     let bound = |at: Option<chrono::DateTime<chrono::Utc>>| at.map_or("ever".into(), |at| at.to_rfc3339());

@@ -48,7 +48,7 @@ pub(super) fn run(args: &RollupsArgs, config: &Config) -> anyhow::Result<ExitCod
         Confirmation::Yes => false,
     };
     let done = super::block_on(async {
-        // The zone that is stated may be the new one, which `with_database` would refuse.
+        // The stated zone may be the new one, which `with_database` would refuse.
         let database = super::open_database(config).await?;
         let rebuilt = {
             let mut connection = database.connect("tallyd rollups").await?;
@@ -73,7 +73,7 @@ pub(super) fn run(args: &RollupsArgs, config: &Config) -> anyhow::Result<ExitCod
 
 fn print(done: &Rebuild, dry_run: bool) {
     let of = |number: i64, one: &str, many: &str| noun(number.unsigned_abs(), one, many);
-    let rows = of(done.rows, "row of the daily tables", "rows of the daily tables");
+    let rows = of(done.rows, "row of the daily rollups", "rows of the daily rollups");
     let kept = of(done.kept_rows, "row of earlier days", "rows of earlier days");
     let done_rows = match (dry_run, done.rows) {
         (true, _) => "would be written",

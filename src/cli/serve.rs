@@ -21,13 +21,13 @@ use tallyd_config::{Config, LogFormat};
   TALLYD_DATABASE_URL=postgresql://tally@db.example.com/app tallyd serve
   TALLYD_DATA_DIR=/var/lib/tallyd TALLYD_SOCKET=/run/tallyd/tallyd.sock tallyd serve")]
 pub(super) struct ServeArgs {
-    /// Go on from the state of a database that was restored to an earlier one: what the WAL still has is
-    /// loaded on top of it
+    /// Go on from the state of a database that was restored to an earlier one: the records that the WAL
+    /// still has are loaded on top of it
     #[arg(long)]
     accept_rewound_database: bool,
 }
 
-/// Threads of the daemon's runtime, beside the WAL's writer.
+/// The least number of threads of the daemon's runtime; the WAL's writer has one of its own.
 const WORKERS_MIN: usize = 2;
 
 pub(super) fn run(
@@ -58,7 +58,7 @@ pub(super) fn run(
         };
         app.run(stop).await
     });
-    // A task that hangs must not keep the process.
+    // A hanging task must not keep the process alive.
     runtime.shutdown_background();
     let code = ExitCode::from(exit_code(&outcome));
     if let Err(error) = outcome {
@@ -67,7 +67,7 @@ pub(super) fn run(
     Ok(code)
 }
 
-/// Resolves once the daemon is told to stop; until then `reload` is called whenever it is told to.
+/// Returns once a signal tells the daemon to stop. Calls `reload` at each SIGHUP until then.
 async fn stop_signal(reload: impl Fn()) {
     // Signal handlers can be installed in any process that has a runtime.
     let mut terminate = signal(SignalKind::terminate()).expect("SIGTERM can be handled");
@@ -82,18 +82,17 @@ async fn stop_signal(reload: impl Fn()) {
     }
 }
 
-/// Records are accepted.
 fn tell_ready() {
     tell(&[NotifyState::Ready, NotifyState::Status("records are accepted")]);
 }
 
-/// Received records are made durable and loaded.
 fn tell_stopping() {
     tell(&[NotifyState::Stopping, NotifyState::Status("loading received records")]);
 }
 
-/// Feeds the watchdog at twice the rate that it asks for, for ever; returns at once if there is none. It is fed from the runtime that
-/// serves producers: a daemon whose threads hang is started anew. A writer of the WAL that dies ends the daemon by itself.
+/// Feeds the watchdog at twice the rate that it asks for, for ever; returns at once if there is none. The feeding task
+/// is on the runtime that serves producers, so a daemon whose threads hang is restarted. If the WAL's writer dies, the
+/// daemon ends by itself.
 async fn feed_watchdog() {
     let Some(interval) = sd_notify::watchdog_enabled() else { return };
     let mut ticks = tokio::time::interval((interval / 2).max(Duration::from_millis(10)));
@@ -103,7 +102,7 @@ async fn feed_watchdog() {
     }
 }
 
-/// Tells systemd (`Type=notify`). Any other supervisor sets no `NOTIFY_SOCKET`, and nothing is said.
+/// Notifies systemd (`Type=notify`). Under any other supervisor `NOTIFY_SOCKET` is not set, and this does nothing.
 fn tell(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         tracing::warn!(%error, "the supervisor at NOTIFY_SOCKET was not told");

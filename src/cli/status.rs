@@ -1,4 +1,4 @@
-//! `tallyd status`: what the running daemon is doing.
+//! `tallyd status`: the running daemon's state.
 
 use std::process::ExitCode;
 
@@ -37,7 +37,7 @@ pub(super) fn run(args: &StatusArgs, config: &Config) -> anyhow::Result<ExitCode
     Ok(if status.health.status == Health::Failing { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// Names of one list that are printed; `--json` has them all.
+/// The most names of a list; `--json` has them all.
 const NAMES: usize = 5;
 
 fn print(status: &Status) {

@@ -127,10 +127,11 @@ pub(super) fn run(args: &TokenArgs, config: &Config) -> anyhow::Result<ExitCode>
     })
 }
 
-/// How long a daemon that has just started may take to make the schema.
+/// The longest wait for a daemon that has just started and is making the schema.
 const SCHEMA_PATIENCE: Duration = Duration::from_secs(60);
 
-/// Waits while a daemon is making the schema: tokens are what people make right after its first start. Without a daemon nobody makes it.
+/// Waits while a daemon is making the schema, because people make tokens right after its first start. Without a daemon
+/// there is nothing to wait for.
 async fn wait_for_schema(connection: &Connection, config: &Config) -> anyhow::Result<()> {
     let end = Instant::now() + SCHEMA_PATIENCE;
     let mut told = false;

@@ -1,4 +1,4 @@
-//! `tallyd users`: listed with what they have cost; one forgotten.
+//! `tallyd users`: lists users with their costs, and forgets a user.
 
 use std::process::ExitCode;
 

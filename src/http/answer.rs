@@ -1,4 +1,5 @@
-//! Parts of all answers: snapshots to read from, how values and errors are written, tags, documented failures.
+//! Shared by the handlers: snapshots to read from, JSON with exact numbers, entity tags, metrics, the documented
+//! failures.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -22,7 +23,7 @@ use tallyd_model::json;
 use tallyd_model::pricing::{Catalog, Usd};
 use tallyd_store::queries::{QueryError, Reading};
 
-/// The failures that every question may have.
+/// The failures that every request may have.
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "the document of the API is made from it; no value is")]
 pub(crate) enum Failures {
@@ -50,12 +51,11 @@ pub(crate) struct Number(pub Usd);
 
 impl Serialize for Number {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        // What serializes as bytes is written as it stands by `json::write`, and a decimal's text is a JSON number.
+        // `json::write` writes bytes as they are, and a decimal's text is a JSON number.
         serializer.serialize_bytes(self.0.to_string().as_bytes())
     }
 }
 
-/// An answer in JSON.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Json<T>(pub T);
 
@@ -96,7 +96,7 @@ impl From<QueryError> for ApiError {
 }
 
 impl Daemon {
-    /// The connections for questions.
+    /// The pool of connections for the API.
     ///
     /// # Errors
     /// If the database is not there yet, or its schema is not in place.
@@ -108,7 +108,7 @@ impl Daemon {
         Ok(&loading.pool)
     }
 
-    /// The prices that calls are priced with now.
+    /// The prices in force, by which new calls are priced.
     ///
     /// # Errors
     /// If the daemon is shutting down.
@@ -118,7 +118,7 @@ impl Daemon {
         catalog.ok_or_else(|| ApiError::unavailable("the daemon is shutting down"))
     }
 
-    /// A snapshot to read from.
+    /// A snapshot of the database, for all statements of one answer.
     ///
     /// # Errors
     /// If the database does not answer.
@@ -127,10 +127,10 @@ impl Daemon {
     }
 }
 
-/// The sum, or an error where it is beyond what can be held.
+/// The sum.
 ///
 /// # Errors
-/// [`ApiError`].
+/// If it overflows.
 pub(crate) fn add(a: Usd, b: Usd) -> Result<Usd, ApiError> {
     a.checked_add(b).ok_or_else(|| {
         let hint = "ask for a shorter range, and look for records with absurd costs";
@@ -138,11 +138,11 @@ pub(crate) fn add(a: Usd, b: Usd) -> Result<Usd, ApiError> {
     })
 }
 
-/// Middleware: a tag for each whole answer to a GET.
+/// Middleware: adds an entity tag to each whole answer to a GET.
 pub(crate) async fn tag(request: Request, next: Next) -> Response {
     let tagged = matches!(*request.method(), Method::GET | Method::HEAD);
     let response = next.run(request).await;
-    // A streamed answer has no known size, and no tag.
+    // A streamed answer has no known size, so it gets no tag.
     let whole = http_body::Body::size_hint(response.body()).exact().is_some();
     if !tagged || !whole || response.status() != StatusCode::OK {
         return response;
@@ -155,7 +155,7 @@ pub(crate) async fn tag(request: Request, next: Next) -> Response {
     Response::from_parts(parts, Body::from(body))
 }
 
-/// Middleware: 304 where the client has the answer already, by its tag.
+/// Middleware: answers 304 if the client already has the answer with this tag.
 pub(crate) async fn unchanged(request: Request, next: Next) -> Response {
     let known: Option<HeaderValue> = request.headers().get(header::IF_NONE_MATCH).cloned();
     let mut response = next.run(request).await;
@@ -175,7 +175,7 @@ pub(crate) async fn unchanged(request: Request, next: Next) -> Response {
     response
 }
 
-/// Weak, since compression changes the bytes.
+/// Weak, because compression changes the bytes.
 fn etag_of(body: &Bytes) -> String {
     let digest = Sha256::digest(body);
     let hex = hex::encode(&digest[..16]);
@@ -186,14 +186,14 @@ fn cacheable(headers: &mut HeaderMap, etag: &str) {
     if let Ok(etag) = HeaderValue::from_str(etag) {
         headers.insert(header::ETAG, etag);
     }
-    // Kept by the browser that asked, and held against the daemon each time.
+    // The browser may keep the answer, but asks the daemon each time whether it is still current.
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
     headers.append(header::VARY, HeaderValue::from_static("authorization, cookie"));
 }
 
-/// Middleware: counts answers by route and class of status, and times them.
+/// Middleware: counts answers by route and class of status, and measures their time.
 pub(crate) async fn count(request: Request, next: Next) -> Response {
-    // A route as the table has it, so that the label's values are bounded.
+    // The route's pattern, not the path, so that the label's values are bounded.
     let route = request.extensions().get::<MatchedPath>().map_or("(none)".to_owned(), |path| path.as_str().to_owned());
     let began = Instant::now();
     let response = next.run(request).await;

@@ -1,4 +1,4 @@
-//! Bodies of requests: JSON, read strictly, with errors that say what is wrong.
+//! Bodies of requests: JSON, read strictly, with errors that name the fault.
 
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{FromRequest, Request};
@@ -13,7 +13,6 @@ use super::serve::TooSlow;
 use tallyd_model::json;
 use tallyd_model::pricing::Usd;
 
-/// A JSON body.
 pub(crate) struct JsonBody<T>(pub T);
 
 impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
@@ -26,13 +25,12 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
     }
 }
 
-/// What a body is said to be; empty if nothing is said.
+/// The declared media type of a body; empty if none is declared.
 #[must_use]
 pub(crate) fn content_type(headers: &HeaderMap) -> &str {
     headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default()
 }
 
-/// Why a body could not be read.
 #[must_use]
 pub(crate) fn unreadable(rejection: BytesRejection) -> ApiError {
     if is_too_slow(&rejection) {
@@ -51,7 +49,7 @@ fn is_too_slow(error: &(dyn std::error::Error + 'static)) -> bool {
     causes.any(|cause| cause.is::<TooSlow>())
 }
 
-/// An amount: a JSON number, read by its digits, or decimal text.
+/// An amount: a JSON number, read digit by digit, or decimal text.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Amount(pub(crate) Usd);
 
@@ -67,7 +65,7 @@ impl<'de> Deserialize<'de> for Amount {
 }
 
 impl Amount {
-    /// The amount, if it is one that may be asked for.
+    /// The amount, within the range of a record's cost.
     ///
     /// # Errors
     /// If it is negative or above 10^9.

@@ -1,10 +1,10 @@
-//! Answers as CSV, streamed a page at a time: what is sent never is in memory as a whole.
+//! Answers as CSV, streamed a page at a time, so that an export is never in memory as a whole.
 //!
-//! A file that breaks off must not look complete: if a page cannot be had, or the bound is reached, the connection is
+//! A file that breaks off must not look complete: if a page cannot be read, or the bound is reached, the connection is
 //! closed in the middle of the body, which every client reports.
 //!
-//! A cell that a spreadsheet would run as a formula gets a `'` in front: users choose their ids and endpoints. Spreadsheets
-//! pass over what stands before a formula, and read its full-width forms.
+//! Users choose their ids and endpoints, so a cell that a spreadsheet would run as a formula gets a `'` in front.
+//! Spreadsheets skip blanks before a formula, and read its full-width forms.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -35,20 +35,16 @@ pub(crate) enum Format {
 
 /// Rows of one page of a stream.
 pub(crate) const PAGE: i64 = 5_000;
-/// Rows of one file.
+/// Rows of one file; at this bound the file breaks off.
 const ROWS_MAX: usize = 1_000_000;
 
-/// A page's rows as the texts of JSON objects, and how to get the next one. None after the last.
+/// Rows as the texts of JSON objects. `next` fetches the next page; none after the last.
 pub(crate) struct Page {
-    /// The rows.
     pub rows: Vec<String>,
-    /// The next page.
     pub next: Option<NextPage>,
 }
 
-/// A page under way.
 pub(crate) type PageFuture = Pin<Box<dyn Future<Output = Result<Page, ApiError>> + Send>>;
-/// Fetches a page.
 pub(crate) type NextPage = Box<dyn FnOnce() -> PageFuture + Send>;
 
 /// Rows as the texts of JSON objects.
@@ -60,7 +56,7 @@ pub(crate) fn objects<T: Serialize>(rows: &[T]) -> Result<Vec<String>, ApiError>
     rows.iter().map(object).collect()
 }
 
-/// A short list as a file.
+/// A short list as a file, in one page.
 ///
 /// # Errors
 /// As [`objects`].
@@ -72,7 +68,7 @@ pub(crate) fn whole<T: Serialize>(
     Ok(stream(name, columns, Page { rows: objects(rows)?, next: None }))
 }
 
-/// The same of days, which are days of a zone.
+/// As [`whole`], with a column for the time zone of the rows' days.
 ///
 /// # Errors
 /// As [`objects`].
@@ -85,7 +81,7 @@ pub(crate) fn zoned<T: Serialize>(
     Ok(stream(name, columns, Page { rows: zoned_objects(rows, zone)?, next: None }))
 }
 
-/// The column that says of which zone a file's days are.
+/// The column with the time zone of a file's days.
 pub(crate) const ZONE: &str = "time_zone";
 
 /// Rows with the zone of their days in [`ZONE`].
@@ -93,12 +89,13 @@ pub(crate) const ZONE: &str = "time_zone";
 /// # Errors
 /// As [`objects`].
 pub(crate) fn zoned_objects<T: Serialize>(rows: &[T], zone: chrono_tz::Tz) -> Result<Vec<String>, ApiError> {
-    // An object of this API has members, and a zone's name nothing that JSON escapes.
+    // An object of this API has members, and a zone's name needs no escapes in JSON.
     let add = |row: String| format!("{{\"{ZONE}\":\"{zone}\",{}", row.strip_prefix('{').unwrap_or_default());
     Ok(objects(rows)?.into_iter().map(add).collect())
 }
 
-/// Streams pages under these columns. The first page is here already, so that an error has its own status.
+/// Streams pages under these columns. The caller has fetched the first page, so a failure there has a status of its
+/// own.
 pub(crate) fn stream(name: &str, columns: &[&str], first: Page) -> Response {
     let mut head = csv::Writer::from_writer(Vec::new());
     // Writing into memory does not fail.
@@ -122,7 +119,7 @@ pub(crate) fn stream(name: &str, columns: &[&str], first: Page) -> Response {
         };
         Some((Ok(bytes), (next, sent, None, columns)))
     });
-    // A compressing body asks once more after the end, which `unfold` answers with a panic.
+    // A compressing body polls once more after the end, and `unfold` would panic.
     let body = body.fuse();
     let disposition = format!("attachment; filename=\"{name}.csv\"");
     let headers = [
@@ -136,7 +133,7 @@ pub(crate) fn stream(name: &str, columns: &[&str], first: Page) -> Response {
 fn render(columns: &[impl AsRef<str>], rows: &[String], head: Vec<u8>) -> Vec<u8> {
     let mut writer = csv::Writer::from_writer(head);
     for row in rows {
-        // The text was written here, a moment ago.
+        // [`objects`] wrote this text, so it parses.
         let fields: HashMap<Cow<'_, str>, Raw<'_>> = json::from_str(row).unwrap_or_default();
         // Writing into memory does not fail, and each record has as many fields as there are columns.
         let _ = writer
@@ -157,7 +154,7 @@ fn cell(value: &Raw<'_>) -> String {
     }
 }
 
-/// Whether a spreadsheet may run a text.
+/// Whether a spreadsheet may run the text as a formula.
 fn runs(text: &str) -> bool {
     let is_blank = |c: char| c.is_whitespace() || quote::line(c.encode_utf8(&mut [0; 4])).len() > c.len_utf8();
     let formula = ['=', '+', '-', '@', '＝', '＋', '－', '−', '﹣', '﹢', '﹦', '＠', '﹫', '|', '%'];

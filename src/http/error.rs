@@ -1,6 +1,6 @@
-//! How the API says no: a stable code, a sentence, and what to do next.
+//! Errors of the API: a stable code, a sentence, and a hint.
 //!
-//! What went wrong inside (SQL, paths, addresses) goes to the daemon's log, never into an answer.
+//! Internal causes (SQL, paths, addresses) go to the daemon log, never into an answer.
 
 use axum::http::StatusCode;
 use serde::Serialize;
@@ -27,7 +27,6 @@ pub(crate) struct ErrorDetail {
     pub hint: String,
 }
 
-/// An answer that is an error.
 #[derive(Debug, Clone)]
 pub(crate) struct ApiError {
     pub(super) status: StatusCode,
@@ -36,7 +35,6 @@ pub(crate) struct ApiError {
 }
 
 impl ApiError {
-    /// An error with its parts.
     pub(crate) fn new(
         status: StatusCode,
         code: &'static str,
@@ -47,48 +45,44 @@ impl ApiError {
         Self { status, detail, retry_after_s: None }
     }
 
-    /// A parameter that is not what it should be.
+    /// 400: a parameter of the query or the path is wrong.
     pub(crate) fn parameter(name: &str, message: impl std::fmt::Display, hint: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "invalid_parameter", format!("{name}: {message}"), hint)
     }
 
-    /// A body that is not what it should be.
+    /// 400: the body is wrong.
     pub(crate) fn body(message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "invalid_body", message, hint)
     }
 
-    /// Something that is not there.
     pub(crate) fn not_found(message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not_found", message, hint)
     }
 
-    /// The database cannot answer now.
+    /// 503: the database cannot answer now.
     #[must_use]
     pub(crate) fn unavailable(message: impl Into<String>) -> Self {
         let hint = "ask again in a moment; /readyz says whether records are accepted meanwhile";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "database_unavailable", message, hint).retry_after(2)
     }
 
-    /// Tells when to try again, in seconds.
+    /// Adds `Retry-After`, in seconds.
     #[must_use]
     pub(crate) fn retry_after(mut self, seconds: u64) -> Self {
         self.retry_after_s = Some(seconds);
         self
     }
 
-    /// The answer's status.
     #[must_use]
     pub(crate) const fn status(&self) -> StatusCode {
         self.status
     }
 
-    /// What happened.
     #[must_use]
     pub(crate) fn message(&self) -> &str {
         &self.detail.message
     }
 
-    /// Its code.
     #[must_use]
     pub(crate) const fn code(&self) -> &'static str {
         self.detail.code
@@ -120,7 +114,7 @@ impl From<deadpool_postgres::PoolError> for ApiError {
 mod tests {
     use super::ApiError;
 
-    /// Also a daemon that is starting or stopping says so, and takes no records then.
+    /// A daemon that is starting or stopping gives the same answer, and accepts no records then.
     #[test]
     fn an_answer_without_a_database_does_not_promise_that_records_are_accepted() {
         let hint = ApiError::unavailable("no connection").detail.hint;

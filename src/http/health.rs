@@ -1,7 +1,8 @@
-//! Health: what works, what does not, and whether the daemon accepts records.
+//! Health of the daemon's parts.
 //!
-//! `/readyz` answers one question: are records accepted? `/healthz` says how each part is. A database that is down is
-//! `degraded`, since records are safe and load later; a hold, a full log or damage is `failing`, since a person must act.
+//! `/readyz` says whether records are accepted; `/healthz` says how each part is. A database that is down is
+//! `degraded`, because records are safe and load later. A hold, a full WAL or damage is `failing`, because a person
+//! must act.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -62,7 +63,7 @@ impl Component {
 }
 
 impl HealthReport {
-    /// What everybody may know: not what the database says, which names its users and hosts.
+    /// Without the database's messages, which name its users and hosts.
     #[must_use]
     fn for_everybody(mut self) -> Self {
         if self.flusher.message.is_some() {
@@ -75,7 +76,6 @@ impl HealthReport {
         self
     }
 
-    /// Looks at every part.
     #[must_use]
     pub(crate) fn of(daemon: &Daemon) -> Self {
         let (ingest, wal, flusher) = (ingest(daemon), wal(daemon), flusher(daemon));
@@ -84,7 +84,7 @@ impl HealthReport {
     }
 }
 
-/// How long health tells of a producer that was refused. One that is refused comes back every few seconds.
+/// How long health reports a refused producer. Refused producers retry every few seconds.
 const CROWDED: Duration = Duration::from_secs(60);
 
 fn ingest(daemon: &Daemon) -> Component {
@@ -113,13 +113,13 @@ fn unsettled(daemon: &Daemon) -> Vec<String> {
     inspect::unsettled(&std::path::Path::new(&daemon.data_dir).join("wal"))
 }
 
-/// True while values that had been synced cannot be read, and nobody has replayed what is left of them.
+/// True while synced values cannot be read, and the readable rest of their segments has not been replayed.
 #[must_use]
 pub(crate) fn is_damaged(daemon: &Daemon) -> bool {
     daemon.wal.holds_damage() || !unsettled(daemon).is_empty()
 }
 
-/// What was set aside stays a person's business over restarts, until it has been replayed.
+/// A damaged segment that was set aside fails health over restarts, until somebody replays it.
 fn damage(daemon: &Daemon) -> Component {
     let unsettled = unsettled(daemon);
     match unsettled.first() {
@@ -172,7 +172,7 @@ pub(super) async fn healthz(State(daemon): State<super::SharedDaemon>) -> (Statu
     (code, Json(report.for_everybody()))
 }
 
-/// The same with what the database says, for the local socket.
+/// As `/healthz`, with the database's messages: for the local socket.
 pub(super) async fn healthz_in_full(State(daemon): State<super::SharedDaemon>) -> (StatusCode, Json<HealthReport>) {
     let (code, report) = health(&daemon);
     (code, Json(report))

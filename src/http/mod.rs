@@ -1,23 +1,23 @@
-//! The control plane over HTTP: health and metrics for whoever watches, costs for whoever may know them, status for the
-//! command line.
+//! The control plane over HTTP: health, metrics, costs, and the status for the command line.
 //!
-//! It holds read-only handles of the data plane and its own small pool of connections: a slow question here slows
-//! nothing there. Three routers: the public one on `http.listen`; the local one on a Unix socket in the data folder that only
-//! the daemon's own user can open, for `tallyd status`; and on the record socket the one that takes records.
+//! It has read-only handles of the data plane and its own small pool of connections, so a slow request here does not
+//! slow loading. There are three routers. The public one serves `http.listen`. The local one serves `tallyd status` on
+//! a Unix socket in the data folder, which only the daemon's own user can open. The third takes records on the record
+//! socket.
 //!
 //! | module | content |
 //! |---|---|
 //! | [`router`] | every route, in one table |
 //! | [`serve`] | connections, and the bounds of the public listener's |
-//! | [`auth`] | who asks, and what they may do |
+//! | [`auth`] | authentication and roles |
 //! | [`admin`] | the endpoints of the system that tallyd replaces, unchanged |
 //! | [`v1`] | the API proper |
-//! | [`ingest`] | records that come over HTTP |
-//! | [`otlp`] | what OpenTelemetry exports |
+//! | [`ingest`] | records over HTTP |
+//! | [`otlp`] | OpenTelemetry's exports |
 //! | [`page`] | the admin page, and signing in to it |
-//! | [`openapi`] | the document of the API, and its page |
-//! | [`places`] | few at a time of what may make the daemon hold much |
-//! | [`parameters`], [`answer`], [`csv`], [`error`] | what endpoints have in common |
+//! | [`openapi`] | the OpenAPI document, and a page of it |
+//! | [`places`] | a bound on requests and answers that take much memory |
+//! | [`parameters`], [`answer`], [`csv`], [`error`] | shared by the endpoints |
 
 pub(crate) mod admin;
 pub(crate) mod answer;
@@ -61,56 +61,46 @@ pub(crate) use router::{local, monitoring, on_socket, public};
 pub(crate) use status::Status;
 pub(crate) use today::{BudgetToday, ModelToday, Today};
 
-/// The daemon's state, which the handlers share.
+/// The daemon's state, shared by the handlers.
 pub(crate) struct Daemon {
-    /// Renders the metrics.
     pub metrics: PrometheusHandle,
-    /// The WAL.
     pub wal: Arc<Wal>,
-    /// Its writer.
     pub writer: Arc<WriterState>,
-    /// The channel before it. Emptied at shutdown: the writer ends once every sender is gone.
+    /// The sender into the channel before the writer. Emptied at shutdown: the writer ends once every sender is gone.
     pub chunk_sender: std::sync::Mutex<Option<ChunkSender>>,
     /// True while records are accepted.
     pub accepting: AtomicBool,
-    /// How many refused records of a day are kept.
+    /// The bound on refused records that are kept of one day.
     pub quota: Arc<Quota>,
-    /// What connections share, for records that come over HTTP. Emptied at shutdown, for the same reason.
+    /// Shared by all connections; here for records over HTTP. Emptied at shutdown, since it has a sender as well.
     pub ingest: std::sync::Mutex<Option<Arc<connection::IngestContext>>>,
-    /// Who may ask.
     pub auth: auth::Auth,
-    /// The time.
     pub clock: Arc<dyn Clock>,
-    /// Settings of the API.
     pub settings: Settings,
-    /// The whole configuration, for what does a command's work.
+    /// The whole configuration, for handlers that do a command's work.
     pub config: Arc<tallyd_config::Config>,
     /// Codes that sign in to the page.
     pub codes: page::codes::Codes,
-    /// Where the public listener is, once it is.
+    /// The public listener's address, once it is bound.
     pub address: OnceLock<SocketAddr>,
-    /// Where OTLP is taken over gRPC, if it is.
+    /// The address for OTLP over gRPC, if that is configured.
     pub grpc_address: OnceLock<SocketAddr>,
-    /// The flusher and the database, once they are there.
+    /// The lanes and the database, once the database has started.
     pub loading: OnceCell<Loading>,
-    /// When the daemon started.
     pub started: Instant,
-    /// The Unix socket's path.
+    /// The path of the record socket.
     pub socket: String,
-    /// The data folder.
     pub data_dir: String,
 }
 
-/// What handlers hold.
 pub(crate) type SharedDaemon = Arc<Daemon>;
 
-/// Settings of the API.
 pub(crate) struct Settings {
-    /// The zone of the days in answers.
+    /// The reporting time zone.
     pub zone: chrono_tz::Tz,
-    /// How long one statement may take.
+    /// The longest time for one statement.
     pub statement_timeout: std::time::Duration,
-    /// Bytes of a request's body.
+    /// The longest body of a request, bytes.
     pub max_body_bytes: usize,
     /// The application's users and their sessions.
     pub users: tallyd_config::Users,
@@ -121,34 +111,33 @@ pub(crate) struct Settings {
 }
 
 impl Daemon {
-    /// The age of the oldest record that is on disk and not known to be in PostgreSQL, whatever the lanes do. It may read the disk.
+    /// The age of the oldest durable record that is not known to be in PostgreSQL, whether the lanes are running or
+    /// not. May read the disk.
     #[must_use]
     pub(crate) fn oldest_unflushed(&self) -> std::time::Duration {
         let settled = self.loading.get().map(|loading| loading.flusher.settled());
         let settled = settled.as_deref().unwrap_or_else(|| self.wal.committed_at_start());
-        // What cannot be read is the lanes' to report.
+        // A lane reports segments that cannot be read.
         let oldest_us = tokio::task::block_in_place(|| self.wal.oldest_waiting_us(settled)).ok().flatten();
         let age_us = oldest_us.map_or(0, |oldest| self.clock.now_us().saturating_sub(oldest)).max(0);
         std::time::Duration::from_micros(age_us.unsigned_abs())
     }
 }
 
-/// The part of it that needs the database's server.
+/// The state that needs the database's server.
 pub(crate) struct Loading {
-    /// The lanes.
     pub flusher: Arc<Flusher>,
-    /// The database.
     pub database: Arc<Database>,
-    /// Connections for questions.
+    /// Connections for the API.
     pub pool: deadpool_postgres::Pool,
-    /// Why the schema cannot be brought up to date, while that is so.
+    /// Why the last migration failed; none once one has succeeded.
     pub schema: std::sync::Mutex<Option<Trouble>>,
-    /// True if PostgreSQL answered when it was last asked.
+    /// True if PostgreSQL answered the last probe.
     pub is_up: AtomicBool,
 }
 
 impl Daemon {
-    /// A link that signs in to the page once; none before there is a listener.
+    /// A link that signs in to the page once. None before the public listener is bound.
     #[must_use]
     pub(crate) fn link(&self) -> Option<String> {
         let mut address = *self.address.get()?;

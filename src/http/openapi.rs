@@ -1,6 +1,7 @@
-//! The OpenAPI document, made of the handlers themselves, and a page that a person can read.
+//! The OpenAPI document, made from the handlers, and a page for people.
 //!
-//! Both are open: they tell what can be asked, and no costs. The page is one piece of HTML without a script, made once.
+//! Both are open: they describe the endpoints and expose no costs. The page is one piece of HTML without a script, made
+//! once.
 
 use std::fmt::Write;
 
@@ -19,11 +20,11 @@ const DESCRIPTION: &str = "Costs of paid API calls. Every request but health sho
     of the configured issuer or one that `tallyd token create` made. Amounts are JSON numbers with all of their digits under \
     /api/admin and decimal text under /api/v1; days are in the reporting time zone.";
 
-/// What the handlers do not say: name, version, and how a token is shown.
+/// The document's parts that no handler has: name, version, and the security scheme.
 #[derive(OpenApi)]
 struct Base;
 
-/// Completes the document of the handlers.
+/// Adds the parts of [`Base`] to the document of the handlers.
 #[must_use]
 pub(crate) fn complete(mut document: utoipa::openapi::OpenApi) -> utoipa::openapi::OpenApi {
     let base = Base::openapi();
@@ -44,7 +45,7 @@ fn info() -> Info {
 pub(crate) fn routes(document: &utoipa::openapi::OpenApi) -> Router<SharedDaemon> {
     // A document of texts, lists and maps serializes.
     let value = serde_json::to_value(document).expect("the document serializes");
-    // Shared by all who ask.
+    // Made once, shared by all requests.
     let (json, page) = (Bytes::from(value.to_string()), Bytes::from(page(&value)));
     let policy = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'";
     let json = move || async move { ([(CONTENT_TYPE, "application/json")], json) };

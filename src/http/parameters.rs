@@ -1,7 +1,7 @@
-//! Parameters of a query: read strictly, bounded one and all.
+//! Parameters of a query: read strictly, and each bounded.
 //!
-//! An unknown parameter is an error, since a misspelt filter that is ignored shows everything. Text has at most
-//! [`TEXT_BYTES_MAX`] bytes and no NUL, which PostgreSQL would refuse.
+//! An unknown parameter is an error, since a misspelt filter that is ignored would show everything. A text has at most
+//! [`TEXT_BYTES_MAX`] bytes and no NUL, which PostgreSQL refuses.
 
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{FromRequestParts, Path, Query};
@@ -12,13 +12,13 @@ use serde::de::DeserializeOwned;
 use super::Daemon;
 use super::error::ApiError;
 
-/// Bytes of a text parameter.
+/// The longest text parameter, bytes.
 pub(crate) const TEXT_BYTES_MAX: usize = 512;
-/// Days of a range that the rollups answer: ten years.
+/// The longest range that the rollups answer, days: ten years.
 pub(crate) const ROLLUP_DAYS_MAX: u64 = 3_660;
-/// Rows of a page.
+/// The most rows of a page.
 pub(crate) const LIMIT_MAX: i64 = 10_000;
-/// Rows that can be skipped; beyond, a narrower question is meant.
+/// The most rows that can be skipped. Beyond this bound, a narrower filter is needed.
 pub(crate) const OFFSET_MAX: i64 = 1_000_000;
 
 /// The query's parameters. `T` denies unknown fields.
@@ -69,7 +69,7 @@ fn query<T: DeserializeOwned>(text: &str) -> Result<T, ApiError> {
     })
 }
 
-/// The positive number in a path that has no other parameter.
+/// The positive number in a path with one parameter.
 pub(crate) struct PathNumber<N>(pub N);
 
 impl<S, N> FromRequestParts<S> for PathNumber<N>
@@ -80,14 +80,14 @@ where
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        // Text that is not UTF-8 is no number either.
+        // Text that is not UTF-8 is not a number either.
         let text = Path::<String>::from_request_parts(parts, state).await.map_or_else(|_| String::new(), |path| path.0);
         let number = text.parse().ok().filter(|number| *number > N::default());
         number.map(Self).ok_or_else(|| ApiError::parameter("id", "not a number of this list", "its rows have an id"))
     }
 }
 
-/// The text in a path that has no other parameter, checked as [`text`] does.
+/// The text in a path with one parameter, checked as [`text`] does.
 pub(crate) struct Name(pub String);
 
 impl<S: Send + Sync> FromRequestParts<S> for Name {
@@ -100,10 +100,10 @@ impl<S: Send + Sync> FromRequestParts<S> for Name {
     }
 }
 
-/// Checks a text.
+/// The text, unchanged.
 ///
 /// # Errors
-/// If it is too long or holds a NUL.
+/// If it is too long or has a NUL.
 pub(crate) fn text(name: &str, value: Option<String>) -> Result<Option<String>, ApiError> {
     match &value {
         Some(text) if text.len() > TEXT_BYTES_MAX => {
@@ -117,7 +117,7 @@ pub(crate) fn text(name: &str, value: Option<String>) -> Result<Option<String>, 
     }
 }
 
-/// A page's size, within 1 and `max`.
+/// A page's size, from 1 to `max`.
 ///
 /// # Errors
 /// If it lies outside.
@@ -125,15 +125,15 @@ pub(crate) fn limit(value: Option<i64>, default: i64, max: i64) -> Result<i64, A
     within("limit", value.unwrap_or(default), 1, max)
 }
 
-/// Rows to skip.
+/// The number of rows to skip, from 0 to [`OFFSET_MAX`].
 ///
 /// # Errors
-/// If it lies outside of its bounds.
+/// If it lies outside.
 pub(crate) fn offset(value: Option<i64>) -> Result<i64, ApiError> {
     within("offset", value.unwrap_or(0), 0, OFFSET_MAX)
 }
 
-/// A number within its bounds.
+/// The value, if it is from `min` to `max`.
 ///
 /// # Errors
 /// If it lies outside.
@@ -150,13 +150,11 @@ pub(crate) fn today(daemon: &Daemon) -> NaiveDate {
     local_now(daemon).date_naive()
 }
 
-/// Now, in the reporting time zone.
 #[must_use]
 pub(crate) fn local_now(daemon: &Daemon) -> DateTime<chrono_tz::Tz> {
     now(daemon).with_timezone(&daemon.settings.zone)
 }
 
-/// Now.
 #[must_use]
 pub(crate) fn now(daemon: &Daemon) -> DateTime<Utc> {
     // The clock's microseconds lie within the calendar for 250,000 years.
@@ -204,7 +202,7 @@ pub(crate) fn day_range(
     Ok((first, last))
 }
 
-/// A day as `YYYY-MM-DD`, of this era.
+/// A day as `YYYY-MM-DD`, from year 1 on.
 fn date(name: &str, text: &str) -> Result<NaiveDate, ApiError> {
     let parsed = NaiveDate::parse_from_str(text, "%Y-%m-%d").ok();
     let parsed = parsed.filter(|day| text.len() == 10 && (2000..2200).contains(&day.year()));
@@ -226,7 +224,7 @@ pub(crate) fn instant(daemon: &Daemon, name: &str, text: &str) -> Result<DateTim
     if text.len() == 10 {
         let day = date(name, text)?;
         let midnight = day.and_time(chrono::NaiveTime::MIN).and_local_timezone(daemon.settings.zone).earliest();
-        // Where clocks skip midnight, the day begins an hour later; UTC's midnight is near enough for a search.
+        // Where clocks skip midnight, the day begins an hour later. UTC's midnight is close enough for a search.
         let midnight = midnight.map(|at| at.to_utc());
         return Ok(midnight.unwrap_or_else(|| day.and_time(chrono::NaiveTime::MIN).and_utc()));
     }

@@ -1,8 +1,8 @@
-//! Places for what may make the daemon hold much: few requests at a time, of which one sender has half at most.
+//! Bounds on requests and answers that take much memory: few at a time, and at most half of them for one sender.
 //!
-//! What a request makes the daemon hold is held until its answer has been taken, not until it is ready: somebody who asks and
-//! does not read would hold as many answers as there are connections. So a place is kept as long as the answer's body is.
-//! A sender without a place waits for one, and is told to come again where there is none in time.
+//! Otherwise a sender who reads no answers could make the daemon keep one for each connection. So a request keeps its
+//! place until the client has taken the answer, not until the answer is ready. A request without a place waits for one,
+//! and after [`PATIENCE`] is answered with 503.
 
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -21,17 +21,17 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::auth::Identity;
 use super::error::ApiError;
 
-/// How long one waits.
+/// The longest wait for a place.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Answers at a time that are being made, or are long and not taken yet. A page of records has up to 4 MiB.
+/// Answers that are being made, or are long and not yet taken, at a time. A page of records has up to 4 MiB.
 const ANSWERS: usize = 16;
-/// Bytes of an answer that is not long: the system takes so many of it at once.
+/// The longest answer that needs no place once it is made, bytes: the operating system buffers it.
 const SHORT_BYTES: u64 = 64 * 1024;
-/// Bytes of an answer that are handed on at a time. The rest waits with the place until the client has taken them: a body
-/// that is handed on whole is gone before anything of it is sent.
+/// Bytes of an answer that are handed on at a time. The rest keeps its place until the client has taken them: a body
+/// that is handed on whole would give its place back before anything is sent.
 const PIECE_BYTES: usize = 64 * 1024;
 
-/// The places of one kind of request.
+/// The places for one kind of request.
 pub(crate) struct RequestSlots {
     all: Arc<Semaphore>,
     of_one: usize,
@@ -45,13 +45,12 @@ pub(crate) struct Place(
 );
 
 impl RequestSlots {
-    /// So many places.
+    /// At most half of the places are one sender's.
     #[must_use]
     pub(crate) fn new(places: usize) -> Self {
         Self { all: Arc::new(Semaphore::new(places)), of_one: places / 2, by_sender: Mutex::default() }
     }
 
-    /// Places for questions.
     #[must_use]
     pub(crate) fn answers() -> Self {
         Self::new(ANSWERS)
@@ -59,19 +58,20 @@ impl RequestSlots {
 
     fn of(&self, sender: &str) -> Arc<Semaphore> {
         let mut by_sender = self.by_sender.lock().unwrap_or_else(PoisonError::into_inner);
-        // Those of whom nobody holds or awaits a place any more.
+        // Forgets senders without a place and without a waiting request.
         by_sender.retain(|_, own| Arc::strong_count(own) > 1);
         Arc::clone(by_sender.entry(sender.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(self.of_one))))
     }
 
-    /// A place for the sender of the request with these extensions.
+    /// Waits for a place, for the sender of the request with these extensions.
     ///
     /// # Errors
     /// 503 if there is none in time.
     pub(crate) async fn take(&self, extensions: &Extensions, hint: &str) -> Result<Place, ApiError> {
         let own = self.of(extensions.get::<Identity>().map_or("", |identity| identity.actor.as_str()));
         let both = async {
-            // The sender's own first: nobody holds one of all while waiting for their own.
+            // One of the sender's own places first, so that a sender at their bound does not occupy one of the shared
+            // places.
             Some([own.acquire_owned().await.ok()?, Arc::clone(&self.all).acquire_owned().await.ok()?])
         };
         match tokio::time::timeout(PATIENCE, both).await {
@@ -84,8 +84,8 @@ impl RequestSlots {
     }
 }
 
-/// Middleware, closest to the handlers of questions: takes a place, and leaves it with a long answer for [`keep`]. What is
-/// in between may read the body and make another one of it.
+/// Middleware, closest to the handlers: takes a place, and attaches it to a long answer for [`keep`]. Middleware
+/// between the two may replace the body.
 pub(crate) async fn few(State(places): State<Arc<RequestSlots>>, request: Request, next: Next) -> Response {
     let hint = "ask again in a moment, and read answers as they come; one sender has half of the places at most";
     let place = match places.take(request.extensions(), hint).await {
@@ -100,7 +100,7 @@ pub(crate) async fn few(State(places): State<Arc<RequestSlots>>, request: Reques
     response
 }
 
-/// Middleware: an answer that came with a place keeps it until its body is gone.
+/// Middleware: an answer with an attached place keeps that place until its body is dropped.
 pub(crate) async fn keep(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     match response.extensions_mut().remove::<Place>() {
@@ -109,12 +109,11 @@ pub(crate) async fn keep(request: Request, next: Next) -> Response {
     }
 }
 
-/// The response, whose body keeps a place.
+/// The response, whose body keeps the place.
 pub(crate) fn with(response: Response, place: Place) -> Response {
     response.map(|body| Body::new(Keeping { body, rest: Bytes::new(), _place: place }))
 }
 
-/// A body with its place.
 struct Keeping {
     body: Body,
     rest: Bytes,

@@ -1,7 +1,7 @@
-//! Every route, in one table: what is open, what takes which role.
+//! Every route, in one table, with the role that it needs.
 //!
-//! A handler's path and method stand in its `#[utoipa::path]`, so the table, the routes and the OpenAPI document are one
-//! thing. Nothing on `http.listen` tells what anything cost without a token.
+//! A handler's path and method stand in its `#[utoipa::path]`, so the routes and the OpenAPI document cannot differ. No
+//! route on `http.listen` exposes costs without a token, unless `http.metrics_spend` is set.
 
 use std::sync::Arc;
 
@@ -24,24 +24,24 @@ use super::error::ApiError;
 use super::places::{self, RequestSlots};
 use super::{SharedDaemon, admin, answer, health, ingest, openapi, otlp, page, status, today, v1};
 
-/// Bytes of a body that is read before anybody has shown a token: a token, or a password.
+/// The longest body before a token was checked, bytes: it has a token or a password.
 const STRANGERS_BODY_BYTES: usize = 8 * 1024;
 
-/// Open to everybody. A platform's probe may show credentials of its own: they are not looked at.
+/// Open. A platform's probe may send credentials of its own, which are not looked at.
 fn health() -> OpenApiRouter<SharedDaemon> {
     OpenApiRouter::new().routes(routes!(health::healthz)).routes(routes!(health::readyz))
 }
 
-/// Open to everybody. Costs only by a token or a setting.
+/// Open; costs only with a token or by a setting.
 fn counters() -> OpenApiRouter<SharedDaemon> {
-    // All who scrape are one sender: nobody has to show who they are.
+    // All scrapes without a token count as one sender.
     OpenApiRouter::new()
         .routes(routes!(metrics))
         .route_layer(from_fn_with_state(Arc::new(RequestSlots::answers()), places::few))
         .route_layer(from_fn(places::keep))
 }
 
-/// As in the system that tallyd replaces. For the roles `read` and `admin`; what changes something is for `admin` alone.
+/// As in the system that tallyd replaces. For the roles `read` and `admin`; changes for `admin` alone.
 fn replaced() -> OpenApiRouter<SharedDaemon> {
     OpenApiRouter::new()
         .routes(routes!(admin::cost_history::cost_history))
@@ -54,7 +54,7 @@ fn replaced() -> OpenApiRouter<SharedDaemon> {
         .routes(routes!(admin::pricing::set_rentcast_cost))
 }
 
-/// The API proper, which the page asks, too. For the same roles.
+/// The API proper, which the page uses as well. For the roles `read` and `admin`; changes for `admin` alone.
 fn questions() -> OpenApiRouter<SharedDaemon> {
     OpenApiRouter::new()
         .routes(routes!(v1::costs::costs))
@@ -155,7 +155,8 @@ pub(crate) fn public(daemon: SharedDaemon) -> Router {
         .with_state(daemon)
 }
 
-/// Routes on the record socket: those that take records. Its permissions decide who may record, so no token is asked for.
+/// Routes on the record socket: those that take records. The socket's permissions decide who may record, so no token is
+/// needed.
 pub(crate) fn on_socket(daemon: SharedDaemon) -> Router {
     let anyone = Identity { actor: "socket".to_owned(), role: Role::Ingest, address: String::new(), costs: None };
     let (router, _) = ingest_routes()
@@ -194,7 +195,7 @@ pub(crate) fn local(daemon: SharedDaemon) -> Router {
         .with_state(daemon)
 }
 
-/// Browsers' pages of other origins: those that are configured, with tokens in headers and never with cookies.
+/// Cross-origin requests: from configured origins, with tokens in headers and never with cookies.
 fn cors(origins: &[String]) -> CorsLayer {
     let origins: Vec<HeaderValue> = origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok()).collect();
     CorsLayer::new()
@@ -205,18 +206,17 @@ fn cors(origins: &[String]) -> CorsLayer {
         .max_age(std::time::Duration::from_secs(600))
 }
 
-/// What `/metrics` answers.
 type Exposition = ([(HeaderName, &'static str); 1], String);
 
-/// The daemon's metrics, in Prometheus' text format. With a token of the role `read` (or the setting `http.metrics_spend`) also what
-/// was spent by model.
+/// The daemon's metrics, in Prometheus' text format. With a token of the role `read` (or the setting `http.metrics_spend`) also costs
+/// by model.
 #[utoipa::path(get, path = "/metrics", tag = "health", security((), ("bearer" = [])),
     responses((status = 200, description = "The metrics", body = String, content_type = "text/plain")))]
 async fn metrics(State(daemon): State<SharedDaemon>, identity: Option<Extension<Identity>>) -> Exposition {
     exposition(&daemon, identity.is_some() || daemon.config.http.metrics_spend)
 }
 
-/// The same with what was spent, for those who are let in by the address that they ask at.
+/// As `/metrics`, with costs: for listeners that let in by address or by file permissions.
 async fn metrics_with_spend(State(daemon): State<SharedDaemon>) -> Exposition {
     exposition(&daemon, true)
 }
@@ -229,13 +229,13 @@ fn exposition(daemon: &super::Daemon, with_spend: bool) -> Exposition {
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
 }
 
-/// A link that signs in to the page. On the local socket alone: who may open that may as well read the database.
+/// A link that signs in to the page. On the local socket alone, whose user can read the database anyway.
 async fn link(State(daemon): State<SharedDaemon>) -> Result<String, ApiError> {
-    // Without a schema there is nowhere to keep the session yet; the code waits for it, and the page with it.
+    // Before the schema is in place no session can be stored; the code stays valid, and the page tries again.
     daemon.link().ok_or_else(|| ApiError::unavailable("the HTTP listener is not there yet"))
 }
 
-/// A handler's panic is one answer 500 and an error in the daemon log. The connection and all others go on.
+/// A handler's panic becomes an answer 500 and an error in the daemon log. The connection and all others go on.
 fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response {
     let said = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     tracing::error!(panic = said.unwrap_or("(not text)"), "a request's handler panicked");

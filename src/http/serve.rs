@@ -1,8 +1,10 @@
-//! HTTP connections. Those of the public listeners are bounded, and nobody holds a place for nothing.
+//! HTTP connections. Those of the public listeners are bounded, and an idle connection does not keep its place for
+//! ever.
 //!
-//! Every open connection is a file and some memory. So no more than `http.max_connections` are open at once, shared out by
-//! [`seats`](crate::seats): strangers have half of them, one address its share, health a few of its own. What a client is waited for has
-//! an end each: its first head, its body ([`upload`]), its taking of the answer ([`paced`]), its next request.
+//! Every open connection takes a descriptor and some memory. So at most `http.max_connections` are open at once, and
+//! [`seats`](crate::seats) shares them out: strangers have half of them, one address a share, health checks a few of
+//! their own. Each wait for a client has a deadline: for its first head, for a body ([`upload`]), for taking an answer
+//! ([`paced`]), and for its next request.
 
 mod paced;
 mod upload;
@@ -37,17 +39,17 @@ use upload::Upload;
 
 pub(crate) use upload::TooSlow;
 
-/// How long the first request's head may take.
+/// The longest time for the head of the first request.
 const FIRST_HEAD: Duration = Duration::from_secs(10);
-/// From the last answer until the head of the next request is complete.
+/// The longest time from the last answer until the head of the next request is complete.
 const NEXT_HEAD: Duration = Duration::from_secs(60);
-/// How long a client may take for its answer once the daemon stops.
+/// The longest time for a client to take its answer once the daemon stops.
 const LAST_WORDS: Duration = Duration::from_secs(1);
-/// Bytes of a head, and of a connection's reading buffer.
+/// The longest head, and the size of a connection's read buffer, bytes.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
-/// Bytes of an answer that the system holds for a client; it doubles this for its own records.
+/// Bytes of an answer that the operating system buffers for a client. Linux doubles the value for its own bookkeeping.
 const SEND_BUFFER_BYTES: usize = 128 * 1024;
-/// How long to wait where the system has no descriptor for a connection.
+/// The pause after an accept fails.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves connections until the task is dropped.
@@ -59,7 +61,7 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, bounds: SeatBou
                 let guard = seats.take(peer.ip()).await;
                 drop(tokio::spawn(public(stream, peer, router.clone(), Arc::clone(&seats), guard)));
             }
-            // The peer has gone already, or files have run out for a moment.
+            // The peer has already gone, or descriptors have run out for a moment.
             Err(error) => {
                 tracing::debug!(%error, "an HTTP connection was not accepted");
                 tokio::time::sleep(PAUSE).await;
@@ -71,7 +73,7 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, bounds: SeatBou
 /// A connection of a public listener.
 async fn public(stream: TcpStream, peer: SocketAddr, router: Router, seats: Arc<Seats>, guard: Guard) {
     let _counted = OpenConnection::new(gauge!(registry::CONNECTIONS, "transport" => "http"));
-    // Where it cannot be set, the system's own bound holds.
+    // If it cannot be set, the operating system's bound holds.
     let _ = rustix::net::sockopt::set_socket_send_buffer_size(&stream, SEND_BUFFER_BYTES);
     let seat = Arc::clone(&guard.seat);
     let client = Client { public: Some((peer, seats)), seat: Arc::clone(&seat) };
@@ -85,22 +87,21 @@ async fn public(stream: TcpStream, peer: SocketAddr, router: Router, seats: Arc<
     drop(guard);
 }
 
-/// A connection of the record socket, from its first request on. Once `stop` is cancelled, requests that are there whole are
-/// answered, and no more are read.
+/// A connection of the record socket, from its first request on. Once `stop` is cancelled, requests that have been
+/// received whole are answered, and no more are read.
 pub(crate) async fn on_socket<S>(stream: S, router: Router, stop: CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let seat = Seat::alone();
-    // Its permissions have let the client in, as a token would.
+    // The socket's permissions have let the client in, as a token would.
     seat.know();
     connection(stream, router, Client { public: None, seat }, stop).await;
 }
 
-/// Who is at the other end.
 #[derive(Clone)]
 struct Client {
-    /// On a public listener: from where, and the places.
+    /// The peer and the places, on a public listener.
     public: Option<(SocketAddr, Arc<Seats>)>,
     seat: Arc<Seat>,
 }
@@ -134,7 +135,7 @@ where
         () = silent => counter!(registry::PROTOCOL_ERRORS, "code" => "http_silent").increment(1),
         () = stop.cancelled() => {
             served.as_mut().graceful_shutdown();
-            // The client is waited for once more: to take its answer.
+            // The client gets this time once more for each answer that is still being made.
             while tokio::time::timeout(LAST_WORDS, &mut served).await.is_err() && seat.is_at_work() {}
         }
     }
@@ -156,7 +157,7 @@ async fn answer(request: Request<Incoming>, router: Router, Client { public, sea
     response
 }
 
-/// To somebody in a place that is kept for health.
+/// To a client in a place that is kept for health checks.
 fn busy() -> Response {
     let hint = "send it again in a moment; http.max_connections bounds the connections";
     let error = ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "busy", "all connections are in use", hint);

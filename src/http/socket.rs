@@ -1,6 +1,6 @@
-//! The local socket, and asking it.
+//! The daemon's local socket, and its client.
 //!
-//! A socket's path may have 107 bytes, a data folder's may have more. Where it does, the socket is bound and reached
+//! A socket's path may have 107 bytes, and a data folder's may have more. In that case the socket is bound and reached
 //! through the folder's descriptor, `/proc/self/fd/N/control.sock`.
 
 use std::fs::File;
@@ -14,23 +14,22 @@ use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
 use tokio::net::{UnixListener, UnixStream};
 
-/// The socket's name in the data folder.
 const NAME: &str = "control.sock";
-/// The longest path that the system takes.
+/// The longest path of a socket, bytes (Linux).
 const PATH_BYTES_MAX: usize = 107;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum AskError {
-    /// Nobody listens.
+    /// No daemon listens in this data folder.
     #[error("no daemon is running on the data folder {0}; start one with `tallyd serve`")]
     NotRunning(PathBuf),
-    /// Somebody listens and does not answer as expected.
+    /// The folder, and why the daemon's answer could not be used.
     #[error("the daemon on {0} did not answer: {1}")]
     Broken(PathBuf, String),
 }
 
-/// A path that is short enough, and the folder that it may go through.
+/// A path that is short enough, and the open folder that it leads through, if it does.
 fn short_path(data_dir: &Path) -> io::Result<(PathBuf, Option<File>)> {
     let path = data_dir.join(NAME);
     if path.as_os_str().len() <= PATH_BYTES_MAX {
@@ -61,7 +60,7 @@ pub fn is_answered(data_dir: &Path) -> bool {
     short_path(data_dir).is_ok_and(|(path, _folder)| std::os::unix::net::UnixStream::connect(path).is_ok())
 }
 
-/// Asks the running daemon. Returns the answer's body.
+/// Sends a GET to the running daemon. Returns the answer's body.
 ///
 /// # Errors
 /// [`AskError`].

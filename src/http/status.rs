@@ -1,4 +1,4 @@
-//! What `tallyd status` shows.
+//! `GET /status` on the local socket: the content of `tallyd status`.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::metrics::names::NamedCounter;
 use tallyd_store::queries::costs::all_calls;
 use tallyd_wal::window::WindowStatus;
 
-/// How long the database may take to answer.
+/// The longest wait for the database.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The daemon at a glance.
@@ -68,7 +68,7 @@ pub(crate) struct Named {
 }
 
 impl StoodOut {
-    /// As counted so far; nothing while the daemon stops.
+    /// The counts so far; empty while the daemon stops.
     #[must_use]
     pub(crate) fn of(daemon: &Daemon) -> Self {
         let ingest = daemon.ingest.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();

@@ -1,5 +1,5 @@
-//! `GET /today` on the local socket: what today has cost so far, for `tallyd top`. Who may open that socket may as well read the
-//! database, so it asks for no token.
+//! `GET /today` on the local socket: today's costs so far, for `tallyd top`. The socket's user can read the database
+//! anyway, so no token is needed.
 
 use axum::extract::State;
 use chrono::NaiveDate;
@@ -16,10 +16,10 @@ use tallyd_store::queries::costs::total;
 use tallyd_store::queries::grouped::{Bucket, CostQuery, Dimension, GroupRow, SortBy};
 use tallyd_store::whole::Whole;
 
-/// Groups that are told apart.
+/// The most groups of an answer.
 const MODELS_MAX: i64 = 500;
 
-/// What today is grouped by.
+/// The groups of today.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct TodayParameters {
@@ -27,57 +27,45 @@ pub(crate) struct TodayParameters {
     by: Option<String>,
 }
 
-/// Today so far.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Today {
-    /// The day, in the reporting time zone.
     pub day: NaiveDate,
-    /// That zone.
+    /// The reporting time zone.
     pub time_zone: String,
-    /// Calls.
     pub calls: Whole,
-    /// What they cost, USD.
     pub cost_usd: Usd,
-    /// What they are grouped by, if not by model: `tag:team`.
+    /// The dimension of the groups, if not the model: `tag:team`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
-    /// By model, or the other groups; the dearest first.
+    /// By model, or the other groups; the highest cost first.
     pub models: Vec<ModelToday>,
-    /// Where each budget stands.
     pub budgets: Vec<BudgetToday>,
 }
 
-/// What a model's or another group's calls came to today.
+/// A model's or another group's calls of today.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct ModelToday {
     /// The provider; empty of other groups than models.
     pub provider: String,
-    /// The model or the group's name; empty where calls name none.
+    /// The model or the group's name; empty for calls that name none.
     pub model: String,
-    /// Calls.
     pub calls: Whole,
-    /// Failed ones among them.
+    /// Failed calls.
     pub errors: Whole,
     /// Input tokens, those of caches included.
     pub input_tokens: Whole,
-    /// Output tokens.
     pub output_tokens: Whole,
-    /// Cost of the priced calls, USD.
     pub cost_usd: Usd,
-    /// Unpriced calls.
     pub unpriced_calls: Whole,
 }
 
-/// Where a budget stands.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct BudgetToday {
-    /// What it bounds, for a person: `all / month`, `provider claude / day`.
+    /// The budget's scope and period as text: `all / month`, `provider claude / day`.
     pub name: String,
-    /// How much it is, USD.
     pub amount_usd: Usd,
-    /// How much of it is used, percent.
+    /// The used share, percent.
     pub used_percent: Usd,
-    /// How it stands.
     pub status: BudgetStanding,
 }
 

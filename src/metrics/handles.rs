@@ -1,4 +1,4 @@
-//! Kept handles, a struct a stage.
+//! Kept handles, a struct for each stage.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use tallyd_model::call::{Call, Cost};
 use tallyd_store::FailureClass;
 use tallyd_store::load::transaction::Committed;
 
-/// What connections count.
+/// Counters of connections and requests.
 #[derive(Clone)]
 pub(crate) struct IngestMetrics {
     /// See [`name::RECORDS_RECEIVED`].
@@ -45,8 +45,8 @@ impl Default for IngestMetrics {
 }
 
 impl IngestMetrics {
-    /// Counts what stands out about an accepted call: that no price is known, that its usage was not understood whole, or that it
-    /// states another cost than the catalog's. The usual call, priced by the catalog, costs one comparison.
+    /// Counts an accepted call that is unusual: an unpriced one, one with unknown usage, or one whose stated cost
+    /// differs from the catalog's. A usual call, priced by the catalog, costs one comparison.
     #[inline]
     pub(crate) fn accepted(&self, admission: &Admission<'_>, call: &Call<'_>) {
         if !matches!(call.cost, Cost::Catalog { .. }) {
@@ -65,12 +65,11 @@ impl IngestMetrics {
         }
     }
 
-    /// Counts a refused record.
     pub(crate) fn refused(&self, code: Code) {
         self.refused[code as usize].increment(1);
     }
 
-    /// Counts a connection that is closed for what it sent. Rare, so looked up.
+    /// Counts a connection that is closed for a fault of its client. Rare, so the handle is looked up each time.
     pub(crate) fn protocol_error(&self, code: &'static str) {
         counter!(name::PROTOCOL_ERRORS, "code" => code).increment(1);
     }
@@ -86,7 +85,6 @@ impl IngestMetrics {
 pub(crate) struct OpenConnection(Gauge);
 
 impl OpenConnection {
-    /// Counts a connection as open.
     #[must_use]
     pub(crate) fn new(gauge: Gauge) -> Self {
         gauge.increment(1.0);
@@ -100,7 +98,7 @@ impl Drop for OpenConnection {
     }
 }
 
-/// What a lane of the flusher counts.
+/// Counters of a lane.
 pub(crate) struct FlushMetrics {
     committed: Counter,
     refused: Counter,
@@ -113,7 +111,6 @@ pub(crate) struct FlushMetrics {
 }
 
 impl FlushMetrics {
-    /// The handles of one lane.
     #[must_use]
     pub(crate) fn new(lane: u16) -> Self {
         Self {
@@ -128,7 +125,6 @@ impl FlushMetrics {
         }
     }
 
-    /// Counts one committed transaction.
     pub(crate) fn committed(&self, took: Duration, committed: &Committed) {
         let Committed { records, refused, counted, poison, .. } = *committed;
         self.counted.increment(counted);
@@ -139,18 +135,17 @@ impl FlushMetrics {
         self.batch_records.record((records + refused + poison) as f64);
     }
 
-    /// Counts a batch that found no turn to load.
+    /// Counts a batch that found no free load slot.
     pub(crate) fn crowded(&self) {
         self.crowded.increment(1);
     }
 
-    /// Counts a failure of a class.
     pub(crate) fn failed(class: FailureClass) {
         counter!(name::FLUSH_FAILURES, "class" => class.name()).increment(1);
     }
 
-    /// Begins everything that lanes count at 0, before there is a lane: with PostgreSQL down at the start there may be none for
-    /// long, and an alert on a series that is missing does not fire.
+    /// Begins all counters of lanes at 0, before there is a lane. With PostgreSQL down at the start there may be none
+    /// for a long time, and an alert on a missing series does not fire.
     pub(crate) fn begin() {
         drop(Self::new(0));
         gauge!(name::DATABASE_UP).set(0.0);
@@ -160,7 +155,7 @@ impl FlushMetrics {
         }
     }
 
-    /// Shows whether the lane holds its records back.
+    /// Sets whether the lane is on hold.
     pub(crate) fn hold(&self, holds: bool) {
         self.hold.set(f64::from(u8::from(holds)));
     }

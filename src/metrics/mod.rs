@@ -1,6 +1,6 @@
 //! Metrics: each one is a documented line in [`tallyd_base::registry`]; its doc comment is its help text.
 //!
-//! Handles are looked up once and kept ([`handles`]): a call through the facade's macros costs ten times as much as a
+//! Handles are looked up once and kept ([`handles`]). A call through the facade's macros costs ten times as much as a
 //! kept handle, and the data plane counts every record.
 
 mod handles;
@@ -46,5 +46,5 @@ pub(crate) fn install() -> anyhow::Result<PrometheusHandle> {
     Ok(handle)
 }
 
-/// How often a renderer must be kept up, so that histograms' memory stays bounded when nobody scrapes.
+/// How often the renderer's upkeep must run, so that the memory of histograms stays bounded without scrapes.
 pub(crate) const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);

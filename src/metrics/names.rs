@@ -1,31 +1,31 @@
-//! Counts by names that senders choose: a bounded number of names, each of bounded length; the rest counts under `(other)`.
+//! Counters by names that senders choose: a bounded number of names, each of bounded length; the rest counts under
+//! `(other)`.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use metrics::counter;
 
-/// Names of one metric.
+/// The most names of one metric.
 const NAMES_MAX: usize = 64;
-/// Bytes of one name; the rest is cut off.
+/// The longest name, bytes; the rest is cut off.
 const NAME_BYTES_MAX: usize = 120;
 /// The name of all names beyond [`NAMES_MAX`].
 pub(crate) const OTHER: &str = "(other)";
 
-/// A counter whose label `what` is a name that somebody else chose, and the same counts for `tallyd status`.
+/// A counter whose label `what` is a name from outside, and the same counts for `tallyd status`.
 pub(crate) struct NamedCounter {
     metric: &'static str,
     counts: Mutex<BTreeMap<String, u64>>,
 }
 
 impl NamedCounter {
-    /// Nothing counted yet.
     #[must_use]
     pub(crate) const fn new(metric: &'static str) -> Self {
         Self { metric, counts: Mutex::new(BTreeMap::new()) }
     }
 
-    /// Counts one more of a name. Rare, so it locks and looks up.
+    /// Counts a name once more. Rare, so it locks and looks up.
     pub(crate) fn count(&self, name: &str) {
         let mut name = printable(name);
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,6 +1,6 @@
-//! What the committed calls add up to, in Prometheus' text format.
+//! Sums of the committed calls, in Prometheus' text format.
 //!
-//! Written by hand, since a counter of the facade is a whole number: amounts have all of their digits here.
+//! Written by hand, because a counter of the facade is a whole number: amounts have all of their digits here.
 
 use std::fmt::Write;
 
@@ -30,7 +30,7 @@ pub(crate) fn exposition(sums: &[((String, String), Spent)]) -> String {
     out
 }
 
-/// One family: its help, its type, and each pair's series.
+/// One family: its help, its type, and a series for each pair.
 fn family(
     out: &mut String,
     metric: &str,

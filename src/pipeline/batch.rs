@@ -1,16 +1,17 @@
 //! The records of one request that has an answer of its own: HTTP, where there is no connection to number them on.
 //!
-//! Without a key each request counts, however often it is sent. With one ([`RequestKey`]) a repetition adds nothing, and that
-//! needs no memory beside the one that producers have: the key *is* a producer, whose name is its digest, and whose records
-//! are numbered `fingerprint · 2^20 + 1` and on. The mark that becomes durable with the records so says how much of the
-//! request is in the WAL, *and* which request it was: a key that comes back with another body is found out, not merged.
-//! A key is of one token: its scope, the token's id, is a part of the digest, and no client on a socket may say the name.
-//! A request that broke off in the middle goes on where it ended.
+//! Without a key each request counts, however often it is sent. With one ([`RequestKey`]) a repetition adds nothing.
+//! That needs no memory beside that of producers, because the key *is* a producer: its name is the key's digest, and
+//! its records are numbered from `fingerprint · 2^20 + 1` on. So the mark that becomes durable with the records says
+//! both how many of them are in the WAL and which request they belong to. A key that returns with another body is found
+//! out, not merged. A request that broke off in the middle resumes where it ended.
 //!
-//! Two requests with one key at a time are two sessions of one producer: the later one fences the earlier.
+//! A key belongs to one token: its scope, with the token's id, is part of the digest, and no client on a socket may use
+//! such a name. Two requests with one key at a time are two sessions of one producer: the later one fences the earlier.
 //!
-//! A record without an id gets one made of the key, the body and its place, so that a repetition has the same answer. It counts as
-//! stated: a full table of producers forgets keys, and the window of stated ids ([`tallyd_wal`]) then knows the records.
+//! A record without an id gets one made of the key, the body and its place, so that a repetition has the same answer.
+//! The id counts as stated: a full table of producers forgets keys, and the window of stated ids ([`tallyd_wal`]) still
+//! knows the records.
 
 use std::sync::Arc;
 
@@ -27,10 +28,10 @@ use tallyd_wal::identity::{ProducerIdentity, REQUEST_PREFIX};
 
 /// Bits that number a request's records. The other 44 are the body's fingerprint.
 const INDEX_BITS: u32 = 20;
-/// Records that are handed over at once.
+/// Records of one slice, which are handed over together.
 const SLICE: usize = 512;
 
-/// The key by which a repeated request is known.
+/// The key that identifies a repeated request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RequestKey {
     producer: String,
@@ -38,10 +39,11 @@ pub(crate) struct RequestKey {
 }
 
 impl RequestKey {
-    /// The key of a request: `scope` tells senders and purposes apart, `key` the requests of one, `body` what is in it.
+    /// The key of a request. `scope` separates senders and purposes, `key` the requests of one scope; `body` is the
+    /// request's content.
     #[must_use]
     pub(crate) fn new(scope: &str, key: &[u8], body: &[u8]) -> Self {
-        // The scope's length keeps ("a", "bc") apart from ("ab", "c").
+        // With the scope's length, ("a", "bc") and ("ab", "c") differ.
         let digest =
             Sha256::new().chain_update((scope.len() as u64).to_be_bytes()).chain_update(scope).chain_update(key);
         let hex = hex::encode(digest.finalize());
@@ -71,34 +73,34 @@ impl RequestKey {
     }
 }
 
-/// The result for a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum RecordOutcome {
-    /// It is durable.
+    /// The record is durable.
     Accepted {
         /// The call's id.
         id: Uuid,
         /// Its cost; none for an unpriced call.
         cost_usd: Option<Usd>,
-        /// It was there already: an earlier request with this key had brought it, or the call is known by an id that is stated.
+        /// The record was already durable, from an earlier request with this key or from a call with the same stated
+        /// id.
         duplicate: bool,
-        /// A budget that it counts towards is used up, and asks to hold back.
+        /// A budget that the call counts towards is used up, and asks applications to hold back.
         should_throttle: bool,
     },
-    /// It was refused, and is counted with the dead letters.
+    /// The record was refused, and is counted with the dead letters.
     Refused(Refusal),
 }
 
 /// Why a request has no outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum BatchError {
-    /// The key came with another body before.
+    /// The key was used with another body before.
     #[error("this key has been used for another request")]
     KeyReused,
-    /// Another request with this key is under way, and has taken over.
+    /// A later request with this key has taken over.
     #[error("another request with this key is under way")]
     Overtaken,
-    /// Other requests with keys are under way, as many as are remembered.
+    /// As many other requests with keys are under way as can be remembered.
     #[error("more requests with keys are under way than are remembered")]
     Crowded,
     /// The daemon is stopping. Unanswered records may or may not be durable.
@@ -116,10 +118,9 @@ impl From<Closed> for BatchError {
     }
 }
 
-/// The sender of a request.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct BatchSender<'a> {
-    /// The token's holder, for the dead letters.
+    /// The token's owner, for the dead letters.
     pub name: &'a str,
     /// Costs that this sender may state.
     pub stated_costs: StatedCosts,
@@ -127,7 +128,8 @@ pub(crate) struct BatchSender<'a> {
     pub response_ids: bool,
 }
 
-/// A request whose records are judged and handed over, a slice at a time: only a part of the request waits for the WAL.
+/// A request whose records are judged and handed over slice by slice, so that only a part of the request waits for the
+/// WAL.
 pub(crate) struct Recording<'r> {
     context: &'r IngestContext,
     sender: BatchSender<'r>,
@@ -136,7 +138,7 @@ pub(crate) struct Recording<'r> {
     known: u64,
     texts: &'r [&'r [u8]],
     outcomes: Vec<RecordOutcome>,
-    /// Places of outcomes that the writer has to tell whether they are duplicates.
+    /// Places of outcomes that may turn out to be duplicates, with the writer's tickets.
     tickets: Vec<(usize, Ticket)>,
     judged: Vec<Bundle>,
     handed_over: u64,
@@ -165,8 +167,7 @@ impl<'r> Recording<'r> {
         Ok(Self { context, sender, key, origin, known, texts, outcomes, tickets, judged, handed_over: 0 })
     }
 
-    /// Judges the next slice. Returns its credits: calls with a negative cost that no earlier request has brought. None after
-    /// the last slice.
+    /// Judges the next slice. Returns its credits: calls with a negative cost that are new. None after the last slice.
     pub(crate) fn judge(&mut self) -> Option<Vec<(Uuid, Usd)>> {
         let first = self.outcomes.len();
         let slice = self.texts.get(first..).filter(|rest| !rest.is_empty())?;
@@ -195,7 +196,7 @@ impl<'r> Recording<'r> {
         Ok(())
     }
 
-    /// Waits until all handed over records are durable.
+    /// Waits until all records that were handed over are durable.
     ///
     /// # Errors
     /// [`BatchError`].
@@ -210,7 +211,7 @@ impl<'r> Recording<'r> {
     }
 }
 
-/// Speaks for the key from now on. Returns how many of its records are durable already.
+/// Opens the key's producer for this request. Returns the number of its records that are already durable.
 async fn open(context: &IngestContext, origin: &Arc<ConnectionOrigin>, key: &RequestKey) -> Result<u64, BatchError> {
     let last_seq = context.chunks.open(origin, None).await?;
     match last_seq {
@@ -220,7 +221,7 @@ async fn open(context: &IngestContext, origin: &Arc<ConnectionOrigin>, key: &Req
     }
 }
 
-/// Encodes the texts, of which the first has this index in its request.
+/// Encodes the texts; `first` is the index of the first of them in its request.
 fn encode(
     context: &IngestContext,
     sender: BatchSender<'_>,

@@ -1,4 +1,4 @@
-//! Listeners: the Unix socket, and TCP where it is configured. Each accepts until told to stop, then waits for its
+//! Listeners: the Unix socket, and TCP if it is configured. Each accepts until told to stop, then waits for its
 //! connections to end.
 
 use std::io;
@@ -16,10 +16,9 @@ use super::connection::{self, ConnectionAccess, ConnectionSlots, IngestContext, 
 use crate::metrics::{IngestMetrics, OpenConnection};
 use crate::seats::Seats;
 
-/// Connections that may wait to be accepted; the system's own bound (`net.core.somaxconn`) may be lower.
+/// Connections that may wait to be accepted; the operating system's own bound (`net.core.somaxconn`) may be lower.
 const QUEUE_MAX: i32 = 65_535;
 
-/// A bound listener.
 pub(crate) enum Listener {
     /// On a path.
     Unix(UnixListener),
@@ -27,13 +26,12 @@ pub(crate) enum Listener {
     Tcp(TcpListener),
 }
 
-/// Why the socket could not be bound.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BindError {
-    /// Somebody listens there.
+    /// Another process listens there.
     #[error("{0} is in use by a running process; give this daemon another TALLYD_SOCKET or TALLYD_DATA_DIR")]
     InUse(String),
-    /// The path is longer than the system's 107 bytes.
+    /// The path is longer than 107 bytes, the operating system's bound.
     #[error("the socket's path {0} is longer than 107 bytes; set TALLYD_SOCKET to a shorter one")]
     TooLong(String),
     /// The operating system refused.
@@ -60,7 +58,7 @@ pub(crate) async fn bind_unix(path: &Path, mode: u32) -> Result<Listener, BindEr
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         std::fs::create_dir_all(folder).map_err(failed)?;
     }
-    // Bound under another name and renamed, so that nobody connects before the permissions are set.
+    // Bound under another name and renamed, so that nobody can connect before the permissions are set.
     let unready = path.with_extension("unready");
     let _ = std::fs::remove_file(&unready);
     let short = if unready.as_os_str().len() > 107 { path } else { &unready };
@@ -93,15 +91,16 @@ pub(crate) async fn tcp_listener(address: &str) -> Result<TcpListener, BindError
     })
 }
 
-/// Lets as many connections wait to be accepted as the operating system allows. By default 128 may; at the bound on connections
-/// the others' would be reset. (A socket that listens already may be told so again.)
+/// Lets as many connections wait to be accepted as the operating system allows. By default only 128 may wait, and
+/// further ones are reset while the daemon is at its bound on connections. (A listening socket may be given a new
+/// bound.)
 fn let_many_wait(listener: impl AsFd) -> io::Result<()> {
     rustix::net::listen(listener, QUEUE_MAX).map_err(io::Error::from)
 }
 
 impl Listener {
-    /// Accepts connections until `stop` is cancelled, then returns once all of them have ended. Where there is no place it
-    /// stops accepting until one is free.
+    /// Accepts connections until `stop` is cancelled, then returns once all of them have ended. Without a free place it
+    /// does not accept until one is free.
     pub(crate) async fn run(self, context: Arc<IngestContext>, door: Door, stop: CancellationToken) {
         let transport = match self {
             Self::Unix(_) => "unix",
@@ -130,7 +129,7 @@ impl Listener {
                     });
                 }
                 Err(error) => {
-                    // Out of descriptors, above all: connections that end free some.
+                    // Mostly for lack of descriptors; connections that end free some.
                     tracing::warn!(%error, transport, "a connection could not be accepted");
                     tokio::time::sleep(std::time::Duration::from_millis(100)).await;
                 }
@@ -161,11 +160,9 @@ impl Listener {
 
 /// Requirements of a listener's connections.
 pub(crate) struct Door {
-    /// The tokens for TCP.
     pub tokens: Arc<[String]>,
-    /// Places of those who have not shown it yet.
+    /// Places of connections without a token so far.
     pub strangers: Arc<Seats>,
-    /// Places of producers.
     pub places: Arc<ConnectionSlots>,
     /// Serves a connection on the Unix socket that speaks HTTP.
     pub http: ServeHttp,

@@ -1,4 +1,4 @@
-"""A coordinator and its workers on loopback, of an installation of Citus that CITUS_PG_CONFIG names."""
+"""A coordinator and its workers on loopback. CITUS_PG_CONFIG names the installation of Citus."""
 
 import os
 import pathlib
@@ -33,7 +33,7 @@ def until(what, holds, patience=PATIENCE):
 
 
 def free_port():
-    """A port below those that the system gives to connections: none of those takes it before the server does."""
+    """A port below those that the system gives to outgoing connections, so that none of these takes it first."""
     while True:
         with socket.socket() as one:
             one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -45,7 +45,7 @@ def free_port():
 
 
 def server_user():
-    """PostgreSQL does not run as root: the user of the system's package does then."""
+    """The account for the server. PostgreSQL does not run as root; then it is the user of the system's package."""
     if os.geteuid() != 0:
         return None
     for name in ("postgres", "nobody"):
@@ -77,7 +77,7 @@ class Node:
 
     def start(self):
         options = {"user": self.user.pw_uid, "group": self.user.pw_gid} if self.user else {}
-        # Citus' connections to the other nodes look into HOME for certificates.
+        # Citus looks into HOME for certificates when it connects to other nodes.
         options["env"] = {**os.environ, "HOME": str(self.data)}
         log = (self.data / "server.log").open("a")
         self.server = subprocess.Popen(
@@ -87,7 +87,7 @@ class Node:
         return self
 
     def kill(self):
-        """As a machine that loses its power, but for what is in the system's cache: every process at once."""
+        """Kills every process at once, like a power cut except that the system keeps its cache."""
         pids = self.processes()
         for pid in pids:
             try:

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Everything that tallyd does, on a real Citus: a coordinator and two workers, later a third, on loopback.
+"""tallyd's work on a real Citus: a coordinator and two workers, later a third, on loopback.
 
     CITUS_PG_CONFIG=/usr/lib/postgresql/15/bin/pg_config tests/citus/run.py target/debug/tallyd [PART ...]
 
-Parts run in the order in which they are written; each leaves the rollups equal to the log. Without CITUS_PG_CONFIG, or where that
-installation has no Citus, nothing is run, and the last line says so.
+Parts run in the order in which they are written; each leaves the rollups equal to the call log. Without CITUS_PG_CONFIG, or if
+that installation has no Citus, no part runs, and the last line says so.
 """
 
 import contextlib
@@ -86,14 +86,14 @@ class Tallyd:
             return None
 
     def demo(self, *words):
-        """Sends until all is acknowledged. Returns how many that were."""
+        """Sends records until all are acknowledged. Returns their number."""
         done = self.json("demo", *words)
         assert done["refused"] == done["dropped"] == done["outstanding"] == 0, done
         return done["acked"]
 
 
 class World:
-    """The cluster, the program, and how many calls the call log must have."""
+    """The cluster, the program, and the number of calls that the call log must have."""
 
     def __init__(self, cluster, tallyd):
         self.cluster, self.tallyd, self.calls = cluster, tallyd, 0
@@ -117,7 +117,7 @@ class World:
 
 @part
 def spread(world):
-    """The tables are spread while a daemon loads; TLS to the certificate that Citus makes; nothing stays on the coordinator."""
+    """The tables are distributed while a daemon loads, over TLS with Citus's own certificate; no row stays on the coordinator."""
     world.tallyd.run("migrate")
     world.tallyd.start()
     world.calls += world.tallyd.demo("--backfill", "60", "--rate", "0", "--seconds", "3", "--users", "300", "--seed", "1")
@@ -138,7 +138,7 @@ def spread(world):
 
 @part
 def listed(world):
-    """Sizes are those of the nodes."""
+    """`tallyd partitions list` adds up the sizes on all nodes."""
     sizes = {one["name"]: one["bytes"] for one in world.tallyd.json("partitions", "list")}
     real = int(world.psql("SELECT sum(citus_total_relation_size(p.relation)) FROM tallyd_partitions() AS p"))
     assert abs(sum(sizes.values()) - real) < real / 10, (sizes, real)
@@ -146,7 +146,7 @@ def listed(world):
 
 @part
 def poison(world):
-    """A row that a worker refuses goes to the dead letters; the rest loads; what is corrected is retried."""
+    """A row that a worker refuses becomes a dead letter, the others load, and the corrected one is retried."""
     world.psql("ALTER TABLE api_usage_log ADD CONSTRAINT poison CHECK (model <> 'poison')")
     lines = [json.dumps({"provider": "acme", "model": "poison" if n == 70 else "m", "user_id": f"p{n}"}) for n in range(200)]
     world.tallyd.run("record", "--stdin", text="\n".join(lines))
@@ -162,7 +162,7 @@ def poison(world):
 
 @part
 def repriced(world):
-    """Unpriced calls get a price that was added since."""
+    """Unpriced calls get a price that was added later."""
     world.tallyd.run("record", "--stdin", text="\n".join(json.dumps({"provider": "acme", "model": "m", "user_id": f"r{n}", "input_tokens": 1000}) for n in range(500)))
     world.calls += 500
     world.loaded()
@@ -178,7 +178,7 @@ def repriced(world):
 
 @part
 def doubles(world):
-    """Rows that are there twice are found and dropped."""
+    """Duplicate rows are found and dropped."""
     columns = world.psql("SELECT string_agg(quote_ident(attname), ', ' ORDER BY attnum) FROM pg_attribute WHERE attrelid = 'api_usage_log'::regclass AND attnum > 0 AND NOT attisdropped")
     world.tallyd.stop()
     world.psql(f"INSERT INTO api_usage_log ({columns}) SELECT {columns} FROM api_usage_log WHERE user_id IN ('r1', 'r2', 'p3') ")
@@ -209,7 +209,7 @@ def rebuilt(world):
 
 @part
 def forgotten(world):
-    """A user is forgotten under load, with a late record of theirs; no sum but theirs changes."""
+    """A user is forgotten under load, with a late record; only this user's sums change."""
     user = world.psql("SELECT user_id FROM user_api_totals WHERE user_id <> '' ORDER BY calls DESC LIMIT 1")
     world.tallyd.run("users", "forget", user, "--dry-run")
     world.tallyd.run("users", "forget", user, "--yes", "--batch-calls", "50")
@@ -228,7 +228,7 @@ def forgotten(world):
 
 @part
 def adopted(world):
-    """An older log is taken over after the tables were spread."""
+    """An older log is taken over after the tables were distributed."""
     world.psql(
         "CREATE SCHEMA old; CREATE TABLE old.calls (id uuid PRIMARY KEY, user_id text, api_type text, model text, input_tokens int, output_tokens int, "
         "cost_usd numeric(10, 6), timestamp timestamptz); INSERT INTO old.calls SELECT md5('call ' || n)::uuid, 'old' || n % 40, 'claude', 'claude-sonnet-4-20250514', "
@@ -249,7 +249,7 @@ def adopted(world):
 
 @part
 def dropped(world):
-    """Old partitions are dropped; the rollups stay, and are proven."""
+    """Old partitions are dropped; the rollups stay, and reconcile."""
     before = world.psql("SELECT sum(calls) FROM user_api_totals")
     gone = world.count("SELECT count(*) FROM api_usage_log WHERE occurred_at < '2025-05-01Z'")
     assert gone > 0
@@ -263,7 +263,7 @@ def dropped(world):
 
 @part
 def replayed(world):
-    """A damaged segment of the WAL is replayed: what is readable is loaded once."""
+    """A damaged segment of the WAL is replayed: its readable records are loaded once."""
     world.tallyd.stop()
     world.cluster.coordinator.stop()
     small = {"TALLYD_WAL_SEGMENT_BYTES": "65536", "TALLYD_WAL_RECENT_BYTES": "65536", "TALLYD_SHUTDOWN_DEADLINE_MS": "1000"}
@@ -295,13 +295,13 @@ def replayed(world):
 
 
 def questions(users):
-    """Every route that answers, with some of its parameters."""
+    """Every route, with some of its parameters."""
     today = datetime.datetime.now(datetime.timezone.utc).date()
     for back in (59, 5):
         days = f"from={today - datetime.timedelta(days=back)}&to={today}"
         for group in ("", "provider", "model", "endpoint", "user", "app", "provider,model", "user,model"):
             for bucket in ("hour", "day", "week", "month", "total"):
-                # The call log itself is asked about a month at most.
+                # Requests that read the call log span a month at most.
                 if (bucket == "hour" or group in ("app", "user,model")) and back > 30:
                     continue
                 for sort in ("bucket", "cost"):
@@ -318,7 +318,7 @@ def questions(users):
         yield f"/api/v1/{path}"
 
 
-# What differs from one daemon, or one moment, to another.
+# Fields that differ between daemons, or between moments.
 VOLATILE = re.compile(r'"(?:generated_at|as_of|now|age_ms|updated_at|seen_at|created_at|at|id|next|cursor|committed_since_start|took_ms)":(?:"[^"]*"|[0-9.]+|null)')
 
 
@@ -367,7 +367,7 @@ def answered(world):
 def shown(world):
     """Every panel of the dashboards, as the role tallyd_reader."""
     asked = 0
-    # Citus connects to the workers as the role that asks: it must be one that may log in.
+    # Citus connects to the workers as the role of the query, so the role must be able to log in.
     world.psql("ALTER ROLE tallyd_reader LOGIN")
     os.environ.update({name: value for name, value in world.tallyd.env.items() if name.startswith("TALLYD_")})
     for path in dashboards.DASHBOARDS:
@@ -403,7 +403,7 @@ def killed(world):
 
 @part
 def rebalanced(world):
-    """A third worker comes, and gets its share under load."""
+    """A third worker is added, and gets its share under load."""
     load = subprocess.Popen(
         [world.tallyd.program, "demo", "--rate", "300", "--seconds", "25", "--json"], env=world.tallyd.env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )
@@ -452,7 +452,7 @@ def main():
                 print("\n".join(f"  {line[:600]}" for line in log[-6:]), flush=True)
                 if function is spread:
                     break
-                # The next part begins with what is there.
+                # The next part needs a running daemon.
                 if tallyd.daemon.poll() is not None:
                     tallyd.start()
                 world.calls = max(world.count(), 0)

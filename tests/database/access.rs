@@ -1,4 +1,4 @@
-//! Who may read and write: asked as each role, of each table, and of each partition by its own name.
+//! Access: each role tries to read and write each table, and each partition by its own name.
 
 use tallyd_store::upkeep::{UpkeepOptions, upkeep};
 use tallyd_store::{Access, CopyAccess, Granularity, migrate};
@@ -8,7 +8,7 @@ use tokio_postgres::error::SqlState;
 use crate::supabase::{ADMIN, Grants, Project, USER, claims, set_claims};
 use crate::support::{data_dir, migrate_options, migrated, value};
 
-/// Every table in `public` that is not the application's own.
+/// Every table in `public` except the application's own.
 const TABLES: &str = "SELECT c.oid::regclass::text, c.relispartition FROM pg_class c \
     WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') AND c.relname <> 'user_profiles' ORDER BY 1";
 
@@ -16,7 +16,7 @@ async fn tables(client: &Client) -> Vec<(String, bool)> {
     client.query(TABLES, &[]).await.unwrap().iter().map(|row| (row.get(0), row.get(1))).collect()
 }
 
-/// Puts a row into each of the tables that a call fills, and into the others where that is simple.
+/// Adds a row to each table that a call fills, and to others where a simple INSERT does.
 async fn fill(client: &Client) {
     let fill = "SELECT increment_daily_cost('rentcast', endpoint => '/avm', user_id => 'u', cost_usd => 0.2); \
         SELECT increment_daily_cost('rentcast', user_id => 'u', occurred_at => '2025-03-04 05:06Z'); \
@@ -26,7 +26,7 @@ async fn fill(client: &Client) {
     client.batch_execute(fill).await.unwrap();
 }
 
-/// What came of a statement: rows, or the refusal's SQLSTATE.
+/// A statement's number of rows, or the SQLSTATE of its refusal.
 async fn attempt(client: &Client, sql: &str) -> Result<u64, String> {
     client.execute(sql, &[]).await.map_err(|error| error.code().map_or("?".into(), |code| code.code().to_owned()))
 }
@@ -41,12 +41,12 @@ async fn every_table_and_partition_is_closed_to_the_public() {
         let project = Project::migrated(grants).await;
         let owner = project.session("postgres").await;
         fill(&owner).await;
-        // One that somebody made by hand, and that upkeep has not seen yet.
+        // A partition that somebody made by hand, and that upkeep has not seen yet.
         let by_hand =
             "CREATE TABLE by_hand PARTITION OF api_usage_log FOR VALUES FROM ('2019-01-01Z') TO ('2019-02-01Z')";
         owner.batch_execute(by_hand).await.unwrap();
         project.migrate().await;
-        // And one that nobody has looked at since it was made.
+        // And one that upkeep has not seen since it was made.
         owner.batch_execute("SELECT tallyd_ensure_partition('2024-05-06Z', 'day')").await.unwrap();
 
         let tables = tables(&owner).await;
@@ -58,11 +58,11 @@ async fn every_table_and_partition_is_closed_to_the_public() {
             let context = format!("{grants:?} {table}");
             let read = format!("SELECT * FROM {table}");
             let rows = attempt(&owner, &read).await.unwrap();
-            // Anon and a user: nothing, of the parent as of the partition.
+            // Anon and a user see no row, neither of the parent nor of the partition.
             assert_eq!(attempt(&anon, &read).await, denied(), "{context}");
             let seen = if *is_partition { denied() } else { Ok(0) };
             assert_eq!(attempt(&user, &read).await, seen, "{context}");
-            // An admin reads whatever is no partition.
+            // An admin reads every table except partitions.
             let seen = if *is_partition { denied() } else { Ok(rows) };
             assert_eq!(attempt(&admin, &read).await, seen, "{context}");
             assert_eq!(attempt(&service, &read).await, Ok(rows), "{context}");
@@ -83,7 +83,7 @@ async fn every_table_and_partition_is_closed_to_the_public() {
     }
 }
 
-/// The views run with their owner's rights, whom policies do not apply to.
+/// The views run with the rights of their owner, which policies do not apply to.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_views_show_rows_to_those_who_see_the_tables_and_to_nobody_else() {
     const VIEWS: [&str; 4] =
@@ -115,7 +115,7 @@ async fn the_views_show_rows_to_those_who_see_the_tables_and_to_nobody_else() {
                     assert_eq!(attempt(reader, &sql).await, rows, "{context}");
                 }
             }
-            // A function of the reader's is not shown a row before the view has decided.
+            // The view filters rows before it calls the reader's function.
             let leak = "CREATE OR REPLACE FUNCTION pg_temp.leak(text) RETURNS boolean LANGUAGE plpgsql COST 0.0000001 AS \
                 $$ BEGIN RAISE EXCEPTION 'seen: %', $1; END $$";
             superuser.batch_execute("GRANT TEMPORARY ON DATABASE tallyd TO authenticated").await.ok();
@@ -169,7 +169,7 @@ async fn an_admin_is_who_the_server_side_says_is_one() {
         set_claims(&client, claims).await;
         assert_eq!(value(&client, "SELECT tallyd_is_admin()").await, *expected, "{claims}");
     }
-    // A caller's search path leads nowhere.
+    // A caller's search path has no effect on the functions.
     let trap = "CREATE TEMP TABLE user_profiles (id uuid, is_admin boolean); \
         INSERT INTO user_profiles SELECT gen_random_uuid(), true; SET search_path = pg_temp, public";
     let own = project.request("authenticated", &claims(USER)).await;
@@ -239,7 +239,7 @@ async fn a_table_that_was_opened_is_closed_again() {
 async fn the_reader_reads_and_the_writer_loads() {
     let project = Project::migrated(Grants::Legacy).await;
     let owner = project.session("postgres").await;
-    // Supabase's postgres may not give BYPASSRLS away before PostgreSQL 16: then a superuser does.
+    // Before PostgreSQL 16 Supabase's `postgres` may not grant BYPASSRLS: then a superuser creates the role.
     let superuser = project.database.connect("superuser").await.unwrap();
     if value(&superuser, "SELECT count(*) FROM pg_roles WHERE rolname = 'tallyd_writer'").await == "0" {
         superuser.batch_execute("CREATE ROLE tallyd_writer NOLOGIN BYPASSRLS").await.unwrap();
@@ -254,7 +254,7 @@ async fn the_reader_reads_and_the_writer_loads() {
         assert_eq!(attempt(&reader, &format!("DELETE FROM {table}")).await, denied(), "{table}");
     }
     assert_eq!(Access::read(&*writer).await.unwrap().copy, CopyAccess::Bypass);
-    // It may not make tables, and can still start.
+    // It may not create tables, and the daemon can still start with it.
     let report = migrate(&mut writer, &migrate_options()).await.unwrap();
     assert_eq!((report.applied.len(), report.access.missing_roles.len()), (0, 0));
 }
@@ -278,12 +278,12 @@ async fn whether_copy_will_work_is_known_before_it_fails() {
     assert!(under_policies.contains(&"api_usage_log".into()) && no_privilege.is_empty(), "{access:?}");
     let advice = access.advice().join("\n");
     assert!(advice.contains("plain") && advice.contains("BYPASSRLS"), "{advice}");
-    // PostgreSQL agrees, for the log as for a partition.
+    // PostgreSQL agrees, for the call log as for a partition.
     let partition = value(&owner, "SELECT relid FROM pg_partition_tree('api_usage_log') WHERE isleaf LIMIT 1").await;
     for table in ["api_usage_log", &partition] {
         assert_eq!(attempt(&plain, &format!("COPY {table} FROM STDIN")).await, Err("0A000".into()), "{table}");
     }
-    // An owner who has put themselves under the policies.
+    // An owner who has enabled the policies for itself.
     superuser.batch_execute("ALTER ROLE postgres NOBYPASSRLS").await.unwrap();
     assert_eq!(Access::read(&*owner).await.unwrap().copy, CopyAccess::Owner);
     owner.batch_execute("ALTER TABLE api_usage_log FORCE ROW LEVEL SECURITY").await.unwrap();

@@ -1,4 +1,4 @@
-//! Tables of an older shape, taken over: what each oddity of them becomes, and that a second run adds nothing.
+//! Tables of an older shape are taken over: the result of each oddity, and a second run that adds nothing.
 
 use tallyd_model::pricing::{Catalog, PricingOptions};
 use tallyd_store::adopt::{AdoptError, AdoptOptions, Adopted, Inspection, Sources, adopt, inspect, move_aside};
@@ -77,7 +77,7 @@ async fn columns_are_found_or_named_and_values_stay_what_they_are() {
     assert_eq!(value(&client, rows).await, expected);
     assert_eq!(value(&client, "SELECT count(*) FROM api_usage_log WHERE substr(id::text, 15, 1) = '8'").await, "4");
     assert_eq!(take(&client, &other()).await.calls, 0, "a second run adds nothing");
-    // What has come since is taken.
+    // Rows that have arrived since are taken.
     client.batch_execute("INSERT INTO billing.calls VALUES (4, 'u1', 'claude', '', '2025-01-05', 2)").await.unwrap();
     assert_eq!(look(&client, &other()).await.unwrap().log.unwrap().taken, 4);
     assert_eq!(take(&client, &other()).await.calls, 1);
@@ -125,7 +125,7 @@ async fn rows_that_no_record_could_be_stay_and_are_told() {
         assert!(reasons.contains(&expected), "{expected:?} in {reasons:?}");
     }
     assert_eq!(take(&client, &options).await.calls, 3);
-    // Noon of its date, where there was no time.
+    // Where there was no time, it is noon of the date.
     let times =
         "SELECT string_agg((occurred_at AT TIME ZONE 'UTC')::text, ', ' ORDER BY occurred_at) FROM api_usage_log";
     assert_eq!(value(&client, times).await, "2025-01-01 10:00:00, 2025-01-02 12:00:00, 2025-01-03 23:00:00");
@@ -147,7 +147,7 @@ async fn dates_of_another_zone_are_recognised() {
     db.close().await;
 }
 
-/// Sums by provider in columns of their own; the log has the second day, and part of the third.
+/// Sums by provider in columns of their own. The old log has the second day, and part of the third.
 const WIDE: &str = "CREATE SCHEMA old; \
     CREATE TABLE old.log (id int, api_type text, cost_usd numeric, timestamp timestamptz, date date); \
     INSERT INTO old.log VALUES (1, 'claude', 0.5, '2025-01-02T10:00Z', '2025-01-02'), (2, 'claude', 0.25, '2025-01-03T10:00Z', '2025-01-03'); \
@@ -167,7 +167,7 @@ async fn days_without_a_log_are_kept_as_sums_and_survive_a_rebuild() {
     assert_eq!((daily.equal, daily.differing.len()), (1, 1));
     let differing = &daily.differing[0];
     assert_eq!((differing.log_calls, differing.daily_calls, &*differing.log_cost_usd), (1, Some(2), "0.25"));
-    // Both of the first day, RentCast's of the third, and the call of Claude that the log lacks there.
+    // Both providers of the first day, RentCast on the third, and Claude's call of the third that the old log lacks.
     assert_eq!((daily.missing.days, daily.missing.calls, &*daily.missing.cost_usd), (4, 9, "2.35"));
     assert_eq!(daily.problems[0].reason, "they have no number of calls");
     let done = take(&client, &options).await;
@@ -180,7 +180,7 @@ async fn days_without_a_log_are_kept_as_sums_and_survive_a_rebuild() {
     assert_eq!(proven(&db).await, (2, 9));
     assert_eq!(value(&client, "SELECT sum(calls) || ' ' || sum(cost_usd) FROM daily_user_api_costs").await, "11 3.10");
 
-    // A day that was taken as a sum cannot come again as calls; nor the log's days as sums.
+    // A day that was taken as a sum cannot be taken as calls later, nor can days of the old log be taken as sums.
     let late = "INSERT INTO old.log VALUES (9, 'claude', 1, '2025-01-01Z', '2025-01-01')";
     client.batch_execute(late).await.unwrap();
     let refused = look(&client, &options).await.unwrap_err();
@@ -201,7 +201,7 @@ async fn calls_that_were_dropped_since_are_not_taken_again() {
     let dropped = drop_before(&db.connect("retention").await.unwrap(), before, &TESTER, |_| {}).await.unwrap();
     assert!(!dropped.is_empty(), "{dropped:?}");
     assert_eq!(proven(&db).await, (0, 4));
-    // The table is known by more than its name.
+    // The table is recognised after it was renamed and moved to another schema.
     client
         .batch_execute("ALTER TABLE billing.calls SET SCHEMA public; ALTER TABLE calls RENAME TO renamed")
         .await
@@ -233,7 +233,7 @@ async fn old_tables_in_the_way_are_named_and_moved_whole() {
     assert_eq!(refused, "public.api_usage_log public.dead_letters");
     let moved = move_aside(&mut client).await.unwrap();
     assert_eq!(moved.len(), 3, "{moved:?}");
-    // What is nobody's log is not moved.
+    // A table of the application that is not a call log is not moved.
     let refused = occupied(migrate(&mut client, &migrate_options()).await.unwrap_err());
     assert_eq!(refused, "public.dead_letters");
     client.batch_execute("ALTER TABLE dead_letters RENAME TO letters").await.unwrap();
@@ -278,7 +278,7 @@ async fn what_cannot_be_read_is_an_error_that_says_what_to_do() {
     db.close().await;
 }
 
-/// The replaced system's daily table: columns by provider, and JSON that splits them.
+/// The older system's table of days: columns by provider, and JSON that splits them.
 const SPLIT: &str = r#"CREATE SCHEMA old; CREATE TABLE old.days (date date, total_cost numeric(10,4), claude_cost numeric(10,4),
         rentcast_cost numeric(10,4), total_calls int, claude_calls int, rentcast_calls int, by_model jsonb, by_rentcast_endpoint json);
     INSERT INTO old.days VALUES
@@ -319,12 +319,12 @@ async fn json_by_model_and_endpoint_becomes_keys_of_their_own_and_what_it_leaves
         04  4 0.5 0 0\n04 claude-opus-4 6 1.5 0 0\n\
         05 claude-opus-4 1 0.333333 0 0";
     assert_eq!(value(&client, rows).await, expected);
-    // What the sums had beyond the log names nobody; a second run adds nothing.
+    // The sums beyond the old log have no user. A second run adds nothing.
     assert_eq!(value(&client, "SELECT sum(calls) FROM user_api_totals WHERE user_id = ''").await, "19");
     let again = take(&client, &options).await;
     assert_eq!((again.calls, again.days), (0, 0));
     assert_eq!(look(&client, &options).await.unwrap().daily.unwrap().missing.taken, 8);
-    // More calls of a day whose rest was taken would count twice.
+    // More calls of a day whose remainder was taken would count twice.
     client
         .batch_execute("INSERT INTO old.log VALUES (8, 'u', 'claude', 'claude-opus-4', 0.25, '2025-03-04T11:00Z')")
         .await

@@ -1,4 +1,4 @@
-//! Citus, on a PostgreSQL that has none: stand-ins of its functions write down what they are asked to do.
+//! Citus on a PostgreSQL without it: stand-ins of its functions record their calls.
 
 use std::process::{Command, Output};
 
@@ -9,7 +9,7 @@ use tokio_postgres::Client;
 
 use crate::support::{data_dir, migrate_options, session, value};
 
-/// The two functions and the catalog that tells what was distributed, with Citus' signatures. A table named in
+/// Citus's two functions and its catalog of distributed tables, with the same signatures. A table that is named in
 /// `stub.refused` fails.
 const STAND_IN: &str = "
     CREATE SCHEMA stub;
@@ -35,7 +35,7 @@ async fn cluster(dir: &std::path::Path) -> (Embedded, Client) {
     (cluster, client)
 }
 
-/// Has the stand-in in this session and all later ones, as Citus' own functions are found in every session.
+/// Installs the stand-in for this session and all later ones, as Citus's own functions are visible in every session.
 async fn stand_in(client: &Client) {
     let path = format!("ALTER DATABASE {DATABASE} SET search_path = public, stub; SET search_path = public, stub");
     client.batch_execute(STAND_IN).await.unwrap();
@@ -73,7 +73,7 @@ async fn the_command_says_what_is_missing_shows_its_sql_and_runs_it_once() {
     assert!(shown.status.success() && sql.lines().count() == 2 * SPREAD.len(), "{sql}");
     stand_in(&client).await;
     assert_eq!(value(&client, SAID).await, "NULL", "showing it changes nothing");
-    // What is shown is what a person can run.
+    // The shown SQL runs as it is.
     client.batch_execute(&format!("BEGIN; {sql}")).await.unwrap();
     assert_eq!(value(&client, SAID).await, ALL);
     client.batch_execute("ROLLBACK").await.unwrap();
@@ -112,7 +112,7 @@ async fn a_failure_leaves_the_rest_for_the_next_run() {
     assert_eq!(value(&client, CLEARED).await, SPREAD.join(", "));
     assert!(plan(&client).await.unwrap().statements.is_empty());
 
-    // Rows that were left on the coordinator, as by a failure between the two statements of a table, are taken away by the next run.
+    // A failure between the two statements of a table leaves rows on the coordinator. The next run truncates them.
     client.batch_execute("SELECT increment_daily_cost(provider => 'claude', user_id => 'u')").await.unwrap();
     let left = ["api_usage_log", "tallyd_user_deltas_0"]
         .map(|table| format!("SELECT truncate_local_data_after_distributing_table('public.{table}')"));
@@ -142,7 +142,7 @@ async fn the_schema_has_what_citus_demands() {
         );
         assert_eq!(count(policies).await, "0", "a policy of {table} has a subselect, which cannot be pushed down");
     }
-    // A key of somebody else's is found before anything is moved.
+    // A unique index of somebody else is found before any table is moved.
     plan(&client).await.unwrap();
     client.batch_execute("CREATE UNIQUE INDEX mine ON tallyd_user_days (day, provider, updated_at)").await.unwrap();
     let error = plan(&client).await.unwrap_err();
@@ -153,14 +153,14 @@ async fn the_schema_has_what_citus_demands() {
     cluster.stop().await;
 }
 
-/// Where everybody may make tables in `public`, a table there by the name of one of Citus' own says nothing.
+/// A user's table in `public` with the name of Citus's catalog does not count as Citus.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_that_somebody_made_by_the_name_of_citus_own_holds_nobody_back() {
     let dir = data_dir();
     let (cluster, mut client) = cluster(dir.path()).await;
     let made = "CREATE TABLE public.pg_dist_partition AS SELECT 'public.api_usage_log'::regclass AS logicalrelid";
     client.batch_execute(made).await.unwrap();
-    // A batch is being loaded: behind the fence that a spread database has, the look would wait for it.
+    // A batch is being loaded. On a distributed database `reconcile` would wait for it behind a fence.
     let loading = session(&cluster).await;
     loading.batch_execute("BEGIN; LOCK TABLE public.ingest_watermark IN ROW EXCLUSIVE MODE").await.unwrap();
     client.batch_execute("SET lock_timeout = '2s'").await.unwrap();

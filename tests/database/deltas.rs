@@ -12,7 +12,7 @@ const SUMS: &str = "SELECT (SELECT sum(calls) || ' ' || sum(cost_usd) FROM daily
     || (SELECT sum(calls) || ' ' || sum(cost_usd) FROM user_api_totals)";
 const DELTAS: &str =
     "SELECT (SELECT count(*) FROM tallyd_user_deltas_0) || ' ' || (SELECT count(*) FROM tallyd_user_deltas_1)";
-/// Keys of the views, and how many there are of each.
+/// Number of rows and of distinct keys in each view.
 const KEYS: &str = "SELECT (SELECT count(*) || ' ' || count(DISTINCT (day, user_id, provider)) FROM daily_user_api_costs) || ' ' \
     || (SELECT count(*) || ' ' || count(DISTINCT (user_id, provider)) FROM user_api_totals)";
 
@@ -27,7 +27,7 @@ async fn assert_equal(db: &Database) {
     assert!(found.equal, "{:?}", found.differences);
 }
 
-/// Waits until a session waits for a lock.
+/// Waits until the session of this name waits for a lock.
 async fn until_waiting(db: &Database, name: &str) {
     let watcher = db.connect("watcher").await.unwrap();
     let sql =
@@ -98,7 +98,7 @@ async fn a_snapshot_from_before_a_merge_sees_base_and_deltas_of_before() {
     for user in ["a", "b", "b"] {
         call(&client, user).await;
     }
-    // It has its snapshot, and has not touched the rollups yet.
+    // It has its snapshot, and has not read the rollups yet.
     reader.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM api_usage_log").await.unwrap();
     assert_eq!(merge(&client).await.unwrap().unwrap().rows, 3);
     call(&client, "c").await;
@@ -123,14 +123,14 @@ async fn a_merge_waits_for_who_appends_and_finds_who_was_late() {
         async move { merge(&db.connect("merges").await.unwrap()).await.unwrap() }
     });
     until_waiting(&db, "merges").await;
-    // The ring has turned: another writer does not wait. (It has another row of daily_api_costs.)
+    // The ring has turned: another writer does not wait. (It writes another row of daily_api_costs.)
     let other = "SELECT increment_daily_cost('rentcast', user_id => 'c', cost_usd => 0.25)";
     client.batch_execute(other).await.unwrap();
     assert_eq!(value(&client, "SELECT side FROM tallyd_delta_ring").await, "1");
     writer.batch_execute("COMMIT").await.unwrap();
     assert_eq!(merging.await.unwrap().unwrap().rows, 2);
     assert_eq!(value(&client, DELTAS).await, "0 1");
-    // A writer that read the ring before it turned, and comes after the merge.
+    // A writer that read the ring before it turned, and writes after the merge.
     let late = "BEGIN; UPDATE tallyd_delta_ring SET side = 0; \
         SELECT increment_daily_cost('claude', user_id => 'a', cost_usd => 0.25); UPDATE tallyd_delta_ring SET side = 1; COMMIT";
     writer.batch_execute(late).await.unwrap();
@@ -224,7 +224,7 @@ async fn a_question_about_a_user_or_a_day_reads_that_user_or_day() {
     db.close().await;
 }
 
-/// Rows of tables that a plan has looked at.
+/// Rows of tables that a plan's scans have read.
 fn read(plan: &serde_json::Value) -> u64 {
     let count = |name: &str| plan[name].as_f64().unwrap_or(0.0) as u64;
     let own = if plan["Relation Name"].is_string() {

@@ -90,7 +90,7 @@ async fn days_are_counted_backwards_and_what_was_begun_goes_on_elsewhere() {
     let counted = value(&client, TEAMS).await;
     assert!(counted.starts_with("2026-01-05  1, 2026-01-05 search 2, 2026-01-06  1, 2026-01-07  1, "), "{counted}");
 
-    // What else changes sums changes these, too.
+    // All other changes of sums change these, too.
     rebuild_rollups(&mut db.connect("rebuild").await.unwrap(), "Asia/Kolkata", &TESTER).await.unwrap();
     proven(&db).await;
     drop_before(&client, "2026-02-01T00:00:00Z".parse().unwrap(), &TESTER, |_| ()).await.unwrap();

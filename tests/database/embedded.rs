@@ -1,4 +1,4 @@
-//! The private cluster lives through what happens to it.
+//! The private cluster survives kills, stale files and other users of its folder.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -72,14 +72,14 @@ async fn a_path_too_long_for_a_socket_works_for_us_and_for_other_processes() {
         String::from_utf8(output.unwrap().stdout).unwrap()
     };
     assert_eq!(run(cluster.host()), "2\n");
-    // A second user of the cluster has a name of its own for it.
+    // A second user of the cluster connects by another host name.
     let second = Embedded::open(&data, None).await.unwrap();
     assert_ne!(second.host(), cluster.host());
     assert_eq!(run(second.host()), "2\n");
     cluster.stop().await;
 }
 
-/// A process that ends with the test, also with one that fails.
+/// A process that is killed when the test ends or fails.
 struct Killed(Child);
 
 impl Drop for Killed {
@@ -101,8 +101,8 @@ async fn a_killed_server_is_started_again_with_everything_committed() {
     assert_eq!(value(&session(&cluster).await, "SELECT count(*) FROM t").await, "1000");
     assert_ne!(postmaster(dir.path()), killed);
 
-    // The same for a `tallyd` that comes later. The stale number is now that of a process that has nothing to do with it,
-    // and runs as the server's user: in a container, numbers come back.
+    // The same for a later `tallyd`. The stale process id now belongs to an unrelated process of the server's user, as
+    // it happens in containers.
     signal(postmaster(dir.path()), Signal::KILL);
     eventually("the end of all processes", || processes(dir.path()).is_empty());
     let owner = fs::metadata(cluster.dir()).unwrap();
@@ -173,11 +173,11 @@ async fn a_server_that_cannot_start_says_why() {
     assert!(message.contains("PostgreSQL 12 is needed (the cluster was made with it)"), "{message}");
 }
 
-/// A process of its own, for the test below: holds a cluster until it is killed. Does nothing in an ordinary run.
+/// The test below runs this in a process of its own: it holds a cluster until it is killed. An ordinary run skips it.
 #[test]
 fn holds_a_cluster() {
     let Ok(data) = std::env::var("TALLYD_TEST_HOLDS") else { return };
-    // One worker, so that the thread on which the cluster was opened is long gone by the time the server is in use.
+    // One worker, so that the thread on which the cluster was opened has ended by the time the server is in use.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let _cluster = runtime.block_on(Embedded::open(data.as_ref(), None)).unwrap();
     drop(runtime);
@@ -202,7 +202,7 @@ async fn a_killed_daemon_leaves_no_server_and_the_next_one_waits_for_its_end() {
     assert!(!guest.is_owned().await, "the runtime's threads have ended, and the server runs all the same");
     drop(daemon);
     let next = Embedded::open(dir.path(), None).await.unwrap();
-    // It may still have reached the old server, in the moment before its shutdown.
+    // The session may have reached the old server, just before its shutdown.
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
     while try_session(next.host()).await.is_err() || !next.is_owned().await {
         assert!(std::time::Instant::now() < deadline, "the old server has outlived its daemon");

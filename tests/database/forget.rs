@@ -1,4 +1,4 @@
-//! A user who is forgotten: found nowhere any more, while every sum stays and the rollups are proven throughout.
+//! A forgotten user is in no table any more, while every sum stays and the rollups reconcile throughout.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -9,7 +9,7 @@ use tallyd_store::{Connection, Database, reconcile};
 
 use crate::support::{TESTER, data_dir, migrated, value};
 
-/// Nothing else is called so.
+/// A user id that occurs in no other text.
 const PERSON: &str = "person-0f3a'\"";
 
 fn options(user_id: &str) -> ForgetOptions<'_> {
@@ -33,7 +33,7 @@ async fn calls(client: &Connection, user: &str, months: &[&str], each: usize) {
                 call * 5,
             );
             while let Err(error) = client.batch_execute(&sql).await {
-                // Its partition went after it had been looked for: the caller is told, and tries again.
+                // The partition was dropped after the lookup: the caller gets an error, and tries again.
                 let state = error.code().map(|code| code.code().to_owned());
                 assert!(matches!(state.as_deref(), Some("23514" | "40P01")), "{error:?}");
             }
@@ -51,7 +51,7 @@ async fn proven(db: &Database) -> (i64, i64) {
     (found.log_rows, found.dropped_rows)
 }
 
-/// The rows of every table that hold the id in any form.
+/// The tables with rows that contain the id in any encoding, and the number of rows.
 async fn traces(client: &Connection, user: &str) -> String {
     let tables = "SELECT string_agg(t::text, ' ') FROM tallyd_tables() AS t";
     let mut found = String::new();
@@ -92,7 +92,7 @@ async fn letters(client: &Connection, user: &str) {
     // In the order of the protocol: id, time, provider, model, endpoint, user.
     let array = ((), 5, "nobody", "", "", user);
     letter(client, user, "msgpack", &rmp_serde::to_vec(&array).unwrap()).await;
-    // Cut off behind the id.
+    // Cut off after the id.
     letter(client, user, "json", &text.as_bytes()[..text.len() - 3]).await;
 }
 
@@ -160,7 +160,7 @@ async fn the_id_is_found_nowhere_any_more_and_every_sum_stays() {
     let noted = "SELECT string_agg(action || ' ' || length(object), ', ' ORDER BY id) FROM tallyd_audit_log WHERE action = 'user.forget'";
     assert_eq!(value(&client, noted).await, "user.forget 16");
 
-    // Done is done.
+    // A second run finds nothing.
     assert_eq!(forget(&client, &options(PERSON), |_| {}).await.unwrap(), Forgotten::default());
     assert_eq!(proven(&db).await, (60, 120));
     assert!(preview(&client, PERSON).await.unwrap().is_marked);
@@ -195,7 +195,7 @@ async fn the_proof_holds_at_every_instant_while_calls_arrive_and_partitions_go()
         async move {
             let client = db.connect("arriving").await.unwrap();
             while !stop.load(Ordering::Relaxed) {
-                // Before, within and after what is there.
+                // Before, within and after the existing months.
                 calls(&client, PERSON, &["2024-10", "2025-01", "2025-03"], 3).await;
                 calls(&client, "other", &["2025-01"], 2).await;
             }
@@ -248,7 +248,7 @@ async fn what_arrives_later_is_made_anonymous_unless_the_mark_is_not_wanted() {
     assert_eq!(value(&client, users).await, ":14 once:4 other:4");
     assert_eq!(sweep(&client).await.unwrap(), Forgotten::default());
     proven(&db).await;
-    // A letter that is not whole cannot be told by a hash; told by the id, it can.
+    // A truncated letter cannot be found by the id's hash, but by the id.
     assert_eq!(traces(&client, PERSON).await, "dead_letters: 1; ");
     assert_eq!(forget(&client, &options(PERSON), |_| {}).await.unwrap().letters_dropped, 1);
     assert_eq!(traces(&client, PERSON).await, "");

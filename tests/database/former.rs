@@ -1,6 +1,6 @@
-//! The initial schema makes what the files before it made, and databases that these made are taken over.
+//! The initial schema equals that of the former migration files, and databases of these files are taken over.
 //!
-//! `migrations_before/` has the former files as they were.
+//! `migrations_before/` has the former files, unchanged.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -33,7 +33,7 @@ fn files(folder: &str) -> Vec<Migration> {
     files
 }
 
-/// Does what a daemon with these files does at its start.
+/// Migrates as a daemon with these files does at its start.
 async fn migrate_with(client: &Client, files: impl Iterator<Item = Migration>) {
     let history = "CREATE TABLE public.tallyd_schema_history \
         (version int4 PRIMARY KEY, name text NOT NULL, applied_on text NOT NULL, checksum text NOT NULL)";
@@ -57,8 +57,8 @@ async fn enter(db: &Database, name: &str) -> Client {
     client
 }
 
-/// What `pg_dump` says of a database, data included, but for the history's rows, the database's identity, and the order of grants:
-/// PostgreSQL keeps the grants of an object in the order in which they were made.
+/// The output of `pg_dump` without parts that may differ: the rows of the history and of the delta ring, the database's
+/// identity and the order of grants. PostgreSQL keeps an object's grants in the order in which they were made.
 fn dump(db: &Database, name: &str, more: &[&str]) -> String {
     let cluster = db.embedded().unwrap();
     let output = Command::new(cluster.programs().unwrap().join("pg_dump"))
@@ -119,7 +119,7 @@ async fn a_database_of_the_former_files_is_what_the_initial_schema_makes_and_is_
         INSERT INTO tallyd_audit_log (actor, action) VALUES ('cli:somebody', 'budget.set')";
     client.batch_execute(data).await.unwrap();
 
-    // One that stops earlier, or had another file, stays as it is.
+    // A history that stops earlier, or that has another file, is refused.
     client.batch_execute("CREATE TEMPORARY TABLE saved AS TABLE tallyd_schema_history").await.unwrap();
     client.batch_execute("DELETE FROM tallyd_schema_history WHERE version > 12").await.unwrap();
     let error = migrate(&mut client, &migrate_options()).await.unwrap_err();
@@ -133,7 +133,7 @@ async fn a_database_of_the_former_files_is_what_the_initial_schema_makes_and_is_
     client.batch_execute(other).await.unwrap();
     let error = migrate(&mut client, &migrate_options()).await.unwrap_err();
     assert!(matches!(&error, MigrateError::Diverged { name } if name == "V5__increment_daily_cost"), "{error}");
-    // So does one that a newer build than the last has been at.
+    // A history of a newer build is refused, too.
     let newer = "TRUNCATE tallyd_schema_history; INSERT INTO tallyd_schema_history TABLE saved; \
         INSERT INTO tallyd_schema_history VALUES (99, 'x', '', '1')";
     client.batch_execute(newer).await.unwrap();
@@ -181,7 +181,8 @@ async fn a_function_of_the_same_name_is_left_alone() {
     db.close().await;
 }
 
-/// Calls that were dropped before sums by application and by hour were kept are in neither, and the day after the last of them is told.
+/// Calls that were dropped before sums by application and by hour existed are missing in both. The result names the day
+/// after the last of them.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_dropped_before_is_told() {
     let dir = data_dir();
@@ -209,7 +210,7 @@ async fn what_was_dropped_before_is_told() {
 async fn the_initial_schema_closes_a_project_as_the_former_files_did() {
     let project = Project::empty(Grants::Legacy).await;
     let other = enter(&project.database, "postgres").await;
-    // A database is copied once nobody is in it.
+    // A database can be copied once no session uses it.
     let sessions = format!("SELECT count(*) FROM pg_stat_activity WHERE datname = '{DATABASE}'");
     let deadline = Instant::now() + Duration::from_secs(30);
     while value(&other, &sessions).await != "0" {

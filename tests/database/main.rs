@@ -1,4 +1,4 @@
-//! The database: the private cluster, the schema, and what is promised of both. Needs PostgreSQL's server programs.
+//! The database: the private cluster, the schema, and their promises. Needs PostgreSQL's server programs.
 
 mod access;
 mod adopt;

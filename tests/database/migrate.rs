@@ -1,4 +1,4 @@
-//! Any number of daemons bring a database up to date, and agree about what belongs to it.
+//! Any number of daemons migrate a database together, and agree about its contents.
 
 use tallyd_store::{MigrateError, MigrateOptions, migrate, rebuild_rollups, reconcile};
 
@@ -129,7 +129,7 @@ async fn a_rebuild_waits_for_writers_and_misses_none() {
     while value(&watcher, waiting).await == "0" {
         assert!(!rebuild.is_finished(), "it did not wait for a writer that has rows in the log");
     }
-    // A call in SQL that comes meanwhile is booked into a day of the new zone.
+    // A call in SQL that arrives meanwhile is booked into a day of the new zone.
     let late = db.connect("late").await.unwrap();
     let late = tokio::spawn(async move {
         let call = "SELECT increment_daily_cost('claude', cost_usd => 1, occurred_at => '2026-05-01 20:00Z')";

@@ -1,4 +1,4 @@
-//! Partitions are there when they are needed, whatever was there before.
+//! Partitions exist when they are needed, next to any that existed before.
 
 use tokio_postgres::Client;
 
@@ -13,7 +13,7 @@ async fn months_and_days_stand_side_by_side() {
     let dir = data_dir();
     let db = migrated(dir.path()).await;
     let client = db.connect("p").await.unwrap();
-    // Bounds are in UTC, and names tell them, whatever the session thinks.
+    // Bounds and names are in UTC, in a session of any time zone.
     client.batch_execute("SET timezone = 'Pacific/Auckland'; SET datestyle = 'SQL, DMY'").await.unwrap();
     assert_eq!(ensure(&client, "2025-01-31 23:59:59.999999Z", "month").await, "api_usage_log_2025_01");
     assert_eq!(ensure(&client, "2025-02-01 00:00Z", "month").await, "api_usage_log_2025_02");
@@ -27,7 +27,7 @@ async fn months_and_days_stand_side_by_side() {
     assert_eq!(ensure(&client, "2025-03-10 01:00Z", "month").await, "api_usage_log_2025_03_10");
     assert_eq!(ensure(&client, "2025-04-01 01:00Z", "month").await, "api_usage_log_2025_04");
 
-    // One made by hand, under a name and with bounds of its own.
+    // A partition made by hand, with its own name and bounds.
     client
         .batch_execute("CREATE TABLE by_hand PARTITION OF api_usage_log FOR VALUES FROM ('2025-06-01 00:00Z') TO ('2025-07-15 00:00Z')")
         .await

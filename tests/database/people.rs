@@ -1,4 +1,4 @@
-//! Sessions by their definitions, and users with what their calls cost.
+//! Sessions by their definitions, and users with the cost of their calls.
 
 use tallyd_config::Users;
 use tallyd_model::pricing::Usd;
@@ -9,7 +9,7 @@ use tokio_postgres::Client;
 use crate::supabase::{ADMIN, Grants, Project, USER};
 use crate::support::{data_dir, migrated, value};
 
-/// Each session alone, with what it must count as: active, refreshed within a day.
+/// One session each, and how it must count: as active, and as refreshed within a day.
 const SESSIONS: [(&str, &str, bool, bool); 9] = [
     ("just begun", "now() - interval '1 hour', NULL, NULL", true, true),
     ("begun long ago and never refreshed", "now() - interval '40 days', NULL, NULL", true, false),
@@ -41,7 +41,7 @@ async fn begin(client: &Client, kind: &str, session: &str) {
     let user = match kind {
         "of a banned user" => "banned_until = now() + interval '1 day'",
         "of a deleted user" => "deleted_at = now()",
-        // A ban that is over is none.
+        // A ban that has ended does not count.
         _ => "banned_until = now() - interval '1 day', deleted_at = NULL",
     };
     let sql = format!(
@@ -56,7 +56,7 @@ async fn begin(client: &Client, kind: &str, session: &str) {
 async fn each_session_counts_by_its_definition() {
     let project = Project::migrated(Grants::New).await;
     let (superuser, owner) = (project.database.connect("fixture").await.unwrap(), project.session("postgres").await);
-    // A day has 24 hours wherever the server thinks it is.
+    // A day has 24 hours in every time zone of the server.
     owner.batch_execute("SET timezone = 'Pacific/Auckland'").await.unwrap();
     for (kind, session, active, refreshed) in SESSIONS {
         begin(&superuser, kind, session).await;
@@ -101,7 +101,7 @@ async fn where_nobody_may_look_there_is_no_number_rather_than_0() {
     let project = Project::migrated(Grants::New).await;
     let superuser = project.database.connect("fixture").await.unwrap();
     let owner = project.session("postgres").await;
-    // Row level security would hide every row: 0 would be wrong.
+    // Row level security would hide every row, and a count of 0 would be wrong.
     superuser.batch_execute("ALTER ROLE postgres NOBYPASSRLS").await.unwrap();
     assert_eq!(sessions(&*owner, SessionLimits::default()).await.unwrap(), None);
     superuser
@@ -111,7 +111,7 @@ async fn where_nobody_may_look_there_is_no_number_rather_than_0() {
     assert_eq!(sessions(&*owner, SessionLimits::default()).await.unwrap(), None);
 }
 
-/// Calls of the admin, of a user that no table knows, and of nobody.
+/// Calls of the admin, of a user that is in no table, and without a user.
 async fn spend(client: &Client) {
     let sql = format!(
         "SELECT increment_daily_cost('claude', user_id => '{ADMIN}', cost_usd => 0.100000000000000001); \
@@ -182,7 +182,7 @@ async fn any_table_of_users_will_do_and_its_columns_are_shown() {
     let [gone, admin] = &page.users[..] else { panic!("{:?}", page.users) };
     assert_eq!(gone.shown.as_deref(), Some("Ada"));
     assert_eq!(gone.profile.0, r#"{"name": "Ada", "is_admin": true, "analyses today": 3}"#);
-    // A page that formats each number goes on to do so for a user whom the table does not know.
+    // A page that formats each number also formats those of a user without a profile.
     assert_eq!(admin.profile.0, r#"{"name": "", "is_admin": false, "analyses today": 0}"#);
     assert_eq!(
         value(&client, "SELECT count(*) FROM user_api_totals WHERE user_id = ''").await,
@@ -209,7 +209,7 @@ async fn active_sessions_are_counted_by_the_users_tier() {
     let found = SessionsByUser::read(&owner, &config).await.unwrap();
     let by_tier = [("none".to_owned(), 1), ("pro".to_owned(), 2)].into();
     assert_eq!(found, SessionsByUser { active: 3, total: 4, by_tier });
-    // Who is signed in is nobody else's business.
+    // The API's roles may not see the sessions.
     for role in ["anon", "authenticated"] {
         let sql = format!("SET ROLE {role}; SELECT * FROM public.tallyd_sessions_by_user(); RESET ROLE");
         let denied = superuser.batch_execute(&sql).await.unwrap_err();

@@ -1,4 +1,4 @@
-//! Partitions that are dropped: the rollups stay, and are proven by what was kept of the log.
+//! Partitions are dropped: the rollups stay, and reconcile by the sums that were kept.
 
 use chrono::{DateTime, Utc};
 use tallyd_store::retention::{DropState, RetentionError, drop_before};
@@ -28,7 +28,7 @@ fn at(text: &str) -> DateTime<Utc> {
     text.parse().unwrap()
 }
 
-/// All that the rollups hold.
+/// All rows of the rollups.
 async fn rollups(client: &Connection) -> String {
     let mut all = String::new();
     for table in ["daily_api_costs", "daily_user_api_costs", "user_api_totals"] {
@@ -51,7 +51,7 @@ async fn what_is_dropped_stays_in_the_rollups_and_in_the_proof() {
     calls(&client, &["2024-12", "2025-01", "2025-02"]).await;
     client.batch_execute("SELECT increment_daily_cost(provider => 'claude', user_id => 'u0')").await.unwrap();
     let before = rollups(&client).await;
-    // Wholly before: of February there is a day left.
+    // Only partitions that end before the bound: a day of February is left.
     let dropped = drop_before(&client, at("2025-02-28T00:00:00Z"), &TESTER, |_| {}).await.unwrap();
     let names: Vec<_> = dropped.iter().map(|one| (one.partition.as_str(), one.calls, one.state)).collect();
     let expected = [("api_usage_log_2024_12", 12, DropState::Gone), ("api_usage_log_2025_01", 12, DropState::Gone)];
@@ -66,7 +66,7 @@ async fn what_is_dropped_stays_in_the_rollups_and_in_the_proof() {
     assert_eq!(value(&client, sums).await, "24 6");
     assert!(drop_before(&client, at("2025-02-28T00:00:00Z"), &TESTER, |_| {}).await.unwrap().is_empty());
 
-    // The proof can fail, in each of the three.
+    // Reconciliation notices an altered row in each of the three tables.
     for (table, column) in [
         ("tallyd_dropped_costs", "cost_usd"),
         ("tallyd_dropped_user_costs", "errors"),
@@ -109,11 +109,11 @@ async fn a_writer_is_waited_for_and_missed_by_nobody() {
     writer.batch_execute("BEGIN").await.unwrap();
     calls(&writer, &["2025-01"]).await;
     let before = at("2025-03-01T00:00:00Z");
-    // It does not end: nothing is done, and nothing lost.
+    // The writer does not end: nothing is dropped, and nothing lost.
     let dropped = drop_before(&client, before, &TESTER, |_| {}).await.unwrap();
     assert_eq!((dropped[0].state, dropped[0].calls), (DropState::Busy, 0));
     assert_equal(&db, 12, 0).await;
-    // It ends while it is waited for.
+    // The writer ends while the drop waits for it.
     let waiting = tokio::spawn({
         let db = db.clone();
         async move { drop_before(&db.connect("waits").await.unwrap(), before, &TESTER, |_| {}).await.unwrap() }
@@ -139,9 +139,9 @@ async fn a_reader_is_waited_for_and_what_arrives_for_an_empty_partition_counts()
         async move { drop_before(&db.connect("waits").await.unwrap(), before, &TESTER, |_| {}).await.unwrap() }
     });
     until_waiting(&client, "waits").await;
-    // Loading goes on, and so does the proof's reader of everything else.
+    // Meanwhile calls of other partitions are loaded, and reconciliation runs.
     calls(&client, &["2025-02"]).await;
-    // Somebody is always in the log: the empty partition stays.
+    // A reader always holds a lock on the call log: the empty partition stays.
     reader.batch_execute("ROLLBACK; BEGIN; LOCK TABLE ONLY api_usage_log IN ACCESS SHARE MODE").await.unwrap();
     let dropped = waiting.await.unwrap();
     assert_eq!((dropped[0].state, dropped[0].calls), (DropState::Emptied, 12));
@@ -161,7 +161,7 @@ async fn what_arrives_between_emptying_and_dropping_is_not_dropped_uncounted() {
     let db = migrated(dir.path()).await;
     let client = db.connect("drop").await.unwrap();
     calls(&client, &["2025-01"]).await;
-    // The log cannot be locked as a whole while this one is in it, and this one can write meanwhile.
+    // This session's lock keeps the drop from locking the whole call log, and the session can write meanwhile.
     let writer = db.connect("writer").await.unwrap();
     writer.batch_execute("BEGIN; LOCK TABLE ONLY api_usage_log IN ROW EXCLUSIVE MODE").await.unwrap();
     let dropping = tokio::spawn({
@@ -199,7 +199,7 @@ async fn several_at_once_drop_each_partition_once() {
     });
     let dropped: i64 = futures_util::future::join_all(droppers).await.into_iter().map(Result::unwrap).sum();
     assert!(dropped <= 48, "{dropped}");
-    // Whoever gave way may have left some.
+    // A drop that gave way may have left some partitions.
     drop_before(&client, before, &TESTER, |_| {}).await.unwrap();
     assert_equal(&db, 0, 48).await;
     assert_eq!(value(&client, "SELECT sum(calls) FROM tallyd_dropped_partitions").await, "48");
@@ -220,26 +220,26 @@ async fn a_rebuild_keeps_what_was_dropped_in_any_zone() {
     assert_equal(&db, 12, 24).await;
     assert_eq!(value(&client, sums).await, before);
 
-    // The log goes back further than what was dropped, so all of that is computed anew; in other zones, too.
+    // The call log goes back further than the dropped partitions, so that all of them are computed anew, in each zone.
     calls(&client, &["2024-06"]).await;
     for zone in ["UTC", "Pacific/Auckland"] {
         rebuild_rollups(&mut client, zone, &TESTER).await.unwrap();
         assert_equal(&db, 24, 24).await;
     }
-    // What is dropped now has this zone's days, and so do calls that come after it.
+    // Partitions that are dropped now have this zone's days, and so do later calls.
     drop_before(&client, at("2024-07-01T00:00:00Z"), &TESTER, |_| {}).await.unwrap();
     calls(&client, &["2024-05", "2024-06"]).await;
     assert_equal(&db, 36, 36).await;
     rebuild_rollups(&mut client, "America/Los_Angeles", &TESTER).await.unwrap();
     assert_equal(&db, 36, 36).await;
-    // With nothing left in the log at all.
+    // With an empty call log.
     drop_before(&client, at("2025-03-01T00:00:00Z"), &TESTER, |_| {}).await.unwrap();
     rebuild_rollups(&mut client, "UTC", &TESTER).await.unwrap();
     assert_equal(&db, 0, 72).await;
     db.close().await;
 }
 
-/// A partition that goes while the proof begins: the log that it reads and the sums that it reads are of one state.
+/// A partition is dropped while reconciliation begins: the call log and the sums that it reads are of one state.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_proof_that_begins_while_a_partition_goes_holds() {
     let dir = data_dir();

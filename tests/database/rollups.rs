@@ -1,4 +1,4 @@
-//! The rollups equal the log, and a difference of any kind is found.
+//! The rollups equal the call log, and a difference of any kind is found.
 
 use tallyd_store::user_deltas::merge;
 use tallyd_store::{Database, Difference, MAX_DIFFERENCES, reconcile};
@@ -49,7 +49,7 @@ async fn concurrent_calls_add_up_exactly() {
         value(&client, "SELECT string_agg(DISTINCT endpoint || ' ' || provider, ',') FROM daily_api_costs").await,
         "/e claude,/e rentcast"
     );
-    // What counts under '(other)' is compared there.
+    // Keys under '(other)' are compared there.
     let other = "UPDATE api_usage_log SET rollup_other = 7; \
         WITH gone AS (DELETE FROM daily_dimension_costs RETURNING *) INSERT INTO daily_dimension_costs \
         SELECT day, 'app', '(other)', provider, '(other)', sum(calls), sum(errors), sum(input_tokens), sum(output_tokens), sum(cache_read_tokens), \
@@ -168,7 +168,7 @@ async fn a_comparison_sees_one_state_whatever_is_committed_between_its_statement
     let mut writer = db.connect("writer").await.unwrap();
     writer.batch_execute("SELECT increment_daily_cost('claude', cost_usd => 1)").await.unwrap();
     merge(&writer).await.unwrap();
-    // Stops the comparison at its first rollup, when it has read the log already.
+    // Stops the comparison at its first rollup, after it has read the call log.
     let barrier = writer.transaction().await.unwrap();
     barrier.batch_execute("LOCK TABLE daily_api_costs IN ACCESS EXCLUSIVE MODE").await.unwrap();
     let other = db.clone();

@@ -1,4 +1,4 @@
-//! A database is reached by what its options say.
+//! The options decide how a database is reached.
 
 use std::time::Duration;
 
@@ -41,7 +41,7 @@ async fn psql_connects_with_what_it_is_given_and_with_what_is_printed() {
         let output =
             std::process::Command::new("psql").args([&db.redacted_url(), "-Atc", "SELECT 1"]).output().unwrap();
         assert_eq!(String::from_utf8(output.stdout).unwrap(), "1\n");
-        // The same address as a URL is another way to the same database, which is not ours to stop.
+        // The same address as a URL leads to the same database, which this handle must not stop.
         let by_url = DatabaseOptions { url: Some(db.redacted_url()), ..options(&data) };
         let guest = Database::open(&by_url).await.unwrap();
         assert!(guest.connect("guest").await.is_ok());
@@ -54,7 +54,7 @@ async fn psql_connects_with_what_it_is_given_and_with_what_is_printed() {
 #[tokio::test]
 async fn a_database_that_is_down_or_silent_is_no_reason_not_to_open() {
     let dir = data_dir();
-    // It takes connections and never says a word.
+    // A server that takes connections and never answers.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = silent.local_addr().unwrap().port();
     let url = format!("postgres://u:secret@127.0.0.1:{port}/d?sslmode=disable");

@@ -1,29 +1,28 @@
-//! A database as a Supabase project has it, for what is promised there: roles, grants, the auth schema.
+//! A database like a Supabase project's: its roles, its grants and its auth schema.
 //!
-//! Built after the migrations of supabase/postgres and supabase/auth; what the tests do not look at is left out.
+//! It follows the migrations of supabase/postgres and supabase/auth, without the parts that the tests do not use.
 
 use tallyd_store::{Connection, Database, MigrateReport, migrate};
 use tokio_postgres::Client;
 
 use crate::support::{data_dir, database, migrate_options};
 
-/// What a project grants by default on new tables.
+/// A project's default grants on new tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Grants {
     /// Everything, to the API's roles.
     Legacy,
-    /// Nothing.
+    /// None.
     New,
 }
 
-/// The user whose profile says that they are an admin.
+/// The user whose profile has `is_admin`.
 pub const ADMIN: &str = "00000000-0000-4000-8000-00000000000a";
-/// A user like any other.
+/// An ordinary user.
 pub const USER: &str = "00000000-0000-4000-8000-00000000000b";
 
-/// A cluster with a project in it. It goes with its folder.
+/// A cluster with a project in it. Both are removed with its folder.
 pub struct Project {
-    /// The cluster.
     pub database: Database,
     _folder: tempfile::TempDir,
 }
@@ -67,7 +66,7 @@ impl Project {
         migrate(&mut client, &migrate_options()).await.unwrap()
     }
 
-    /// A session that has become a role.
+    /// A session that has switched to a role.
     pub async fn session(&self, role: &str) -> Connection {
         let client = self.database.connect(role).await.unwrap();
         client.batch_execute(&format!("SET ROLE {role}")).await.unwrap();
@@ -82,7 +81,7 @@ impl Project {
     }
 }
 
-/// Sets the claims that a request's JWT has.
+/// Sets the claims of the session's JWT.
 pub async fn set_claims(client: &Client, claims: &str) {
     client.query("SELECT set_config('request.jwt.claims', $1, false)", &[&claims]).await.unwrap();
 }

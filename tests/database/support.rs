@@ -1,4 +1,4 @@
-//! What the tests share.
+//! Shared parts of the tests.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,10 +9,10 @@ use tallyd_store::queries::audit::Actor;
 use tallyd_store::{Database, DatabaseOptions, Granularity, MigrateOptions, migrate};
 use tokio_postgres::{Client, NoTls};
 
-/// Who does what a test does.
+/// The actor of the tests' operations.
 pub const TESTER: Actor<'static> = Actor { name: "tester", address: "" };
 
-/// A data directory that is removed with the test. It is closed to every other user, as its parent may be.
+/// A data directory that is removed with the test. Other users have no access to it, but may have to its parent.
 pub fn data_dir() -> tempfile::TempDir {
     tempfile::Builder::new().prefix("tallyd-").tempdir().unwrap()
 }
@@ -29,13 +29,13 @@ pub fn options(data_dir: &Path) -> DatabaseOptions {
     }
 }
 
-/// What a daemon migrates with if nothing is configured.
+/// The options of a daemon without configuration.
 pub fn migrate_options() -> MigrateOptions {
     MigrateOptions { reporting_time_zone: Some("UTC".into()), granularity: Granularity::Month, partitions_ahead: 2 }
 }
 
-/// A private cluster in an empty data directory. `initdb` takes a second of processor, so its result is kept in the
-/// build's folder and copied.
+/// A private cluster in an empty data directory. `initdb` takes a second of processor time, so its result is kept in
+/// the build's folder and copied.
 pub async fn database(data_dir: &Path) -> Database {
     let version = Command::new("pg_config").arg("--version").output().expect("pg_config is installed").stdout;
     let version: String = String::from_utf8(version).unwrap().chars().filter(char::is_ascii_digit).collect();
@@ -46,7 +46,7 @@ pub async fn database(data_dir: &Path) -> Database {
         copy(&template, &cluster);
     } else {
         Database::open(&options(data_dir)).await.unwrap().close().await;
-        // Renamed into place whole: another test process may be looking.
+        // Renamed into place whole, because another test process may be looking.
         let unready = build.join(format!("private-cluster-{}", std::process::id()));
         copy(&cluster, &unready);
         if std::fs::rename(&unready, &template).is_err() {
@@ -72,7 +72,7 @@ pub async fn session(cluster: &Embedded) -> Client {
     try_session(cluster.host()).await.unwrap()
 }
 
-/// A session by the name that clients have for a cluster.
+/// A session by the host name that clients have for a cluster.
 pub async fn try_session(host: &Path) -> Result<Client, tokio_postgres::Error> {
     let mut config = tokio_postgres::Config::new();
     let (client, driver) = config.host_path(host).user(USER).dbname(DATABASE).connect(NoTls).await?;
@@ -80,7 +80,7 @@ pub async fn try_session(host: &Path) -> Result<Client, tokio_postgres::Error> {
     Ok(client)
 }
 
-/// The value of a query that returns one.
+/// The value of a query that returns one row and column.
 pub async fn value(client: &Client, sql: &str) -> String {
     client
         .simple_query(sql)
@@ -94,7 +94,7 @@ pub async fn value(client: &Client, sql: &str) -> String {
         .expect("the query returns a row")
 }
 
-/// The server process of a cluster, from the file in which it says so.
+/// The process id of a cluster's server, from its `postmaster.pid`.
 pub fn postmaster(data_dir: &Path) -> i32 {
     let text = std::fs::read_to_string(data_dir.join("postgres/postmaster.pid")).unwrap();
     text.lines().next().unwrap().trim().parse().unwrap()
@@ -108,12 +108,11 @@ pub fn processes(data_dir: &Path) -> Vec<PathBuf> {
     entries.flatten().map(|entry| entry.path()).filter(works_there).collect()
 }
 
-/// Sends a signal to a process.
 pub fn signal(pid: i32, signal: rustix::process::Signal) {
     rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), signal).unwrap();
 }
 
-/// Waits until the condition holds, and fails the test if it does not within 30 seconds.
+/// Waits until the condition holds. The test fails after 30 seconds.
 pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(30);
     while !holds() {

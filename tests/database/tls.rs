@@ -1,6 +1,6 @@
-//! Connections are encrypted, and servers verified, as `sslmode` says.
+//! Connections are encrypted, and servers verified, as `sslmode` states.
 //!
-//! The server here speaks just as much of the protocol as a log-in takes, over rustls.
+//! The server here implements the part of the protocol that a log-in needs, over rustls.
 
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -25,7 +25,7 @@ fn file(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/database/tls").join(name)
 }
 
-/// A server that can encrypt, or not. It reports whether each log-in that it completed was encrypted.
+/// A server with or without TLS. It sends for each completed log-in whether it was encrypted.
 fn server(
     can_encrypt: bool,
     certificate: &str,
@@ -34,7 +34,7 @@ fn server(
     let provider = rustls::crypto::ring::default_provider();
     let certificates = CertificateDer::pem_file_iter(file(certificate)).unwrap().map(Result::unwrap).collect();
     let key = PrivateKeyDer::from_pem_file(file("server.key")).unwrap();
-    // The library's own way looks into the certificate, and refuses one of version 1.
+    // rustls' usual constructor parses the certificate, and refuses one of version 1.
     let key = provider.key_provider.load_private_key(key).unwrap();
     let certified = SingleCertAndKey::from(CertifiedKey::new(certificates, key));
     let config = ServerConfig::builder_with_provider(provider.into()).with_protocol_versions(versions).unwrap();
@@ -44,7 +44,7 @@ fn server(
     let (log_in, log_ins) = mpsc::channel();
     std::thread::spawn(move || {
         for stream in listener.incoming() {
-            // A client that goes away because it does not trust us is what some tests are about.
+            // In some tests the client disconnects, because it does not trust the server.
             if let Ok(encrypted) = stream.and_then(|stream| serve(stream, can_encrypt.then_some(&config))) {
                 let _ = log_in.send(encrypted);
             }
@@ -73,7 +73,7 @@ fn serve(mut stream: TcpStream, tls: Option<&Arc<ServerConfig>>) -> io::Result<b
     Ok(true)
 }
 
-/// Reads the rest of the start-up message, whose first 8 bytes are `head`, and lets the client in.
+/// Reads the rest of the start-up message, whose first 8 bytes are `head`, and accepts the log-in.
 fn finish(stream: &mut (impl Read + Write), head: [u8; 8]) -> io::Result<()> {
     let length = u32::from_be_bytes(head[..4].try_into().unwrap()) as usize;
     stream.read_exact(&mut vec![0; length - 8])?;
@@ -81,7 +81,7 @@ fn finish(stream: &mut (impl Read + Write), head: [u8; 8]) -> io::Result<()> {
     stream.flush()
 }
 
-/// Connects once. `Ok` says whether the connection was encrypted.
+/// Connects once. `Ok` holds whether the connection was encrypted.
 async fn connect(host: &str, can_encrypt: bool, parameters: &str, ca: Option<&str>) -> Result<bool, FailureClass> {
     connect_to(server(can_encrypt, "server.pem", rustls::ALL_VERSIONS), host, parameters, ca).await
 }

@@ -1,4 +1,4 @@
-//! Partitions ahead, the users' index, the catalog as rows.
+//! Upkeep: partitions ahead, the users' index, the catalog as rows.
 
 use tallyd_config::UserIndex;
 use tallyd_model::pricing::{Catalog, PricingOptions};
@@ -27,7 +27,7 @@ async fn a_partition_is_indexed_once_its_time_is_over() {
     assert!(upkeep(&db, &client, options(UserIndex::Sealed)).await.unwrap().is_empty(), "it is there");
     assert_eq!(value(&client, BUILT).await, "api_usage_log_2025_01_user");
 
-    // One that was left half-built is built again.
+    // An index that was left half-built is built again.
     client
         .batch_execute(
             "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'api_usage_log_2025_01_user'::regclass",
@@ -36,13 +36,13 @@ async fn a_partition_is_indexed_once_its_time_is_over() {
         .unwrap();
     assert_eq!(upkeep(&db, &client, options(UserIndex::Sealed)).await.unwrap(), ["api_usage_log_2025_01_user"]);
 
-    // What another daemon is building looks half-built: hands off for as long as it has the lock.
+    // An index that another daemon is building looks half-built. It is left alone while that daemon has the lock.
     let other = db.connect("another daemon").await.unwrap();
     other.batch_execute("BEGIN; SELECT FROM tallyd_locks WHERE name = 'upkeep' FOR UPDATE").await.unwrap();
     assert!(upkeep(&db, &client, options(UserIndex::Always)).await.unwrap().is_empty());
     other.batch_execute("COMMIT").await.unwrap();
 
-    // The partitions of now and what comes, too.
+    // The current partition and the following ones get it, too.
     assert_eq!(upkeep(&db, &client, options(UserIndex::Always)).await.unwrap().len(), 3);
     assert!(Lock::Upkeep.try_take(&client).await.unwrap(), "upkeep has left its lock behind");
 }

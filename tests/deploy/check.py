@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What is said in deploy/ and in the Dockerfiles, as far as it can be told without a container engine: linted, parsed, and held to the daemon.
+"""Checks deploy/ and the Dockerfiles without a container engine: they are linted, parsed, and their settings given to the daemon.
 
     tests/deploy/check.py target/debug/tallyd
 
@@ -21,7 +21,7 @@ import kubernetes_validate
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
-# What is not followed, and why.
+# Rules that are not followed, and why.
 IGNORED = {
     "DL3008": "Debian keeps no old version of a package: a pinned one would be gone after its next security update",
     "DL3006": "the image `tallyd` is one's own, built a command before",
@@ -48,7 +48,7 @@ def dockerfiles():
 
 
 def compose(program):
-    """What `docker compose config` looks at first: names that are used are there, variables are told, images have tags."""
+    """The first checks of `docker compose config`: used names exist, variables are documented, images have tags."""
     path = ROOT / "deploy/compose/compose.yaml"
     text = path.read_text()
     project = yaml.safe_load(text)
@@ -97,7 +97,7 @@ def settled(program, where, settings):
 
 
 def images(program):
-    """The settings that the Dockerfiles make."""
+    """The settings in the Dockerfiles."""
     for file in ("Dockerfile", "deploy/railway/Dockerfile"):
         words = re.findall(r"\b(TALLYD_\w+)=(\S+)", (ROOT / file).read_text())
         if not words:
@@ -106,7 +106,7 @@ def images(program):
 
 
 def unit(program):
-    """systemd's own look at the unit, with the program where it is."""
+    """systemd's own check of the unit, with the program in place."""
     text = (ROOT / "deploy/systemd/tallyd.service").read_text()
     settled(program, "tallyd.service", dict(pair.split("=") for pair in re.search(r"^Environment=(.*)$", text, re.M)[1].split()))
     if not shutil.which("systemd-analyze"):
@@ -118,7 +118,7 @@ def unit(program):
         file = Path(folder) / "tallyd.service"
         file.write_text(text.replace("/usr/bin/tallyd", str(Path(program).resolve())))
         done = run("systemd-analyze", "verify", "--man=no", str(file))
-        # It says what it does not understand, and goes on.
+        # systemd-analyze prints an error and continues.
         told = [line for line in done.stderr.splitlines() if "tallyd.service" in line]
         if done.returncode or told:
             fault(f"tallyd.service: {done.stderr}")
@@ -133,7 +133,7 @@ def scripts():
 
 
 def schema(name, file):
-    """A file against a schema that check-jsonschema ships."""
+    """Checks a file against a schema that check-jsonschema ships."""
     program = Path(sys.executable).with_name("check-jsonschema")
     done = run(str(program), "--builtin-schema", name, file)
     if done.returncode:
@@ -181,7 +181,7 @@ def chart(program):
 
 
 def templates(program):
-    """What Render, Fly and Railway are told, as far as their files name the daemon's settings."""
+    """The daemon's settings in the files for Render, Fly and Railway."""
     tokens = {"TALLYD_LISTEN_TCP_TOKENS": "t" * 32}
     service = yaml.safe_load((ROOT / "deploy/render/render.yaml").read_text())["services"][0]
     settled(program, "render.yaml", {**tokens, **{pair["key"]: pair["value"] for pair in service["envVars"] if "value" in pair}})
@@ -191,7 +191,7 @@ def templates(program):
     for where, file in (("render.yaml", service["dockerfilePath"]), ("fly.toml", fly["build"]["dockerfile"]), ("railway.json", railway["build"]["dockerfilePath"])):
         if not (ROOT / file).exists():
             fault(f"{where}: {file} is not there")
-    # The volume of each is the image's.
+    # Each mounts its volume at the image's data folder.
     image = (ROOT / "Dockerfile").read_text()
     for where, folder in (("render.yaml", service["disk"]["mountPath"]), ("fly.toml", fly["mounts"]["destination"])):
         if f"VOLUME {folder}\n" not in image:

@@ -1,4 +1,4 @@
-//! What producers send: records of every shape, each determined by its producer and its number.
+//! The records that producers send: of every shape, and each determined by its producer and its number.
 
 use std::fmt::Write;
 
@@ -6,31 +6,31 @@ use sha2::{Digest, Sha256};
 use tallyd_client::Record;
 use uuid::Uuid;
 
-/// Every so many records, one that the daemon must refuse.
+/// One record in this many is one that the daemon must refuse.
 const REFUSED_EVERY: u64 = 101;
 
-/// What a payload boils down to: the first 16 hexadecimal digits of its SHA-256.
+/// A payload's fingerprint: the first 16 hexadecimal digits of its SHA-256.
 pub type Print = String;
 
-/// The record's id: its producer and its number.
+/// The record's id, made of its producer and its number.
 pub fn id(producer: u64, seq: u64) -> [u8; 16] {
     (u128::from(producer) << 64 | u128::from(seq)).to_be_bytes()
 }
 
-/// The producer and the number of an id.
+/// The inverse of [`id`].
 pub fn of_id(id: &Uuid) -> (u64, u64) {
     id.as_u64_pair()
 }
 
-/// Producers from this number on send nothing that is refused.
+/// Producers from this number on send no record that is refused.
 pub const FLAWLESS: u64 = 1 << 32;
 
-/// True if the daemon must refuse it.
+/// True if the daemon must refuse the record.
 pub fn is_refused(producer: u64, seq: u64) -> bool {
     producer < FLAWLESS && seq.is_multiple_of(REFUSED_EVERY)
 }
 
-/// The record. Days, users, models and sizes differ; a few are larger than a value of the log may be, and one in
+/// Days, users, models and sizes differ. A few records exceed the size of one value in the WAL, and one in
 /// [`REFUSED_EVERY`] has a NUL, which is refused.
 pub fn call(producer: u64, seq: u64) -> Record {
     let mut record = match seq % 5 {
@@ -39,7 +39,7 @@ pub fn call(producer: u64, seq: u64) -> Record {
         _ => Record::claude("claude-sonnet-4-5", seq, seq % 900),
     };
     record.id = Some(id(producer, seq));
-    // Over three days from 2026-03-01 on.
+    // Spread over three days from 2026-03-01 on.
     record.occurred_at = Some(1_772_323_200_000_000 + (seq % 72) as i64 * 3_600_000_000);
     record.user_id = format!("user-{}{}", seq % 17, if is_refused(producer, seq) { "\0" } else { "" }).into();
     if seq.is_multiple_of(7) {
@@ -58,13 +58,13 @@ pub fn call(producer: u64, seq: u64) -> Record {
     record
 }
 
-/// As `jsonb` prints it.
+/// JSON with the spaces that PostgreSQL's `jsonb` prints.
 fn metadata(seq: u64, bytes: usize) -> String {
     let pad: String = (0..bytes).map(|at| char::from(b'a' + ((seq as usize + at * at) % 26) as u8)).collect();
     format!(r#"{{"n": {seq}, "pad": "{pad}"}}"#)
 }
 
-/// What the log must say of an accepted record, and what [`FINGERPRINTS`] finds there.
+/// The fingerprint of an accepted record's row in the call log, as [`FINGERPRINTS`] computes it.
 pub fn fingerprint(record: &Record) -> Print {
     let mut text = String::new();
     let texts = [&record.provider, &record.model, &record.endpoint, &record.user_id, &record.app, &record.service_tier];
@@ -82,21 +82,21 @@ pub fn fingerprint(record: &Record) -> Print {
     print_of(text.as_bytes())
 }
 
-/// Id, fingerprint, and how often the log has them.
+/// Id, fingerprint and number of rows in the call log.
 pub const FINGERPRINTS: &str = "SELECT id, left(encode(sha256(convert_to(concat_ws('|', provider, model, endpoint, \
     user_id, app, service_tier, input_tokens, output_tokens, cache_read_tokens, requests, status, \
     coalesce(latency_ms::text, '-'), (extract(epoch FROM occurred_at) * 1000000)::int8, \
     CASE cost_source WHEN 'client' THEN trim_scale(cost_usd)::text ELSE '-' END, \
     coalesce(metadata::text, '-')), 'UTF8')), 'hex'), 16), count(*) FROM api_usage_log GROUP BY 1, 2";
 
-/// What the dead letters must have of a refused record: its bytes on the wire.
+/// The fingerprint of a refused record's dead letter: of its bytes on the wire.
 pub fn letter(record: &Record) -> Print {
     let mut bytes = Vec::new();
     tallyd_protocol::record::write(&mut bytes, record);
     print_of(&bytes)
 }
 
-/// Payloads of dead letters, and how often each is there.
+/// Fingerprint of each dead letter's payload, and the number of its rows.
 pub const LETTERS: &str = "SELECT left(encode(sha256(payload), 'hex'), 16), count(*) FROM dead_letters GROUP BY 1";
 
 fn print_of(bytes: &[u8]) -> Print {

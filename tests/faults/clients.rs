@@ -1,4 +1,4 @@
-//! Clients die in the middle of a frame, send and read slowly, or are many and idle.
+//! Clients die in the middle of a frame, send and read slowly, or are idle in large numbers.
 
 use std::io::{ErrorKind, Read, Write};
 use std::path::Path;
@@ -15,10 +15,10 @@ use crate::producers::{Acked, Ledger};
 use crate::rig::Rig;
 use crate::run::Run;
 
-/// Records of one frame.
+/// Records per frame.
 const FRAME_RECORDS: u64 = 20;
-/// Row 26: a client's connection is cut at an arbitrary byte of a frame. Frames that arrived whole are stored, the
-/// unfinished one is gone, and the client's next life goes on where the daemon says.
+/// Row 26: a client's connection is cut at an arbitrary byte of a frame. Frames that arrived whole are stored, and the
+/// unfinished one is not. When the client comes back, it continues at the number that the daemon names.
 pub fn dies_in_mid_frame(run: &mut Run) {
     let mut rig = Rig::start(run, |daemon| daemon);
     rig.produce(1);
@@ -38,19 +38,19 @@ pub fn dies_in_mid_frame(run: &mut Run) {
         }
         let mut unfinished = Vec::new();
         write_records_frame(&mut unfinished, 0, &records(producer, next + whole * FRAME_RECORDS));
-        // Any byte of the last frame's but its last.
+        // At any byte of the last frame, so that at least one byte is missing.
         bytes.truncate(bytes.len() - run.rng.random_range(1..unfinished.len()));
         let mut stream = rig.daemon.connect();
         stream.write_all(&bytes).unwrap();
         ledger.sent = next + whole * FRAME_RECORDS - 1;
         if run.rng.random() {
-            // Some read what they were answered: the welcome at least.
+            // Some clients read part of the answer: at least the welcome.
             let _ = stream.read(&mut [0; 512]).unwrap();
         }
         drop(stream);
         let last = next + whole * FRAME_RECORDS - 1;
         if whole > 0 {
-            // Looked for in the database: a new connection would fence off the dead one's frames that wait to be read.
+            // The database is asked: a new connection would fence off the dead one's unread frames.
             let id = uuid::Uuid::from_bytes(calls::id(producer, last));
             rig.postgres.until(&format!("SELECT count(*) FROM api_usage_log WHERE id = '{id}'"), "1");
         }
@@ -82,8 +82,8 @@ fn records(producer: u64, first: u64) -> Vec<tallyd_client::Record> {
     (first..first + FRAME_RECORDS).map(|seq| calls::call(producer, seq)).collect()
 }
 
-/// Row 27: thousands of idle connections, clients that send a byte at a time, and clients that send and never read what
-/// they are answered. Memory stays bounded, and others are served as ever.
+/// Row 27: thousands of idle connections, clients that send a byte at a time, and clients that send and never read the
+/// answers. Memory stays bounded, and other clients are served as before.
 pub fn slow_and_idle(run: &mut Run) {
     let idle = if run.is_deep() { 10_000 } else { 300 };
     let mut rig = Rig::start(run, |daemon| daemon.with("TALLYD_LISTEN_MAX_CONNECTIONS", "11000"));
@@ -96,7 +96,7 @@ pub fn slow_and_idle(run: &mut Run) {
         let frame = hello("slow");
         for byte in &frame[..frame.len() - 1] {
             slow.write_all(&[*byte]).unwrap();
-            // They send for as long as the daemon reads: then it has all that it will keep for them.
+            // They send for as long as the daemon reads: then it holds as much of theirs as it will ever keep.
             deaf.iter_mut().for_each(Deaf::send);
             sleep(Duration::from_millis(5));
         }
@@ -105,7 +105,7 @@ pub fn slow_and_idle(run: &mut Run) {
         run.step();
     }
     run.figure("idle_connections", idle);
-    // They were idle, not forgotten.
+    // The idle connections still work.
     for mut session in connected.into_iter().step_by(idle as usize / 10) {
         session.send(1, &[]).unwrap();
         session.recv_ack().unwrap();
@@ -117,7 +117,7 @@ fn idle_session(socket: &Path, number: u32) -> Session {
     Session::connect(&Endpoint::unix(socket), HelloOptions::new(format!("idle-{number}"))).unwrap()
 }
 
-/// A frame whose answer is long: each record of it is refused, with a sentence that says why.
+/// A frame with a long answer: each of its records is refused, with a sentence that says why.
 pub fn refused_frame() -> Vec<u8> {
     let mut frame = Vec::new();
     write_records_frame(&mut frame, 1, &vec![tallyd_client::Record::default(); 500]);
@@ -129,7 +129,7 @@ pub struct Deaf {
     stream: Box<dyn Write>,
     again: Vec<u8>,
     at: usize,
-    /// Whether it was not read from any more, or closed.
+    /// True once the daemon has stopped reading, or has closed the connection.
     pub is_held_back: bool,
 }
 
@@ -141,12 +141,12 @@ impl Deaf {
         Self::new(stream, refused_frame())
     }
 
-    /// One that sends these bytes again and again. The stream does not block.
+    /// A client that sends these bytes over and over. `stream` must not block.
     pub fn new(stream: impl Write + 'static, again: Vec<u8>) -> Self {
         Self { stream: Box::new(stream), again, at: 0, is_held_back: false }
     }
 
-    /// Sends up to what the socket takes now.
+    /// Sends as much as the socket takes now.
     pub fn send(&mut self) {
         for _ in 0..50 {
             match self.stream.write(&self.again[self.at..]) {

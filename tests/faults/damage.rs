@@ -1,4 +1,4 @@
-//! The log's files are not what they were; and two daemons want the same ones.
+//! The WAL's files are damaged, or two daemons open the same ones.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,15 +10,15 @@ use crate::rig::Rig;
 use crate::run::Run;
 use crate::support::postgres::Stop;
 
-/// Row 13: bits flip in the stores of segments while the daemon is down. Each value's checksum finds them: nothing
-/// altered is loaded, what can be read is loaded, the damaged store is set aside whole, and health says so. What is
-/// readable in it is loaded on command, once.
+/// Row 13: bits flip in the stores of segments while the daemon is down, and each value's checksum finds them. No
+/// altered record is loaded, the readable ones are loaded, the damaged store is set aside whole, and health reports it.
+/// A command loads the readable records of that store, once.
 pub fn flipped_bits(run: &mut Run) {
     let (mut lost, mut set_aside, mut back) = (0, 0, 0);
     for _ in run.rounds() {
         let mut rig = Rig::start(run, |daemon| daemon);
         rig.postgres.until("SELECT to_regclass('api_usage_log') IS NOT NULL", "t");
-        // A backlog of several segments, none of it loaded.
+        // A backlog of several segments, of which nothing is loaded.
         rig.postgres.down(Stop::Fast);
         rig.produce(3);
         rig.until_acked(3_000);
@@ -60,11 +60,11 @@ pub fn flipped_bits(run: &mut Run) {
 /// Flips one bit of one store.
 fn flip(run: &mut Run, wal: &Path) {
     let mut files: Vec<_> = stores(wal).into_iter().map(|store| store.join("db")).collect();
-    // The kill may have come between a store's making and its first write.
+    // A store is empty if the kill came between its creation and its first write.
     files.retain(|file| fs::metadata(file).unwrap().len() > 0);
     let file = &files[run.rng.random_range(0..files.len())];
     let mut bytes = fs::read(file).unwrap();
-    // Where nothing is written there is nothing to damage.
+    // Only written bytes are worth damaging.
     let written = bytes.iter().rposition(|byte| *byte != 0).map_or(1, |last| last + 1);
     let at = run.rng.random_range(0..written);
     bytes[at] ^= 1 << run.rng.random_range(0..8);
@@ -78,7 +78,7 @@ fn stores(wal: &Path) -> Vec<PathBuf> {
     stores
 }
 
-/// Row 14: a snapshot that sled was writing when it died, in every store. The log opens.
+/// Row 14: each store has a snapshot that sled was writing when it died. The WAL opens.
 pub fn torn_snapshots(run: &mut Run) {
     let mut rig = Rig::start(run, |daemon| daemon);
     rig.produce(2);
@@ -96,8 +96,8 @@ pub fn torn_snapshots(run: &mut Run) {
     rig.judge(run);
 }
 
-/// Row 15: a second daemon on the same folder, while the first one works. It is refused, is told who holds the folder,
-/// and disturbs nothing.
+/// Row 15: a second daemon starts on the folder that a running daemon holds. It is refused, its error names the holder,
+/// and the first daemon is not disturbed.
 pub fn a_second_daemon(run: &mut Run) {
     let mut rig = Rig::start(run, |daemon| daemon);
     rig.produce(2);

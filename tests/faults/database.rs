@@ -1,4 +1,4 @@
-//! PostgreSQL stops, dies, hangs, or is in the way.
+//! PostgreSQL stops, dies, hangs, or blocks the daemon.
 
 use std::time::{Duration, Instant};
 
@@ -9,20 +9,20 @@ use crate::run::Run;
 use crate::support::postgres::{PsqlSession, Stop};
 use crate::support::until;
 
-/// How long PostgreSQL is gone in a deep run.
+/// How long PostgreSQL is down in a deep run.
 const LONG: Duration = Duration::from_secs(60);
-/// Rounds that share a database and a log.
+/// Rounds that share a database and a WAL.
 const SERIES: u32 = 50;
 
 const LANES_WAIT: &str = "SELECT count(*) > 0 FROM pg_stat_activity \
     WHERE application_name = 'tallyd flusher' AND wait_event_type = 'Lock'";
 
-/// Waits until the load has reached the database: before that, the schema is not there to be locked.
+/// Waits until calls are loaded: before that, the tables to lock may not exist.
 pub fn until_loading(rig: &Rig) {
     rig.postgres.until("SELECT count(*) > 0 FROM api_usage_log", "t");
 }
 
-/// Keeps lanes in the middle of their transactions: the rows are copied, and the rollups cannot be written.
+/// Stops lanes in the middle of their transactions: the rows are copied, and the rollups cannot be written.
 pub fn hold_lanes(rig: &Rig) -> PsqlSession {
     let mut holder = rig.postgres.session();
     holder.run("BEGIN; LOCK TABLE daily_api_costs IN SHARE MODE");
@@ -30,7 +30,7 @@ pub fn hold_lanes(rig: &Rig) -> PsqlSession {
     holder
 }
 
-/// Waits until the daemon has said of a batch that it failed in this way, once more than before.
+/// Waits until the daemon has logged one more failed batch of this class than `before`.
 fn until_failed(rig: &Rig, class: &str, before: usize) {
     until(&format!("a batch failed as {class}"), || {
         let found = failures(rig, class);
@@ -38,7 +38,7 @@ fn until_failed(rig: &Rig, class: &str, before: usize) {
     });
 }
 
-/// Waits until no lane is in trouble: the same failure again would not be told again.
+/// Waits until no lane is in trouble, because a failure that repeats is not logged again.
 fn until_well(rig: &mut Rig) {
     rig.daemon.until_status("every lane loads", |status| status["health"]["flusher"]["status"] == "ok");
 }
@@ -47,8 +47,8 @@ fn failures(rig: &Rig, class: &str) -> usize {
     rig.daemon.log().lines().filter(|line| line.contains("not loaded") && line.contains(class)).count()
 }
 
-/// Row 16: PostgreSQL is stopped under load, in a deep run for a minute. The log grows, nobody waits, and all of it loads
-/// afterwards.
+/// Row 16: PostgreSQL is stopped under load, in a deep run for a minute. The WAL grows, no client waits, and all calls
+/// load afterwards.
 pub fn stopped_for_long(run: &mut Run) {
     for _ in run.rounds() {
         let mut rig = Rig::start(run, |daemon| daemon);
@@ -92,13 +92,12 @@ pub fn killed_in_mid_transaction(run: &mut Run) {
     }
 }
 
-/// Row 18: the connection breaks after COMMIT was passed on and before its answer was. The watermark says that the batch is
-/// in.
+/// Row 18: the connection breaks between a COMMIT and its reply. The watermark says that the batch is in.
 pub fn commit_reply_lost(run: &mut Run) {
     for series in run.series(SERIES) {
         let mut rig = Rig::through_proxy(run, |daemon| daemon);
         rig.produce(4);
-        // Past the schema's own COMMITs.
+        // After the schema's own COMMITs.
         until_loading(&rig);
         for _ in series {
             let proxy = rig.proxy.as_ref().unwrap();
@@ -110,7 +109,7 @@ pub fn commit_reply_lost(run: &mut Run) {
             });
             run.step();
         }
-        // Of the last batch, too: no other comes that would show the lane that it loads.
+        // The last batch's reply gets lost, too, and no other batch follows that would show the lane that it loads.
         rig.rest();
         rig.drain();
         rig.proxy.as_ref().unwrap().lose_commits(1);
@@ -119,7 +118,7 @@ pub fn commit_reply_lost(run: &mut Run) {
     }
 }
 
-/// Row 19: a connection swallows a COPY in its middle and stays open. The deadline fires, and the batch is loaded again.
+/// Row 19: a connection swallows a COPY and stays open. The deadline fires, and the batch is loaded again.
 pub fn hangs_in_mid_copy(run: &mut Run) {
     for series in run.series(SERIES) {
         let mut rig = Rig::through_proxy(run, |daemon| daemon.with("TALLYD_FLUSHER_STATEMENT_DEADLINE_MS", "1000"));
@@ -159,8 +158,8 @@ pub fn backend_terminated(run: &mut Run) {
     }
 }
 
-/// Row 21: a session that takes the rollups' locks in another order. PostgreSQL ends the lane's transaction, which had
-/// waited first, and the lane tries again.
+/// Row 21: a session takes the rollups' locks in another order. PostgreSQL ends the lane's transaction, which waited
+/// first, and the lane retries.
 pub fn deadlock(run: &mut Run) {
     for series in run.series(SERIES) {
         let mut rig = Rig::start(run, |daemon| daemon.with("TALLYD_FLUSHER_LANES", "1"));
@@ -169,7 +168,7 @@ pub fn deadlock(run: &mut Run) {
         for _ in series {
             let before = failures(&rig, "40P01");
             let mut other = rig.postgres.session();
-            // The rollups' last table first. Nothing that is summed up changes.
+            // The rollup that lanes write last comes first. No sum changes.
             other.run("BEGIN; SET LOCAL deadlock_timeout = '100s'; UPDATE daily_api_costs SET updated_at = updated_at");
             rig.postgres.until(LANES_WAIT, "t");
             other.run("LOCK TABLE tallyd_user_deltas_0, tallyd_user_deltas_1 IN SHARE MODE");
@@ -182,7 +181,7 @@ pub fn deadlock(run: &mut Run) {
     }
 }
 
-/// Row 21: lanes give up waiting for a lock, again and again, until it is free.
+/// Row 21: a lock is held. Lanes time out and retry until it is free.
 pub fn lock_timeout(run: &mut Run) {
     for series in run.series(SERIES) {
         let mut rig = Rig::start(run, |daemon| daemon);
@@ -205,20 +204,20 @@ pub fn lock_timeout(run: &mut Run) {
     }
 }
 
-/// What fails a batch as a serialization failure would, as long as a row says so.
+/// A trigger that fails each batch with a serialization failure, as long as the table `conflict` has a row.
 const CONFLICT: &str = "CREATE TABLE conflict (held boolean NOT NULL); \
     CREATE FUNCTION conflict() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
         IF EXISTS (SELECT FROM conflict) THEN RAISE SQLSTATE '40001' USING MESSAGE = 'a conflict'; END IF; \
         RETURN NULL; END $$; \
     CREATE TRIGGER conflict BEFORE UPDATE ON daily_api_costs FOR EACH STATEMENT EXECUTE FUNCTION conflict()";
 
-/// Changes the row that every batch adds to. One alone: whoever takes several in another order than lanes do deadlocks.
+/// Changes the row that every batch adds to. More than one row, in another order than the lanes', would deadlock.
 const CHANGE: &str = "BEGIN; UPDATE daily_api_costs SET updated_at = clock_timestamp() \
     WHERE (day, provider, model, endpoint) = \
         (SELECT day, provider, model, endpoint FROM daily_api_costs ORDER BY calls DESC LIMIT 1)";
 
-/// Row 21: the database's default is repeatable read. That rows a lane waited for have changed meanwhile fails no batch, and
-/// a serialization failure that comes from elsewhere is tried again.
+/// Row 21: the database's default isolation is repeatable read. A batch does not fail when the rows that its lane
+/// waited for have changed, and a serialization failure from elsewhere is retried.
 pub fn serialization_failure(run: &mut Run) {
     for series in run.series(SERIES) {
         let mut rig = Rig::stopped(run, |daemon| daemon);
@@ -246,7 +245,7 @@ pub fn serialization_failure(run: &mut Run) {
     }
 }
 
-/// Waits until more is loaded than was.
+/// Waits until another call is loaded.
 pub fn until_loads_on(rig: &Rig) {
     let calls = rig.postgres.psql("SELECT count(*) FROM api_usage_log");
     rig.postgres.until(&format!("SELECT count(*) > {calls} FROM api_usage_log"), "t");

@@ -10,11 +10,11 @@ use crate::support::postgres::Stop;
 
 /// Bytes of the disk: some segments, and the reserve.
 const DISK_BYTES: u64 = 24 << 20;
-/// The reserve that the daemon leaves free.
+/// Bytes that the daemon leaves free.
 const RESERVE_BYTES: u64 = 8 << 20;
 
-/// Row 11: somebody else fills the disk up to the reserve. Clients are held back, health is red, and it goes on by
-/// itself once there is room. A kill while it is full changes nothing.
+/// Row 11: another program fills the disk up to the reserve. Clients are held back and health reports it; once there is
+/// space, the daemon continues by itself. A kill while the disk is full changes nothing.
 pub fn up_to_the_reserve(run: &mut Run) {
     let Some(disk) = Tmpfs::mounted(run, DISK_BYTES) else { return };
     let mut rig = Rig::start(run, |daemon| on(&disk, daemon));
@@ -37,14 +37,14 @@ pub fn up_to_the_reserve(run: &mut Run) {
     drop(rig);
 }
 
-/// Row 11 beyond the reserve: somebody else takes the very last byte. Writes fail, nothing is acknowledged that was not
-/// written, the daemon ends with an error, and works again once it is started with room.
+/// Row 11 beyond the reserve: another program takes the last byte. Writes fail, no unwritten record is acknowledged,
+/// and the daemon ends with an error. Started with space, it works again.
 pub fn to_the_last_byte(run: &mut Run) {
     let Some(disk) = Tmpfs::mounted(run, DISK_BYTES) else { return };
     let mut rig = Rig::start(run, |daemon| on(&disk, daemon));
     let mut died = 0;
     for _ in run.rounds() {
-        // Nothing is loaded, so that nothing is trimmed.
+        // Nothing is loaded, so that no segment is deleted.
         rig.postgres.down(Stop::Fast);
         rig.produce(2);
         rig.until_acked(run.rng.random_range(100..600));

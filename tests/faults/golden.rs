@@ -1,11 +1,11 @@
-//! Row 32: a log that an older version has written, kept in the repository, loads whole.
+//! Row 32: a WAL of each older format, kept in the repository, loads whole.
 //!
-//! `tests/golden/wal-v*/` hold what a daemon leaves that is killed: `wal.tar.gz` with a sealed segment, an active one, the
-//! mark and the log's identity, and `expected.json` with what was sent and acknowledged. Each has several producers and a
-//! nameless one, every field of a record, a chunk in several values, costs from the catalog, from the client and from
-//! nobody, and refused records of both formats.
+//! `tests/golden/wal-v*/` hold the files of a killed daemon. `wal.tar.gz` has a sealed segment, an active one, the mark
+//! and the WAL's identity; `expected.json` has the records that were sent and acknowledged. Each folder has several
+//! producers and a nameless one, every field of a record, a chunk in several values, refused records in both encodings,
+//! and costs from the catalog, from the client and unknown.
 //!
-//! A version that changes a format on disk keeps the older folders and writes one more: `make golden`.
+//! A version that changes a format on disk keeps the older folders and adds one: `make golden`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -23,10 +23,10 @@ use crate::support::daemon::Daemon;
 use crate::support::postgres::Postgres;
 use crate::support::until;
 
-/// 2026-03-01, before every start of a daemon that reads it.
+/// 2026-03-01, earlier than the start of any daemon that reads it.
 const START_US: i64 = 1_772_323_200_000_000;
 
-/// Each kept log loads: as it was found, with a torn mark, and with small files whose writing was cut short.
+/// Each kept WAL loads: as it was written, with a torn mark, and with small files whose writing was cut short.
 pub fn an_older_versions_log(run: &mut Run) {
     if std::env::var_os("TALLYD_WRITE_GOLDEN").is_some() {
         write();
@@ -48,7 +48,7 @@ pub fn an_older_versions_log(run: &mut Run) {
     run.figure("formats", kept.len());
 }
 
-/// What else a crash may have left beside the log's files.
+/// Adds the other files that a crash may leave in the WAL's folder.
 fn disturb(wal: &Path, round: u32) {
     match round % 3 {
         1 => fs::write(wal.join("synced"), b"torn").unwrap(),
@@ -61,7 +61,7 @@ fn disturb(wal: &Path, round: u32) {
     }
 }
 
-/// Loads the log and compares. Returns how many records it had.
+/// Loads the WAL and compares. Returns how many records it had.
 fn judge(rig: &mut Rig, expected: &Value) -> u64 {
     rig.daemon.up();
     rig.drain();
@@ -72,7 +72,7 @@ fn judge(rig: &mut Rig, expected: &Value) -> u64 {
     for (producer, last_seq) in expected["producers"].as_object().unwrap() {
         assert_eq!(Some(rig.daemon.session(producer).last_seq()), last_seq.as_u64(), "{producer}");
     }
-    // What was acknowledged before is a duplicate now.
+    // The acknowledged records are duplicates when they are sent again.
     let mut session = rig.daemon.session("golden-a");
     session.send(1, &producer_a()).unwrap();
     assert_eq!(session.recv_ack().unwrap().seq, producer_a().len() as u64);
@@ -116,7 +116,7 @@ fn letters(postgres: &Postgres) -> Vec<Value> {
     rows(postgres, columns, "dead_letters ORDER BY payload")
 }
 
-/// The row that a record must become. `cost_usd` is what the ack said.
+/// The row that a record must become. `cost_usd` is the cost in the acknowledgement.
 fn row(record: &Record, cost_usd: Option<&str>) -> Value {
     let source = match (&record.cost_usd, cost_usd) {
         (Some(_), _) => "client",
@@ -156,7 +156,7 @@ fn numbered(number: u8, record: Record) -> Record {
     Record { id: Some([number; 16]), occurred_at: Some(occurred_at), ..record }
 }
 
-/// Every field once, at its default, and at an edge.
+/// Every field once: set, at its default, and at an edge.
 fn producer_a() -> Vec<Record> {
     let full = Record {
         endpoint: "/v1/messages".into(),
@@ -187,7 +187,7 @@ fn producer_a() -> Vec<Record> {
         service_tier: "priority".into(),
         ..Record::claude("of-tomorrow", 1, 1)
     };
-    // Each is a chunk of its own in several values; together they are more than a segment.
+    // Each is a chunk of several values; together they exceed a segment.
     let filler = |n: u64| Record {
         metadata: Some(format!(r#"{{"filler": "{}"}}"#, "tallyd ".repeat(1_200)).into()),
         ..Record::claude("claude-haiku-4-5", n, n)
@@ -212,7 +212,7 @@ const LINES: [&str; 3] = [
     r#"not a record at all"#,
 ];
 
-/// Sends, waits for the acks, kills, and keeps what is on disk.
+/// Sends, waits for the acknowledgements, kills the daemon, and keeps the files.
 fn write() {
     let folder = folder().join(format!("wal-v{FORMAT}"));
     let postgres = Postgres::stopped();
@@ -226,7 +226,7 @@ fn write() {
         for ((seq, record), cost) in (1..).zip(records).zip(costs) {
             match ack.rejected.iter().find(|rejection| rejection.seq == seq) {
                 None => {
-                    // The provider is stored in lower case.
+                    // The daemon stores the provider in lower case.
                     let stored = Record { provider: record.provider.to_lowercase().into(), ..record.clone() };
                     calls.push(row(&stored, cost.as_deref()));
                 }

@@ -1,9 +1,8 @@
 //! Row 34: hostile bytes on every listener, while producers are at work.
 //!
-//! The bytes are noise, frames that are deep or large once they are decoded, or mutations of the fuzzers' corpora, so that
-//! many of them get far. Whatever they are: each
-//! connection is answered or closed, no task panics, memory stays bounded, and the producers notice nothing. What happens
-//! to be a record is taken, and the oracle does not mind it.
+//! The bytes are noise, frames that are deep or large once decoded, or mutations of the fuzzers' corpora, many of which
+//! pass the first checks. In each case the connection is answered or closed, no task panics, memory stays bounded, and
+//! the producers are not disturbed. Bytes that form a valid record are accepted, and the oracle ignores that record.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -33,7 +32,7 @@ const HTTP: [&[u8]; 6] = [
 ];
 const HTTP_WORDS: [&[u8]; 4] = [b"\r\n", b"Content-Length: -1\r\n", b"HTTP/1.1", b"Expect: 100-continue\r\n"];
 
-/// Where the bytes go, and what is said before them.
+/// A listener, with the bytes that are sent before the hostile ones.
 #[derive(Debug, Clone, Copy)]
 enum Door {
     Unix,
@@ -57,15 +56,15 @@ const DOORS: [Door; 8] = [
     Door::LocalHttp,
 ];
 
-/// A stream of either kind.
+/// A Unix or TCP stream.
 trait Stream: Read + Write {
-    /// Nothing more is sent.
+    /// Ends the sending side.
     fn end(&mut self);
 }
 
 impl Stream for UnixStream {
     fn end(&mut self) {
-        // The daemon may have closed it already.
+        // The daemon may have closed the connection already.
         let _ = self.shutdown(Shutdown::Write);
     }
 }
@@ -77,7 +76,7 @@ impl Stream for TcpStream {
     }
 }
 
-/// An address of this process's own: every one in 127/8 is this machine.
+/// An address that only this process uses: all of 127/8 is this machine.
 fn address(port: u16) -> String {
     let pid = std::process::id();
     format!("127.{}.{}.{}:{port}", 1 + (pid >> 16) % 250, (pid >> 8) & 0xff, 1 + (pid & 0xff) % 250)
@@ -90,7 +89,7 @@ fn corpus(target: &str) -> Vec<Vec<u8>> {
     files.iter().map(|file| fs::read(file).unwrap()).collect()
 }
 
-/// Hostile bytes through every door.
+/// Hostile bytes at every listener.
 pub fn hostile_bytes(run: &mut Run) {
     let (tcp, http) = (address(7434), address(7435));
     let mut rig = Rig::start(run, |daemon| {
@@ -112,7 +111,7 @@ pub fn hostile_bytes(run: &mut Run) {
                 _ => frames.input(),
             };
             if round % 4 == 3 && !matches!(door, Door::Http | Door::LocalHttp | Door::TcpAfterToken) {
-                // Behind an honest length, so that it reaches the decoder.
+                // With the correct length in front, so that the bytes reach the decoder.
                 bytes.splice(0..0, (bytes.len() as u32).to_be_bytes());
             }
             send(&rig, door, &format!("hostile-{round}"), &bytes, &tcp, &http);
@@ -122,7 +121,7 @@ pub fn hostile_bytes(run: &mut Run) {
         run.step();
     }
     assert!(!rig.daemon.log().contains("panicked"));
-    // The right token still opens the door, behind all that.
+    // Afterwards the right token is still accepted.
     let options = HelloOptions { read_timeout: Some(PATIENCE), ..HelloOptions::new("hostile-none") };
     assert_eq!(Session::connect(&Endpoint::tcp(&tcp, TOKEN), options).unwrap().last_seq(), 0);
     run.figure("rss_bytes_afterwards", rig.daemon.resident_bytes().0);
@@ -133,7 +132,7 @@ pub fn hostile_bytes(run: &mut Run) {
 /// A frame that is small on the wire, and large or deep once it is decoded.
 fn bomb(number: u32) -> Vec<u8> {
     let inside = match number % 3 {
-        // Three bytes, of which a tree makes hundreds.
+        // Three bytes each, which become hundreds in a tree.
         0 => [&b"\xa8metadata\x81\xa1k\xdd\x00\x04\x93\xe0"[..], &b"\x81\xa0\x00".repeat(300_000)].concat(),
         1 => [&b"\xa8metadata"[..], &b"\x81\xa1k".repeat(1_000), b"\x80"].concat(),
         _ => [&b"\xa8metadata"[..], &b"\x81\xa1k".repeat(300_000), b"\x80"].concat(),
@@ -184,7 +183,7 @@ fn send(rig: &Rig, door: Door, producer: &str, bytes: &[u8], tcp: &str, http: &s
             (Box::new(stream) as Box<dyn Stream>, Vec::new())
         }
     };
-    // The daemon may close before it has read all of it.
+    // The daemon may close before it has read everything.
     let _ = stream.write_all(&[&before[..], bytes].concat());
     stream.end();
     let mut answer = Vec::new();

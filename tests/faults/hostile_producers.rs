@@ -1,4 +1,5 @@
-//! Row 35: a neighbour on the same socket says others' names, leaps, says reserved names, and wants others forgotten.
+//! Row 35: a neighbour on the same socket takes others' names, skips ahead in their numbers, uses reserved names, and
+//! tries to get other producers forgotten.
 
 use rand::RngExt;
 use rand::seq::IndexedRandom;
@@ -9,17 +10,17 @@ use tallyd_wal::identity::import_name;
 use crate::rig::Rig;
 use crate::run::Run;
 
-/// Producers that the log remembers: few, so that a flood fills the table.
+/// Producers that the WAL remembers: few, so that a flood of names fills the table.
 const PRODUCERS_MAX: u64 = 64;
-/// Honest ones at work.
+/// Honest producers at work.
 const HONEST: u64 = 3;
 
-/// Lies of each kind while honest producers send, and a kill now and then: what is sent again after it must be found out.
+/// Lies of each kind while honest producers send. After a kill now and then, resent records must be recognised.
 pub fn hostile_producers(run: &mut Run) {
     let mut rig = Rig::start(run, |daemon| daemon.with("TALLYD_WAL_MAX_PRODUCERS", &PRODUCERS_MAX.to_string()));
     rig.produce(HONEST);
     rig.until_acked(200);
-    // Of the honest ones, too, and away until the end.
+    // One honest producer more, which is silent until the end.
     rig.fresh_record();
     let (mut crowded, mut refused) = (0, 0);
     for round in run.rounds() {
@@ -48,7 +49,7 @@ pub fn hostile_producers(run: &mut Run) {
     assert!(!rig.daemon.log().contains("panicked"));
 }
 
-/// One lie. It stays connected where it is let in.
+/// One lie. Its session stays open if the daemon accepts it.
 fn lie(run: &mut Run, rig: &Rig, number: u64) -> Result<Session, SessionError> {
     let records = [Record::rentcast("/hostile")];
     let connect = |options| Session::connect(&Endpoint::unix(rig.daemon.socket()), options);
@@ -58,7 +59,7 @@ fn lie(run: &mut Run, rig: &Rig, number: u64) -> Result<Session, SessionError> {
     };
     let victim = format!("faults-{}", run.rng.random_range(0..HONEST));
     match run.rng.random_range(0..6) {
-        // Another's name: its mark would leap, or its next numbers would be taken.
+        // Another producer's name: its mark would skip ahead, or its next numbers would be taken.
         0 => send(connect(HelloOptions::new(victim))?, run.rng.random_range(1..=limits::SEQ_JUMP)),
         1 => {
             let leaps = [limits::SEQ_JUMP + 2, limits::SEQ_MAX + 1, 1 << 62, u64::MAX - 1];
@@ -66,13 +67,13 @@ fn lie(run: &mut Run, rig: &Rig, number: u64) -> Result<Session, SessionError> {
             send(connect(HelloOptions::new(victim))?, leap)
         }
         2 => connect(HelloOptions::new(victim)),
-        // Names that are not forgotten like others.
+        // Names that are never forgotten.
         3 => connect(HelloOptions::new(format!("{}{number}", ["import:", "request:"][run.rng.random_range(0..2)]))),
         4 => {
             let secret = format!("{:064x}", run.rng.random::<u128>());
             send(connect(HelloOptions { secret: secret.clone(), ..HelloOptions::new(import_name(&secret)) })?, 1)
         }
-        // Names without end.
+        // An unbounded number of names.
         _ => send(connect(HelloOptions::new(format!("flood-{number}")))?, 1),
     }
 }

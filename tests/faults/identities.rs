@@ -1,4 +1,4 @@
-//! Calls whose senders state who they are, and that are sent again: each counts once, whatever is killed in between.
+//! Calls with a stated identity that are sent again count once, wherever the daemon was killed in between.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::Shutdown;
@@ -16,12 +16,12 @@ use crate::support::{PATIENCE, until};
 /// Steps of a group's way to the disk, and of a segment's end.
 const POINTS: [&str; 7] =
     ["wal.appended", "wal.identities", "wal.flushed", "wal.sealed", "wal.synced", "wal.created", "wal.committed"];
-/// More than a segment holds.
+/// Lines of a round: more than a segment holds.
 const LINES: u64 = 500;
-/// Lines of a connection, which are a group or more.
+/// Lines per connection: one group or more.
 const PART: u64 = 50;
 
-/// Row 38: killed at each step, with stated ids. What was acknowledged is known; what was not is taken when it comes again.
+/// Row 38: killed at each step, with stated ids. Sent again, acknowledged calls are duplicates, and others are taken.
 pub fn killed_at_each_step(run: &mut Run) {
     let mut rig = Rig::start(run, failpoints);
     let mut lines = 0;
@@ -30,7 +30,7 @@ pub fn killed_at_each_step(run: &mut Run) {
         let is_of_a_segment = matches!(point, "wal.identities" | "wal.sealed" | "wal.created");
         let passes = run.rng.random_range(0..if is_of_a_segment { 1 } else { (LINES / PART) as u32 });
         rig.daemon.kill();
-        // A start begins a segment, too.
+        // The start begins a segment, too.
         let passes = passes + u32::from(point == "wal.created");
         rig.daemon.set("FAILPOINTS", &after(passes, point, "return(kill)"));
         rig.daemon.up();
@@ -54,7 +54,7 @@ pub fn killed_at_each_step(run: &mut Run) {
     rig.daemon.assert_reconciled();
 }
 
-/// Sends lines with stated ids, until the daemon is gone. Returns the answers that came.
+/// Sends lines with stated ids until the daemon is gone. Returns the answers that arrived.
 fn send(daemon: &Daemon, numbers: std::ops::Range<u64>) -> Vec<Value> {
     let mut answers = Vec::new();
     for first in numbers.step_by(PART as usize) {
@@ -69,14 +69,14 @@ fn send(daemon: &Daemon, numbers: std::ops::Range<u64>) -> Vec<Value> {
 }
 
 fn send_part(daemon: &Daemon, numbers: std::ops::Range<u64>) -> Vec<Value> {
-    // It may be gone.
+    // The daemon may be gone.
     let Ok(stream) = UnixStream::connect(daemon.socket()) else { return Vec::new() };
     stream.set_read_timeout(Some(PATIENCE)).expect("a socket has a timeout");
     let mut writer = stream.try_clone().expect("a socket is cloned");
     let writing = std::thread::spawn(move || {
         for number in numbers {
             let id = uuid::Uuid::from_u128(number.into());
-            // Long, so that few fill a segment.
+            // The lines are long, so that few fill a segment.
             let line = format!("{{\"provider\":\"rentcast\",\"id\":\"{id}\",\"request_id\":\"{number:0>250}\"}}\n");
             // The daemon may be gone.
             if writer.write_all(line.as_bytes()).is_err() {

@@ -11,7 +11,7 @@ use crate::run::{Run, target};
 use crate::support::daemon::Daemon;
 use crate::support::{signal, until};
 
-/// The daemon, built with fail points: once in a test run, beside the ordinary build.
+/// The daemon built with fail points. It is built once per test run, beside the ordinary build.
 pub fn failpoints(daemon: Daemon) -> Daemon {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     let build = || {
@@ -28,14 +28,14 @@ pub fn failpoints(daemon: Daemon) -> Daemon {
     daemon.with_program(PROGRAM.get_or_init(build).clone())
 }
 
-/// `name` passes so often, and then does this once. See `crates/base/src/failpoint.rs`.
+/// Fail point `name` passes `passes` times, then does `action` once. See `crates/base/src/failpoint.rs`.
 pub fn after(passes: u32, name: &str, action: &str) -> String {
     format!("{name}={passes}*off->1*{action}->off")
 }
 
-/// Words that put the daemon under `strace` with these injections, such as `fdatasync:error=EIO:when=3`. The tracer is a
-/// grandchild: the process that was started is the daemon. Every call is traced, which is slow: with `--seccomp-bpf` strace
-/// 6.1 passes over injected signals.
+/// The command line in front of the daemon that runs it under `strace` with these injections, such as
+/// `fdatasync:error=EIO:when=3`. With `-D` the tracer is a grandchild, so that the started process is the daemon. Every
+/// system call is traced, which is slow, because with `--seccomp-bpf` strace 6.1 misses injected signals.
 pub fn strace(injections: &[String]) -> Vec<String> {
     let mut words: Vec<String> = ["strace", "-D", "-f", "-qq", "-o", "/dev/null"].map(Into::into).into();
     let calls: Vec<_> = injections.iter().filter_map(|injection| injection.split(':').next()).collect();
@@ -46,19 +46,19 @@ pub fn strace(injections: &[String]) -> Vec<String> {
     words
 }
 
-/// Stops a process in its tracks.
+/// Suspends a process.
 pub fn stop(pid: u32) {
     signal(pid, Signal::STOP);
     until_stopped(pid);
 }
 
-/// Waits until each of a process's threads stands still.
+/// Waits until each thread of a process is stopped.
 pub fn until_stopped(pid: u32) {
     until("the process stands still", || {
         let threads = fs::read_dir(format!("/proc/{pid}/task")).map_err(|error| error.to_string())?;
         for thread in threads.flatten() {
             let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
-            // The state follows the name, which may hold anything.
+            // The state follows the name, which may contain any character.
             let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next());
             if !matches!(state, Some('T' | 't')) {
                 return Err(stat);
@@ -68,7 +68,7 @@ pub fn until_stopped(pid: u32) {
     });
 }
 
-/// True if programs can be traced here; otherwise the run says so.
+/// True if programs can be traced here; otherwise the report says so.
 pub fn can_trace(run: &mut Run) -> bool {
     let mut command = Command::new("strace");
     command.args(["-D", "-f", "-qq", "-o", "/dev/null", "-e", "inject=fdatasync:retval=0", "true"]);
@@ -79,10 +79,10 @@ pub fn can_trace(run: &mut Run) -> bool {
     works
 }
 
-/// Settings of the environment under which the daemon's writes are cut short and interrupted; none without a C compiler,
-/// and then the run says so.
+/// The library that cuts the daemon's writes short and interrupts them. Without a C compiler there is none, and the
+/// report says so.
 ///
-/// `strace` can make a call return a smaller number, but not write that much, so a small library stands before libc's.
+/// `strace` can make a call return a smaller number, but not write only that much. A library in front of libc can.
 pub fn short_writes(run: &mut Run, folder: &Path) -> Option<PathBuf> {
     let library = folder.join("short_writes.so");
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/faults/short_writes.c");

@@ -1,4 +1,4 @@
-//! The daemon is killed: at random, and at places that matter.
+//! The daemon is killed at random moments.
 
 use std::thread::sleep;
 use std::time::Duration;
@@ -8,10 +8,10 @@ use rand::RngExt;
 use crate::rig::Rig;
 use crate::run::Run;
 
-/// Kills that share a database and a log. The oracle is asked after each such series.
+/// Kills that share a database and a WAL. The oracle compares after each series.
 const SERIES: u32 = 50;
 
-/// Row 1: SIGKILL at random moments under load from several producers, again and again.
+/// Row 1: SIGKILL at random moments under load from several producers.
 pub fn at_random(run: &mut Run) {
     for series in run.series(SERIES) {
         let mut rig = Rig::start(run, |daemon| daemon);

@@ -1,26 +1,26 @@
-//! Faults, and what the daemon makes of them: each row breaks something, lets the daemon recover, and asks one oracle.
+//! Faults, and how the daemon survives them: each row breaks something, lets the daemon recover, and calls one oracle.
 //!
 //! ## The oracle
-//! After every row, whatever it broke ([`oracle`]):
-//! * each acknowledged record is in the database, or, where it was refused, in the dead letters, exactly once, with the
-//!   payload that was sent; nothing is there that nobody sent;
-//! * `tallyd reconcile` finds every rollup equal to the log;
-//! * a fresh record flows from the socket to the log.
+//! [`oracle`] checks the same after every row:
+//! * each acknowledged record is in the database exactly once, with the payload that was sent: in the call log, or, if
+//!   it was refused, in the dead letters. No record is there that was not sent;
+//! * `tallyd reconcile` finds every rollup equal to the call log;
+//! * a fresh record passes from the socket to the call log.
 //!
 //! The oracle can fail: `fault_10_…` and `fault_18_…_is_noticed` break the daemon so that it does lose and double
-//! records, and pass only if the oracle says so.
+//! records, and pass only if the oracle reports them.
 //!
 //! ## Running it
-//! `cargo test --test faults` runs every row briefly; `make faults` runs each of them deep, one after the other, shows
-//! progress, and writes `target/faults/report.json`. `TALLYD_FAULTS=deep` is what makes the difference;
-//! `TALLYD_FAULTS=20` runs a fifth of that. `TALLYD_TEST_SEED` repeats a run. Some rows need root (loop mounts, tmpfs),
-//! `strace`, or a C compiler: `scripts/need-strace` installs what can be. Without them a brief run says `NOT RUN`, and a
-//! deep one fails.
+//! `cargo test --test faults` runs every row briefly. `make faults` runs each of them deep, one after the other, shows
+//! progress, and writes `target/faults/report.json`; it sets `TALLYD_FAULTS=deep`. `TALLYD_FAULTS=20` runs 20 per cent
+//! of the deep rounds. `TALLYD_TEST_SEED` repeats a run. Some rows need root (loop mounts, tmpfs), `strace`, or a C
+//! compiler: `scripts/need-strace` installs the programs it can. Without them a brief run says `NOT RUN`, and a deep
+//! one fails.
 //!
 //! ## Adding a row
-//! 1. Write `pub fn my_fault(run: &mut Run)` in a file of its kind. [`Run::rounds`](run::Run::rounds) says how often;
-//!    [`Rig`](rig::Rig) has a PostgreSQL, a daemon and producers at work; break something; then
-//!    [`Rig::judge`](rig::Rig::judge) waits for the recovery, asks the oracle and counts for the report.
+//! 1. Write `pub fn my_fault(run: &mut Run)` in a file of its kind. [`Run::rounds`](run::Run::rounds) gives the rounds;
+//!    [`Rig`](rig::Rig) has a PostgreSQL, a daemon and producers at work. Break something. Then
+//!    [`Rig::judge`](rig::Rig::judge) waits for the recovery, calls the oracle and counts for the report.
 //!    ```text
 //!    pub fn backend_terminated(run: &mut Run) {
 //!        let mut rig = Rig::start(run, |daemon| daemon);       // the closure may change settings

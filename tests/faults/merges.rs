@@ -1,4 +1,4 @@
-//! Users' deltas are merged into the rollups: the daemon or PostgreSQL is killed at each step, with another daemon that merges too.
+//! Merges of users' deltas: the daemon or PostgreSQL is killed at each step, while another daemon merges, too.
 
 use rand::RngExt;
 
@@ -9,11 +9,11 @@ use crate::support::daemon::Daemon;
 use crate::support::postgres::Stop;
 use crate::support::{signal, until};
 
-/// Kills that share a database and a log.
+/// Kills that share a database and a WAL.
 const SERIES: u32 = 20;
-/// The steps of a merge: the ring has turned, the side is frozen, one rollup has its sums, the side is empty, all is committed.
+/// The steps of a merge: the ring has turned, the side is frozen, one rollup has its sums, the side is empty, commit.
 const STEPS: [&str; 5] = ["merge.turned", "merge.frozen", "merge.adding", "merge.deleted", "merge.committed"];
-/// Merges once a second.
+/// Makes a merge due once a second.
 const DUE: &str = "merge.due=return";
 
 /// Row 41: the daemon is killed at each step of a merge, while it loads and another daemon merges, too.
@@ -66,7 +66,7 @@ pub fn postgresql_killed(run: &mut Run) {
     }
 }
 
-/// Row 41: as many deltas wait as may. Lanes wait, say so, and go on by themselves.
+/// Row 41: the number of waiting deltas is at its bound. Lanes wait, health reports it, and they continue afterwards.
 pub fn lanes_wait(run: &mut Run) {
     for _ in run.rounds() {
         let mut rig =

@@ -1,4 +1,4 @@
-//! Row 37: clients that send and never read what they are answered, on every listener.
+//! Row 37: clients on every listener that send and never read the answers.
 
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
@@ -12,13 +12,13 @@ use crate::rig::Rig;
 use crate::run::Run;
 use crate::support::hello;
 
-/// The listeners, and the two ways of the Unix socket.
+/// The listeners; the Unix socket takes frames and lines.
 const DOORS: [&str; 4] = ["unix_frames", "unix_lines", "tcp_frames", "http"];
-/// What the system holds for a sender: little, so that it notices when it is not read from.
+/// The socket's send buffer: small, so that the client soon notices that the daemon has stopped reading.
 const SEND_BUFFER_BYTES: usize = 32 * 1024;
 const TOKEN: &str = "a-token-that-nobody-guesses";
 
-/// Below the ports that the system gives to connections: none of those takes it before the daemon does.
+/// An address below the ports that the system gives to outgoing connections, so that none of these takes it first.
 fn free_address() -> String {
     loop {
         let address = format!("127.0.0.1:{}", rand::random_range(20_000..32_000));
@@ -28,8 +28,8 @@ fn free_address() -> String {
     }
 }
 
-/// Acks of frames and answers of lines over the Unix socket and TCP, and pages of calls over HTTP, wait for clients that
-/// never read them. Honest producers and new ones are served as ever.
+/// Acknowledgements of frames, answers to lines over the Unix socket and TCP, and pages of calls over HTTP wait for
+/// clients that never read them. Honest producers and new ones are served as before.
 pub fn never_read(run: &mut Run) {
     let (tcp, http) = (free_address(), free_address());
     let mut rig = Rig::start(run, |daemon| {
@@ -37,7 +37,7 @@ pub fn never_read(run: &mut Run) {
         daemon.with("TALLYD_HTTP_LISTEN", &http)
     });
     rig.produce(2);
-    // What long answers are made of.
+    // Calls for the long answers.
     rig.until_acked(2_000);
     rig.fresh_record();
     let made = rig.daemon.run(&["token", "create", "--name", "deaf", "--role", "read", "--json"]);

@@ -1,4 +1,4 @@
-//! The oracle: what was acknowledged, held against what is there.
+//! The oracle compares the acknowledged records with the database.
 
 use std::collections::HashMap;
 
@@ -8,28 +8,28 @@ use crate::calls;
 use crate::producers::Ledger;
 use crate::support::postgres::Postgres;
 
-/// What the oracle found. Each list has at most [`SHOWN`] entries; the numbers are exact.
+/// The oracle's result. The counts are exact; `examples` has at most [`SHOWN`] entries.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Verdict {
     /// Records that were acknowledged.
     pub acked: u64,
-    /// Of these, how many are nowhere.
+    /// Acknowledged records that are not in the database.
     pub lost: u64,
-    /// How many records, acknowledged or not, are there more than once.
+    /// Records, acknowledged or not, that are in the database more than once.
     pub doubled: u64,
-    /// How many say something else than what was sent.
+    /// Records that differ from those sent.
     pub altered: u64,
-    /// How many are there that nobody sent.
+    /// Records in the database that were not sent.
     pub foreign: u64,
-    /// Some of them, in words.
+    /// Some of these records, in words.
     pub examples: Vec<String>,
 }
 
-/// How many examples a verdict has.
+/// The number of examples in a verdict.
 const SHOWN: usize = 10;
 
 impl Verdict {
-    /// True if nothing is lost, doubled, altered or made up.
+    /// True if no record is lost, doubled, altered or foreign.
     pub fn is_clean(&self) -> bool {
         self.lost + self.doubled + self.altered + self.foreign == 0
     }
@@ -41,15 +41,15 @@ impl Verdict {
     }
 }
 
-/// What is in the log and in the dead letters.
+/// The calls and dead letters in the database.
 struct Stored {
-    /// By producer and number: fingerprint and how often.
+    /// By producer and number: fingerprint and number of rows.
     calls: HashMap<(u64, u64), Vec<(String, u64)>>,
-    /// By payload.
+    /// By payload: number of rows.
     letters: HashMap<String, u64>,
 }
 
-/// Compares. The log must have been drained before.
+/// Compares. The WAL must be drained before.
 pub fn judge(ledgers: &[Ledger], postgres: &Postgres) -> Verdict {
     let mut stored = read(postgres);
     let mut verdict = Verdict::default();
@@ -84,7 +84,7 @@ pub fn judge(ledgers: &[Ledger], postgres: &Postgres) -> Verdict {
     verdict
 }
 
-/// What was sent and not acknowledged may be there: once, and as it was sent.
+/// A record that was sent and not acknowledged may be in the database: once, and unaltered.
 fn forgive_unacked(verdict: &mut Verdict, stored: &mut Stored, producer: u64, seq: u64) {
     let record = calls::call(producer, seq);
     let name = || format!("{seq} of producer {producer}, not acknowledged,");

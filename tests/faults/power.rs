@@ -1,9 +1,9 @@
-//! A disk of our own, whose power can be cut, and one that is small.
+//! A disk whose power can be cut, and a small disk.
 //!
-//! A power cut leaves what the file system had given to its device. Here the device is a file behind a loop mount, with a
-//! page cache apart from the mounted one: while the daemon is stopped in its tracks, the file is copied, and the copy is
-//! the disk after the cut. The file system replays its journal as it mounts it. The mount's own commit interval is long,
-//! so that what was not synced is not on the device by luck.
+//! A power cut leaves only the bytes that the file system had given to its device. Here the device is a file behind a
+//! loop mount, whose page cache is separate from the mounted file system's. While the daemon is suspended, the file is
+//! copied; the copy is the disk after the cut. The file system replays its journal when the copy is mounted. The
+//! mount's commit interval is long, so that unsynced data do not reach the device by luck.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -12,7 +12,7 @@ use std::process::Command;
 
 use crate::run::Run;
 
-/// Bytes of the file system. Its copy must not take long.
+/// Bytes of the file system: small, so that copying is fast.
 const IMAGE_BYTES: u64 = 96 << 20;
 
 /// An ext4 file system in a file.
@@ -21,9 +21,9 @@ pub struct Image {
 }
 
 impl Image {
-    /// A mounted, empty one; none where that needs a privilege that we do not have, and then the run says so.
+    /// A mounted, empty file system. `None` without the privilege to mount, and then the report says so.
     pub fn mounted(run: &mut Run) -> Option<Self> {
-        // In memory, where there is one: a copy is taken in the middle of everything.
+        // In memory if possible, because the copy is taken while the daemon is suspended.
         let place = ["/dev/shm", "/tmp"].into_iter().map(Path::new).find(|place| place.is_dir())?;
         let folder = tempfile::Builder::new().prefix("tallyd-power-").tempdir_in(place).unwrap();
         let image = Self { folder };
@@ -37,18 +37,17 @@ impl Image {
         Some(image)
     }
 
-    /// Where the daemon may keep its data.
+    /// A folder for the daemon's data.
     pub fn data(&self) -> PathBuf {
         self.mount_point().join("data")
     }
 
-    /// Copies the disk as it is now. Everything that writes to it must stand still.
+    /// Copies the disk as it is now. All processes that write to it must be suspended.
     pub fn cut(&self) {
         fs::copy(self.disk(), self.cut_disk()).unwrap();
     }
 
-    /// Mounts what was on the disk at the last [`Image::cut`], in the place of what is there now. Nothing may have a file
-    /// open on it.
+    /// Replaces the disk by the copy of the last [`Image::cut`] and mounts it. No process may have a file open on it.
     pub fn power_up(&self) {
         self.unmount();
         fs::rename(self.cut_disk(), self.disk()).unwrap();
@@ -80,7 +79,7 @@ impl Image {
 
 impl Drop for Image {
     fn drop(&mut self) {
-        // Lazily: a daemon that a failed test leaves behind may still be there.
+        // Lazily, because a daemon of a failed test may still use it.
         quietly("umount", &["-l"], &[&self.mount_point()]);
     }
 }
@@ -91,7 +90,7 @@ pub struct Tmpfs {
 }
 
 impl Tmpfs {
-    /// A mounted, empty one of so many bytes; none without the privilege, and then the run says so.
+    /// A mounted, empty file system of `bytes`. `None` without the privilege to mount, and then the report says so.
     pub fn mounted(run: &mut Run, bytes: u64) -> Option<Self> {
         let folder = tempfile::Builder::new().prefix("tallyd-disk-").tempdir().unwrap();
         let option = format!("size={bytes}");
@@ -102,23 +101,23 @@ impl Tmpfs {
         Some(Self { folder })
     }
 
-    /// Where the daemon may keep its data.
+    /// A folder for the daemon's data.
     pub fn data(&self) -> PathBuf {
         self.folder.path().join("data")
     }
 
-    /// Takes all but so many bytes of what is free.
+    /// Fills the disk until `but` bytes are free.
     pub fn fill(&self, but: u64) {
         let disk = rustix::fs::statvfs(self.folder.path()).unwrap();
         let bytes = (disk.f_bavail * disk.f_frsize).saturating_sub(but);
-        // Unlike a file that is only made long, this one takes its bytes. The daemon takes some meanwhile.
+        // The bytes are written: a file that only has its length set takes no space. The daemon writes meanwhile.
         match fs::write(self.filling(), vec![1; usize::try_from(bytes).unwrap()]) {
             Err(error) if error.kind() == std::io::ErrorKind::StorageFull => {}
             other => other.unwrap(),
         }
     }
 
-    /// Gives back what [`Tmpfs::fill`] has taken.
+    /// Deletes the file of [`Tmpfs::fill`].
     pub fn free(&self) {
         fs::remove_file(self.filling()).unwrap();
     }
@@ -138,7 +137,7 @@ fn is_root() -> bool {
     fs::metadata("/proc/self").unwrap().uid() == 0
 }
 
-/// True if the command succeeded. What it says is shown only where a test fails.
+/// True if the command succeeded. Its output is shown only if a test fails.
 fn quietly(program: &str, words: &[&str], paths: &[&Path]) -> bool {
     match Command::new(program).args(words).args(paths).output() {
         Ok(output) => {

@@ -9,10 +9,10 @@ use crate::run::Run;
 use crate::support::daemon::Daemon;
 use crate::support::postgres::Stop;
 
-/// Cuts that share a disk, a database and a log.
+/// Power cuts that share a disk, a database and a WAL.
 const SERIES: u32 = 10;
 
-/// Row 7: the power fails under load, again and again. Whatever was acknowledged by then is on the disk.
+/// Row 7: the power fails under load, repeatedly. Each record that was acknowledged before is on the disk.
 pub fn after_an_ack(run: &mut Run) {
     for series in run.series(SERIES) {
         let Some(disk) = Image::mounted(run) else { return };
@@ -28,8 +28,8 @@ pub fn after_an_ack(run: &mut Run) {
     }
 }
 
-/// Row 10, the proof that row 7 can fail: every sync does nothing and says that it was done. The oracle must find
-/// acknowledged records lost, or the log set aside as damaged with them.
+/// Row 10, which proves that row 7 can fail: every sync does nothing and reports success. The oracle must find
+/// acknowledged records lost, or the WAL set aside as damaged.
 pub fn a_disk_that_lies_is_noticed(run: &mut Run) {
     if !inject::can_trace(run) {
         return;
@@ -37,10 +37,10 @@ pub fn a_disk_that_lies_is_noticed(run: &mut Run) {
     for _ in run.rounds() {
         let Some(disk) = Image::mounted(run) else { return };
         let mut rig = Rig::stopped(run, |daemon| on(&disk, daemon));
-        // The folder is made with syncs that work: what is looked for are lost records, not a daemon that cannot start.
+        // Working syncs create the folder: this test is about lost records, not about a daemon that cannot start.
         rig.daemon.up();
         rig.daemon.terminate();
-        // Nothing leaves the log: it is the only place that could have kept a record.
+        // Nothing is loaded, so that the WAL is the only place of the records.
         rig.postgres.down(Stop::Fast);
         rig.daemon
             .wrap(inject::strace(&["fdatasync", "fsync", "sync_file_range"].map(|call| format!("{call}:retval=0"))));
@@ -63,7 +63,7 @@ fn on(disk: &Image, daemon: Daemon) -> Daemon {
     daemon.with_data(&disk.data()).with("TALLYD_WAL_MIN_FREE_BYTES", "1048576")
 }
 
-/// Cuts the daemon's power under its feet, and starts it on what the disk has kept.
+/// Cuts the power under the running daemon, and starts it on the disk's copy.
 fn cut(rig: &mut Rig, disk: &Image) {
     stop(rig.daemon.pid());
     disk.cut();

@@ -1,4 +1,4 @@
-//! The process itself: its clock, its threads, its limits, its orderly end.
+//! The process itself: its clock, threads, limits and orderly end.
 
 use std::process::ExitStatus;
 use std::time::Duration;
@@ -11,17 +11,17 @@ use crate::rig::Rig;
 use crate::run::Run;
 use crate::support::{signal, until};
 
-/// Row 28: the clock jumps, by months, in both directions, under load and while the daemon is down. Order and durability
-/// hold, what is due is loaded although its time seems not to have come, and nobody is forgotten as idle.
+/// Row 28: the clock jumps by months in both directions, under load and while the daemon is down. Order and durability
+/// hold, due batches are loaded although the clock says it is too early, and no producer is forgotten as idle.
 pub fn the_clock_jumps(run: &mut Run) {
     const DAY_US: i64 = 86_400_000_000;
-    // By a clock that comes back from months ago, letters of then would be old enough to be deleted.
+    // With a clock months in the past, today's dead letters would later be old enough to be deleted.
     let mut rig = Rig::start(run, |daemon| failpoints(daemon).with("TALLYD_DEAD_LETTERS_KEEP_DAYS", "0"));
     rig.produce(3);
     for _ in run.rounds() {
         rig.until_acked(300);
         rig.daemon.kill();
-        // So often the clock is read, and then it is somewhere else. Producers' calls are of a time before all of it.
+        // Each offset holds for this many readings of the clock. The producers' calls are older than any of its values.
         let mut jumps = Vec::new();
         for _ in 0..20 {
             let reads = run.rng.random_range(1..150);
@@ -41,8 +41,8 @@ pub fn the_clock_jumps(run: &mut Run) {
     rig.judge(run);
 }
 
-/// Row 29: a thread or a task panics. Where the daemon is not whole without it, it ends with an error, and its next start
-/// recovers; a connection's task takes only its connection along.
+/// Row 29: a thread or a task panics. If the daemon needs it, the daemon ends with an error and recovers at its next
+/// start. A connection's task ends only its connection.
 pub fn a_task_dies(run: &mut Run) {
     let mut rig = Rig::start(run, failpoints);
     rig.produce(3);
@@ -76,8 +76,8 @@ fn ends(rig: &mut Rig, why: &str) -> ExitStatus {
     until(&format!("the daemon ends ({why})"), || rig.daemon.has_ended().ok_or_else(|| "it runs".into()))
 }
 
-/// Row 30, descriptors: more clients than the process may have open files. Those that fit are served, the log goes on
-/// turning its segments over, and the others get their turn.
+/// Row 30, descriptors: more clients than the process may have open files. Those that fit are served, the WAL still
+/// rotates its segments, and the others are served later.
 pub fn few_descriptors(run: &mut Run) {
     for _ in run.rounds() {
         let limit = run.rng.random_range(70..140);
@@ -86,7 +86,7 @@ pub fn few_descriptors(run: &mut Run) {
         rig.daemon.up();
         rig.produce(2);
         rig.until_acked(200);
-        // Whoever is not accepted waits in the listener's queue, and so connects all the same.
+        // A client that is not accepted waits in the listener's queue, so its `connect` succeeds, too.
         let crowd: Vec<_> =
             (0..2 * limit).filter_map(|_| std::os::unix::net::UnixStream::connect(rig.daemon.socket()).ok()).collect();
         rig.until_acked(3_000);
@@ -97,7 +97,7 @@ pub fn few_descriptors(run: &mut Run) {
 }
 
 /// Row 30, memory: an address space that is too small at the start, a little later, or not at all. The daemon does not
-/// start, ends with an error or a signal, or works; what it has acknowledged is there in any case.
+/// start, ends with an error or a signal, or works. Its acknowledged records are there in any case.
 pub fn little_memory(run: &mut Run) {
     let mut rig = Rig::start(run, |daemon| daemon);
     rig.produce(2);
@@ -129,13 +129,13 @@ pub fn little_memory(run: &mut Run) {
     rig.judge(run);
 }
 
-/// Row 31: SIGTERM under load. What was received is durable and answered, what was durable is loaded, and the daemon ends
-/// with 0 before its deadline.
+/// Row 31: SIGTERM under load. Received records are durable and acknowledged, durable ones are loaded, and the daemon
+/// ends with exit code 0 before its deadline.
 pub fn sigterm_under_load(run: &mut Run) {
     let mut rig = Rig::start(run, |daemon| daemon);
     rig.produce(4);
     for _ in run.rounds() {
-        // Before it has found the database there is nobody who could load.
+        // Before it has connected to the database it could not load.
         rig.daemon.until_status("it loads", |status| status["health"]["flusher"]["status"] == "ok");
         rig.until_acked(run.rng.random_range(1..500));
         std::thread::sleep(Duration::from_micros(run.rng.random_range(0..30_000)));
@@ -145,7 +145,7 @@ pub fn sigterm_under_load(run: &mut Run) {
         assert_eq!(status.code(), Some(0));
         let said = rig.daemon.log().split_off(said);
         assert!(said.contains("every record is in PostgreSQL") && !said.contains("at the deadline"), "{said}");
-        // Nothing is left to be loaded: asked while nobody runs.
+        // Everything is loaded: the oracle compares while no daemon runs.
         let verdict = crate::oracle::judge(&rig.ledgers(), &rig.postgres);
         assert!(verdict.is_clean(), "{verdict:#?}");
         rig.daemon.up();

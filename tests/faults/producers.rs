@@ -1,4 +1,4 @@
-//! Producers: they send whatever happens, resend as the protocol asks, and log what was acknowledged to them.
+//! Producers: they send through every fault, resend as the protocol requires, and keep a ledger of acknowledgements.
 
 use std::collections::VecDeque;
 use std::io;
@@ -13,33 +13,33 @@ use tallyd_client::{Endpoint, HelloOptions, Record, Session, SessionError};
 use crate::calls::{self, Print};
 use crate::support::{secret, until};
 
-/// Records of a frame, from one frame to the next: a sync alone, a chunk shared, a chunk filled.
+/// Records per frame, in turn: some sync alone, some share a chunk, some fill one.
 const FRAME_RECORDS: [u64; 4] = [25, 3, 60, 1];
 /// Frames that wait for their acknowledgement.
 const WINDOW: usize = 8;
-/// The pause between two frames in a deep run and in a brief one: faults are met under load, and all that was sent is
-/// compared in the end, which takes longest.
+/// The pause between two frames in a deep run and in a brief one. Without pauses the comparison at the end, which takes
+/// longest, would have too many records.
 const PAUSES: [Duration; 2] = [Duration::from_millis(2), Duration::from_millis(10)];
 
 /// A record that was acknowledged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Acked {
-    /// Its number.
+    /// The record's sequence number.
     pub seq: u64,
-    /// What was sent: [`calls::fingerprint`], or [`calls::letter`] where it was refused.
+    /// [`calls::fingerprint`] of the record that was sent, or [`calls::letter`] if it was refused.
     pub print: Print,
     /// True if the daemon refused it.
     pub refused: bool,
 }
 
-/// What one producer knows.
+/// One producer's ledger.
 #[derive(Debug, Clone, Default)]
 pub struct Ledger {
-    /// Its number, which its name and its records' ids carry.
+    /// The producer's number, which is part of its name and of its records' ids.
     pub producer: u64,
-    /// What was acknowledged, by number, without a gap.
+    /// Acknowledged records by sequence number, without a gap.
     pub acked: Vec<Acked>,
-    /// The highest number that was sent; what lies beyond the acknowledged may or may not be stored.
+    /// The highest number that was sent. Records after the last acknowledged one may or may not be stored.
     pub sent: u64,
 }
 
@@ -76,12 +76,12 @@ impl Producers {
         Self { stop, acked, ledgers, threads }
     }
 
-    /// How many records are acknowledged by now.
+    /// Records acknowledged by now, over all producers.
     pub fn acked(&self) -> u64 {
         self.acked.load(Ordering::SeqCst)
     }
 
-    /// Waits until so many more records are acknowledged.
+    /// Waits until `more` further records are acknowledged.
     #[track_caller]
     pub fn until_acked(&self, more: u64) {
         let wanted = self.acked() + more;
@@ -92,14 +92,14 @@ impl Producers {
         });
     }
 
-    /// Stops sending, waits until everything sent is acknowledged, and returns the ledgers. The daemon must be running.
+    /// Stops sending, waits until all records are acknowledged, and returns the ledgers. The daemon must be running.
     pub fn finish(self) -> Vec<Ledger> {
         self.stop.store(true, Ordering::SeqCst);
         self.threads.into_iter().for_each(|thread| thread.join().expect("a producer has given up"));
         self.ledgers.iter().map(|ledger| ledger.lock().unwrap().clone()).collect()
     }
 
-    /// The ledgers as they are now. What was sent and is not acknowledged may be stored or not.
+    /// The ledgers as they are now. Sent records without acknowledgement may or may not be stored.
     pub fn ledgers(&self) -> Vec<Ledger> {
         self.ledgers.iter().map(|ledger| ledger.lock().unwrap().clone()).collect()
     }
@@ -122,7 +122,7 @@ impl Producer {
         loop {
             match self.converse() {
                 Ok(()) => return,
-                // Whatever ended the connection, the answer is a new one.
+                // The producer connects again, for every cause.
                 Err(SessionError::Io(_) | SessionError::Refused { .. }) => std::thread::sleep(Duration::from_millis(5)),
                 Err(other) => panic!("producer {}: {other}", self.number),
             }
@@ -136,7 +136,7 @@ impl Producer {
         let mut session = Session::connect(&Endpoint::unix(&self.socket), options)?;
         let durable = session.last_seq();
         self.settle(durable, &[]);
-        // A daemon that has forgotten what it acknowledged gets it again: the oracle tells whether that was right.
+        // A daemon that has forgotten acknowledged records gets them again; the oracle then finds them lost or doubled.
         for (first, last) in &self.window {
             session.send(*first, &records(self.number, *first, *last))?;
         }
@@ -171,7 +171,7 @@ impl Producer {
         (first, last)
     }
 
-    /// Logs that everything up to `seq` is acknowledged: by an ack, or by the daemon's word at a new connection.
+    /// Marks everything up to `seq` as acknowledged, by an acknowledgement or by the welcome of a new connection.
     fn settle(&mut self, seq: u64, refused: &[u64]) {
         let mut ledger = self.ledger.lock().unwrap();
         let before = ledger.acked.len() as u64;

@@ -1,4 +1,4 @@
-//! Two writers, or a database that has forgotten.
+//! Two daemons load the same WAL, or the database is restored from a backup.
 
 use rand::RngExt;
 use rustix::process::Signal;
@@ -11,13 +11,13 @@ use crate::support::daemon::Daemon;
 use crate::support::postgres::Stop;
 use crate::support::signal;
 
-/// Row 25: a daemon is suspended in the middle of its transactions, another one on a copy of its log loads everything, and
-/// the first one wakes up. The watermark fences it off. In every second round its sessions are still open, and it
-/// wakes up while the other one waits for them.
+/// Row 25: a daemon is suspended in the middle of its transactions, another one loads everything from a copy of its
+/// WAL, and the first one is resumed. The watermark fences it off. In every second round its sessions are still open,
+/// and it is resumed while the other one waits for them.
 pub fn zombie_flusher(run: &mut Run) {
     for round in run.rounds() {
         let mut rig = Rig::start(run, |daemon| daemon);
-        // A refused record's second copy meets a unique constraint, and would hide a batch that is loaded twice.
+        // A refused record's second copy would violate a unique constraint, and so hide a batch that is loaded twice.
         rig.produce_flawless(4);
         until_loading(&rig);
         let mut holder = hold_lanes(&rig);
@@ -51,8 +51,8 @@ pub fn zombie_flusher(run: &mut Run) {
     }
 }
 
-/// Row 25 at its worst: a daemon is suspended with a batch in hand, before its transaction. Another one loads that batch and
-/// all the others, and the first one wakes up and goes on with what it holds. Only the fence tells it.
+/// Row 25 at its worst: a daemon is suspended with a batch in memory, before its transaction. Another one loads that
+/// batch and all the others, and the first one is resumed with its old batch. Only the fence stops it.
 pub fn zombie_with_a_batch_in_hand(run: &mut Run) {
     for _ in run.rounds() {
         let mut rig = woken_with_a_batch_in_hand(run, "");
@@ -61,7 +61,7 @@ pub fn zombie_with_a_batch_in_hand(run: &mut Run) {
     }
 }
 
-/// The oracle must see what a missing fence does: the batch in hand is loaded a second time.
+/// The oracle must notice a missing fence: the batch in memory is loaded a second time.
 pub fn a_missing_fence_is_noticed(run: &mut Run) {
     for _ in run.rounds() {
         let mut rig = woken_with_a_batch_in_hand(run, ";flusher.watermark_unchecked=return");
@@ -78,10 +78,10 @@ fn woken_with_a_batch_in_hand(run: &mut Run, more: &str) -> Rig {
     // One lane: another's open transaction would keep the other daemon waiting.
     let mut rig =
         Rig::start(run, |daemon| failpoints(daemon).with("FAILPOINTS", &points).with("TALLYD_FLUSHER_LANES", "1"));
-    // What upkeep does at the start is over: a transaction of its that is stopped, too, would keep the other daemon waiting.
+    // Upkeep's work at the start is over: a suspended transaction of upkeep would also keep the other daemon waiting.
     rig.postgres.until("SELECT count(*) > 0 FROM api_prices", "t");
     rig.postgres.until("SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'tallyd upkeep%'", "0");
-    // A refused record's second copy meets a unique constraint, and would hide a batch that is loaded twice.
+    // A refused record's second copy would violate a unique constraint, and so hide a batch that is loaded twice.
     rig.produce_flawless(4);
     let zombie = rig.daemon.pid();
     until_stopped(zombie);
@@ -93,7 +93,7 @@ fn woken_with_a_batch_in_hand(run: &mut Run, more: &str) -> Rig {
     rig
 }
 
-/// Another daemon on a copy of the log.
+/// Another daemon on a copy of the WAL.
 fn on_a_copy(rig: &Rig) -> Daemon {
     let second = Daemon::on(&rig.postgres.url()).with("TALLYD_FLUSHER_MAX_BATCH_RECORDS", "500");
     std::fs::create_dir_all(second.data()).unwrap();
@@ -103,11 +103,11 @@ fn on_a_copy(rig: &Rig) -> Daemon {
     second
 }
 
-/// Row 33: the database is restored from a backup under a running daemon. It notices, holds, accepts on and names the
-/// command that loads what its log still has.
+/// Row 33: the database is restored from a backup under a running daemon. The daemon notices, holds loading, still
+/// accepts, and names the command that loads the records which its WAL still has.
 pub fn database_restored(run: &mut Run) {
     for _ in run.rounds() {
-        // One segment, so that the log still has everything.
+        // One segment, so that the WAL still has everything.
         let mut rig = Rig::start(run, |daemon| daemon.with("TALLYD_WAL_SEGMENT_BYTES", "67108864"));
         rig.produce(4);
         until_loading(&rig);

@@ -1,4 +1,4 @@
-//! What a row works with: a PostgreSQL, a daemon, producers, and the oracle's question at the end.
+//! A row's equipment: a PostgreSQL, a daemon, producers, and the call of the oracle at the end.
 
 use std::time::{Duration, Instant};
 
@@ -18,14 +18,12 @@ const FRESH: u64 = u64::MAX;
 
 /// Everything that a row may break.
 pub struct Rig {
-    /// The database.
     pub postgres: Postgres,
     /// Between the daemon and the database, if the rig was made with [`Rig::through_proxy`].
     pub proxy: Option<Proxy>,
-    /// The daemon.
     pub daemon: Daemon,
     producers: Option<Producers>,
-    /// Of producers that are at their end.
+    /// Ledgers of producers that have ended.
     ledgers: Vec<Ledger>,
     next_producer: u64,
     fresh: Ledger,
@@ -44,14 +42,14 @@ impl Rig {
         rig
     }
 
-    /// The same with the daemon not started yet.
+    /// Like [`Rig::start`], with the daemon not started yet.
     pub fn stopped(_run: &Run, change: impl FnOnce(Daemon) -> Daemon) -> Self {
         let postgres = Postgres::start();
         let daemon = change(small(Daemon::on(&postgres.url())));
         Self::of(postgres, None, daemon)
     }
 
-    /// The same as [`Rig::start`] with a proxy between the two.
+    /// Like [`Rig::start`], with a proxy between the two.
     pub fn through_proxy(_run: &Run, change: impl FnOnce(Daemon) -> Daemon) -> Self {
         let postgres = Postgres::start();
         let proxy = Proxy::to(&postgres.sockets());
@@ -66,13 +64,13 @@ impl Rig {
         Self { postgres, proxy, daemon, producers: None, ledgers: Vec::new(), next_producer: 0, fresh }
     }
 
-    /// Puts so many new producers to work, in place of any before, which end first.
+    /// Starts this many new producers. Earlier ones end first.
     pub fn produce(&mut self, producers: u64) {
         let first = self.next_producer;
         self.produce_from(first, producers);
     }
 
-    /// The same with producers that send nothing which is refused.
+    /// Like [`Rig::produce`], with producers that send no record to be refused.
     pub fn produce_flawless(&mut self, producers: u64) {
         let first = self.next_producer + calls::FLAWLESS;
         self.produce_from(first, producers);
@@ -85,48 +83,47 @@ impl Rig {
         self.producers = Some(Producers::start(&self.daemon.socket(), numbers));
     }
 
-    /// Lets the producers end: everything that they sent is acknowledged then. The daemon must be running.
+    /// Ends the producers once all their records are acknowledged. The daemon must be running.
     pub fn rest(&mut self) {
         if let Some(producers) = self.producers.take() {
             self.ledgers.extend(producers.finish());
         }
     }
 
-    /// How many records the producers at work have acknowledged.
+    /// Acknowledged records of the producers at work.
     pub fn acked(&self) -> u64 {
         self.producers.as_ref().map_or(0, Producers::acked)
     }
 
-    /// Waits until so many more are.
+    /// Waits until `more` further records are acknowledged.
     #[track_caller]
     pub fn until_acked(&self, more: u64) {
         self.producers.as_ref().expect("producers are at work").until_acked(more);
     }
 
-    /// What every producer knows by now.
+    /// The ledgers of all producers, as they are now.
     pub fn ledgers(&self) -> Vec<Ledger> {
         let at_work = self.producers.as_ref().map(Producers::ledgers).unwrap_or_default();
         self.ledgers.iter().cloned().chain(at_work).chain([self.fresh.clone()]).collect()
     }
 
-    /// Adds what a producer of the row's own knows.
+    /// Adds the ledger of a producer that the row runs itself.
     pub fn add_ledger(&mut self, ledger: Ledger) {
         self.ledgers.push(ledger);
     }
 
-    /// A number for a producer of the row's own.
+    /// A number for a producer that the row runs itself.
     pub fn own_producer(&mut self) -> u64 {
         self.next_producer += 1;
         self.next_producer - 1
     }
 
-    /// SIGKILL, and a new start.
     pub fn kill_and_restart(&mut self) {
         self.daemon.kill();
         self.daemon.up();
     }
 
-    /// Waits until everything is loaded. It may take as long as it goes on.
+    /// Waits until everything is loaded, without a time limit while loading proceeds.
     #[track_caller]
     pub fn drain(&mut self) -> Value {
         let mut least = (u64::MAX, Instant::now());
@@ -144,8 +141,8 @@ impl Rig {
         }
     }
 
-    /// The oracle's question, in full: producers end, the log drains, all of it is compared, the rollups are reconciled,
-    /// and a fresh record flows. Counts it for the report.
+    /// Judges the daemon: producers end, the WAL drains, the oracle compares, the rollups are reconciled, and a fresh
+    /// record passes. Counts the verdict for the report.
     ///
     /// # Panics
     /// If anything is lost, doubled, altered or made up.
@@ -158,11 +155,11 @@ impl Rig {
         run.count(&verdict);
         assert!(verdict.is_clean(), "{verdict:#?}");
         self.daemon.assert_reconciled();
-        // What has passed is not said to last, in a lane without work either.
+        // Health no longer reports a fault that has passed, not even in a lane without work.
         self.daemon.until_status("loading is well", |status| status["health"]["flusher"]["status"] == "ok");
     }
 
-    /// The same where clients of the row's own have sent what no ledger has.
+    /// Like [`Rig::judge`], where other clients have sent records that are in no ledger.
     #[track_caller]
     pub fn judge_without_foreign(&mut self, run: &mut Run) {
         self.rest();
@@ -174,7 +171,7 @@ impl Rig {
         self.daemon.assert_reconciled();
     }
 
-    /// Waits until so many more records are in the log, while producers go on.
+    /// Waits until `more` further records are in the call log, while producers send.
     #[track_caller]
     pub fn drain_under_load(&mut self, more: u64) {
         let count = "SELECT count(*) FROM api_usage_log";
@@ -186,7 +183,7 @@ impl Rig {
         });
     }
 
-    /// The comparison alone, with whatever it finds.
+    /// The oracle's comparison alone, clean or not.
     #[track_caller]
     pub fn verdict(&mut self) -> Verdict {
         self.rest();
@@ -194,7 +191,7 @@ impl Rig {
         oracle::judge(&self.ledgers(), &self.postgres)
     }
 
-    /// A record from end to end, from a producer that is new to the daemon or has long been silent.
+    /// Follows a record from end to end. Its producer is new to the daemon or has long been silent.
     #[track_caller]
     pub fn fresh_record(&mut self) {
         let seq = self.fresh.sent + 1;

@@ -1,4 +1,4 @@
-//! One row's run: how deep, how far, and what is reported of it.
+//! One row's run: its depth, its progress, and its entry in the report.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::oracle::Verdict;
 use crate::support::daemon::peak_resident_bytes;
 
-/// Resident memory that a daemon stays below, whatever is done to it: 256 MiB.
+/// Bound of a daemon's resident memory under every fault: 256 MiB.
 pub const MEMORY_MAX: u64 = 256 << 20;
 
 /// A row at work.
@@ -33,7 +33,7 @@ pub struct Run {
 }
 
 impl Run {
-    /// A run of `brief` rounds, or of as many as `TALLYD_FAULTS` asks for: `deep`, or per cent of it.
+    /// A run of `brief` rounds. With `TALLYD_FAULTS` it has `deep` rounds, or that percentage of them.
     pub fn of(fault: u32, name: &'static str, brief: u32, deep: u32) -> Self {
         let asked = std::env::var("TALLYD_FAULTS").unwrap_or_default();
         let times = match asked.as_str() {
@@ -64,7 +64,7 @@ impl Run {
         }
     }
 
-    /// Runs it, and looks at the memory that its daemons had.
+    /// Runs the row, and checks the peak memory of its daemons.
     pub fn row(mut self, row: fn(&mut Self)) {
         row(&mut self);
         let peak = peak_resident_bytes();
@@ -77,7 +77,7 @@ impl Run {
         0..self.times
     }
 
-    /// The rounds' numbers, in series of at most so many, for rounds that share a rig.
+    /// The rounds' numbers in series of at most `rounds`, for rounds that share a rig.
     pub fn series(&self, rounds: u32) -> impl Iterator<Item = std::ops::Range<u32>> + use<> {
         let times = self.times;
         (0..times).step_by(rounds as usize).map(move |first| first..(first + rounds).min(times))
@@ -98,19 +98,18 @@ impl Run {
         }
     }
 
-    /// Counts what a verdict says.
     pub fn count(&mut self, verdict: &Verdict) {
         self.acked += verdict.acked;
         self.lost += verdict.lost;
         self.doubled += verdict.doubled;
     }
 
-    /// Counts what was acknowledged, in a row where records in damaged segments are missing by right.
+    /// Counts acknowledged records only, in a row where records of damaged segments may be missing.
     pub fn count_acked(&mut self, verdict: &Verdict) {
         self.acked += verdict.acked;
     }
 
-    /// Counts what the oracle noticed in a daemon that was made to lose or double records. It is not the daemon's.
+    /// Counts the oracle's finds in a daemon that was made to lose or double records, apart from real losses.
     pub fn noticed(&mut self, verdict: &Verdict) {
         self.acked += verdict.acked;
         self.oracle_found += verdict.lost + verdict.doubled;
@@ -122,7 +121,7 @@ impl Run {
         self.figures.insert(name, value.into());
     }
 
-    /// Says that the row cannot run here. A deep run does not accept that.
+    /// Reports that the row cannot run here. A deep run fails then.
     pub fn not_run(&mut self, why: &str) {
         assert!(!self.deep, "fault {} cannot run: {why}", self.fault);
         println!("NOT RUN: {}: {why}", self.name);
@@ -150,7 +149,7 @@ impl Run {
     }
 }
 
-/// However it ends, it is in the report.
+/// The row is in the report however it ends.
 impl Drop for Run {
     fn drop(&mut self) {
         if let Err(error) = report(self.entry()) {
@@ -159,7 +158,7 @@ impl Drop for Run {
     }
 }
 
-/// Puts an entry into the report, in the place of an earlier one of its name. Rows may run side by side, in processes of their own.
+/// Writes an entry into the report in place of an earlier one of its name. Rows may run in parallel processes.
 fn report(entry: Value) -> std::io::Result<()> {
     let folder = target().join("faults");
     std::fs::create_dir_all(&folder)?;

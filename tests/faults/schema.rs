@@ -1,4 +1,4 @@
-//! The database's tables, accounts and rows are not as they should be.
+//! The database's tables, accounts or rows are not as the daemon expects.
 
 use rand::RngExt;
 use serde_json::Value;
@@ -10,9 +10,9 @@ use crate::producers::{Acked, Ledger};
 use crate::rig::Rig;
 use crate::run::Run;
 
-/// Rounds that share a database and a log.
+/// Rounds that share a database and a WAL.
 const SERIES: u32 = 20;
-/// Records of a frame with poison in it.
+/// Records of the frame with poison rows.
 const FRAME: u64 = 60;
 
 fn holds(status: &Value) -> bool {
@@ -20,7 +20,7 @@ fn holds(status: &Value) -> bool {
     status["health"]["status"] == "failing" && lanes.iter().any(|lane| lane["hold"] == true)
 }
 
-/// Waits until loading holds and health says what to do, then lets the producers go on meanwhile.
+/// Waits until loading holds and health gives the hint `told`, then lets the producers send more.
 fn until_held(rig: &mut Rig, told: &str) {
     let status = rig.daemon.until_status("loading holds", |status| {
         let message = status["health"]["flusher"]["message"].as_str().unwrap_or_default();
@@ -35,12 +35,12 @@ fn until_released(rig: &mut Rig) {
     until_loads_on(rig);
 }
 
-/// Row 22: rows that pass validation and that PostgreSQL will not take, among many that it does. They alone go to the
-/// dead letters, each once.
+/// Row 22: rows that pass validation and that PostgreSQL refuses, among many that it takes. Only the refused ones
+/// become dead letters, each once.
 pub fn poison_rows(run: &mut Run) {
     let mut rig = Rig::start(run, |daemon| daemon);
     rig.produce(2);
-    // A rule that somebody has added to the call log: the daemon takes what PostgreSQL will not.
+    // A constraint that somebody has added to the call log.
     rig.postgres.until("SELECT to_regclass('api_usage_log') IS NOT NULL", "t");
     rig.postgres.alter("ALTER TABLE api_usage_log ADD CONSTRAINT no_poison CHECK (request_id <> 'poison')");
     let producer = calls::FLAWLESS + rig.own_producer();
@@ -66,7 +66,7 @@ pub fn poison_rows(run: &mut Run) {
     rig.add_ledger(ledger);
     let letters = "SELECT count(*), count(DISTINCT (wal_seq, position)) FROM dead_letters WHERE kind = 'poison'";
     rig.postgres.until(letters, &format!("{poison}|{poison}"));
-    // A retry finds them guilty still; corrected, they are calls like others.
+    // A retry fails for them again; corrected, they are ordinary calls.
     let retry = |rig: &Rig, more: &[&str]| {
         let asked = [&["dead-letters", "retry", "--kind", "poison", "--json"], more].concat();
         serde_json::from_slice::<Value>(&rig.daemon.run(&asked).stdout).unwrap()
@@ -75,7 +75,7 @@ pub fn poison_rows(run: &mut Run) {
     assert_eq!(retry(&rig, &["--set", "request_id=fine"])["retried"], poison);
     rig.daemon.assert_reconciled();
     run.figure("poison", poison);
-    // The oracle knows neither them nor their letters.
+    // The oracle knows neither these calls nor their dead letters.
     rig.rest();
     rig.drain();
     let ids = "SELECT record_id FROM dead_letters WHERE kind = 'poison'";
@@ -89,8 +89,8 @@ pub fn poison_rows(run: &mut Run) {
     rig.judge(run);
 }
 
-/// Row 23: the partition that everything goes to is dropped under the daemon, which believes it to be there, or has just
-/// made it and not looked at it yet. It is made again.
+/// Row 23: the partition of all calls is dropped under the daemon. The daemon believes that it exists, or has just
+/// created it and not used it yet. It is created again.
 pub fn partition_dropped(run: &mut Run) {
     for series in run.series(SERIES) {
         let vanishes = "flusher.partition_vanishes=2*return->2*off->1*return->off";
@@ -99,7 +99,7 @@ pub fn partition_dropped(run: &mut Run) {
         until_loading(&rig);
         rig.postgres.psql("CREATE TABLE saved AS SELECT * FROM api_usage_log WHERE false");
         for _ in series {
-            // What was in it comes back in the end, so that the oracle finds it.
+            // Its rows are put back in the end, so that the oracle finds them.
             rig.postgres.alter(
                 "LOCK TABLE api_usage_log IN ACCESS EXCLUSIVE MODE; \
                  INSERT INTO saved SELECT * FROM api_usage_log_2026_03; DROP TABLE api_usage_log_2026_03",
@@ -114,8 +114,8 @@ pub fn partition_dropped(run: &mut Run) {
     }
 }
 
-/// Row 23: columns are renamed, retyped and dropped. Loading holds, no row is called guilty, and once the change is undone
-/// it goes on by itself.
+/// Row 23: columns are renamed, retyped and dropped. Loading holds, and no row becomes a dead letter. Once the change
+/// is undone, loading continues by itself.
 pub fn table_changed(run: &mut Run) {
     let changes = [
         ("api_usage_log RENAME COLUMN app TO application", "api_usage_log RENAME COLUMN application TO app"),

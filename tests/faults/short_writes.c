@@ -19,13 +19,13 @@ static unsigned next(void) {
     return (unsigned)rand_r(&state);
 }
 
-/* Sockets, pipes and the daemon's own log keep their ways. */
+/* Sockets, pipes and the daemon log are written as usual. */
 static int is_file(int fd) {
     struct stat about;
     return fd > 2 && fstat(fd, &about) == 0 && S_ISREG(about.st_mode);
 }
 
-/* How much of a write is let through; 0 to interrupt it. */
+/* The bytes of a write that pass; 0 interrupts it. */
 static size_t allowed(int fd, size_t bytes) {
     unsigned chance = next() % 24;
     if (bytes < 2 || chance >= 11 || !is_file(fd)) return bytes;
@@ -49,7 +49,7 @@ ssize_t write(int fd, const void *from, size_t bytes) {
     return syscall(SYS_write, fd, from, some);
 }
 
-/* How often, for the test: it must not pass because nothing was cut. */
+/* Reports the number of cut writes, without which the test would prove nothing. */
 __attribute__((destructor)) static void report(void) {
     const char *path = getenv("SHORT_WRITES_LOG");
     FILE *log = path ? fopen(path, "a") : NULL;

@@ -7,7 +7,7 @@ use crate::rig::Rig;
 use crate::run::Run;
 use crate::support::until;
 
-/// Kills that share a database and a log.
+/// Kills that share a database and a WAL.
 const SERIES: u32 = 20;
 
 /// Row 3: killed after a group was appended, handed to the system, synced, or committed, and before it is acknowledged.
@@ -21,13 +21,13 @@ pub fn in_a_rotation(run: &mut Run) {
     killed_at(run, &["wal.identities", "wal.sealed", "wal.created"], 3, "20");
 }
 
-/// Row 4: killed after COMMIT, before the lane has taken note and the log is trimmed; and while it is trimmed. What is
-/// in the database already is skipped.
+/// Row 4: killed after COMMIT, before the lane has noted it and the WAL is trimmed; and while it is trimmed. Batches
+/// that are in the database are skipped.
 pub fn after_commit(run: &mut Run) {
     killed_at(run, &["flusher.committed", "wal.trimming", "wal.deleting"], 4, "20");
 }
 
-/// Row 5: killed with a COPY half sent, all sent, and with the rollups done. The transaction is gone, and is loaded again.
+/// Row 5: killed with a COPY half sent, all sent, or with the rollups done. The uncommitted batch is loaded again.
 pub fn in_mid_transaction(run: &mut Run) {
     killed_at(run, &["flusher.copying", "flusher.copied", "flusher.rolled_up"], 3, "400");
 }
@@ -58,17 +58,17 @@ fn killed_at(run: &mut Run, points: &[&str], passes_max: u32, flush_interval_ms:
     }
 }
 
-/// The oracle must see a doubled batch. With the watermark neither read nor checked, a batch whose COMMIT went through
-/// although its reply was lost is loaded twice.
+/// The oracle must notice a doubled batch. The watermark is neither read nor checked here, so that a batch whose COMMIT
+/// succeeded but whose reply was lost is loaded twice.
 pub fn an_ignored_watermark_is_noticed(run: &mut Run) {
     for _ in run.rounds() {
         let mut rig = Rig::through_proxy(run, |daemon| {
             let ignored = "flusher.watermark_ignored=return;flusher.watermark_unchecked=return";
             failpoints(daemon).with("FAILPOINTS", ignored)
         });
-        // A refused record's second copy meets a unique constraint, and would hide what is looked for.
+        // A refused record's second copy would violate a unique constraint, and so hide the doubled batch.
         rig.produce_flawless(2);
-        // Past the schema's own COMMITs.
+        // After the schema's own COMMITs.
         rig.postgres.until("SELECT count(*) > 0 FROM api_usage_log", "t");
         let proxy = rig.proxy.as_ref().unwrap();
         proxy.lose_commits(2);

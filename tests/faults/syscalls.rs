@@ -9,7 +9,7 @@ use crate::rig::Rig;
 use crate::run::Run;
 use crate::support::{PATIENCE, until};
 
-/// Calls that change what is on the disk.
+/// System calls that change the files.
 const CALLS: [&str; 10] = [
     "pwrite64",
     "fdatasync",
@@ -22,13 +22,12 @@ const CALLS: [&str; 10] = [
     "unlinkat",
     "write",
 ];
-/// Kills that share a database and a log.
+/// Kills that share a database and a WAL.
 const SERIES: u32 = 50;
 
 /// Row 2: killed as it enters the first, second, third … of its writing calls, in each of its threads.
 ///
-/// Round n kills at the (n / calls + 1)th entry of one of [`CALLS`], counted by thread, whether that comes while the log is
-/// recovered or under load.
+/// Round n kills at the (n / calls + 1)th entry of one of [`CALLS`], counted per thread, during recovery or under load.
 pub fn killed_at_each_call(run: &mut Run) {
     if !inject::can_trace(run) {
         return;
@@ -44,7 +43,7 @@ pub fn killed_at_each_call(run: &mut Run) {
             rig.daemon.wrap(inject::strace(&[format!("{call}:signal=KILL:when={when}")]));
             rig.daemon.spawn();
             if !killed_in_time(&mut rig) {
-                // It makes fewer of these calls than that, so any moment is as good.
+                // It makes fewer of these calls, so any moment will do.
                 rig.daemon.kill();
             }
             rig.daemon.wrap(Vec::new());
@@ -55,7 +54,7 @@ pub fn killed_at_each_call(run: &mut Run) {
     }
 }
 
-/// Some calls are rare: a rename comes with a rotation, a truncation with a start.
+/// The time is limited, because some calls are rare: a rename comes with a rotation, a truncation with a start.
 fn killed_in_time(rig: &mut Rig) -> bool {
     let start = Instant::now();
     while start.elapsed() < Duration::from_secs(1) {
@@ -68,8 +67,8 @@ fn killed_in_time(rig: &mut Rig) -> bool {
     false
 }
 
-/// Row 6: killed while the log opens, at each call with which recovery and sled change files: sled's snapshots, their
-/// renames, the seal of what was found, the new segment.
+/// Row 6: killed while the WAL opens, at each call with which recovery and sled change files: sled's snapshots, their
+/// renames, the seal of the found segment, the new segment.
 pub fn killed_while_the_log_opens(run: &mut Run) {
     if !inject::can_trace(run) {
         return;
@@ -80,7 +79,7 @@ pub fn killed_while_the_log_opens(run: &mut Run) {
     let mut killed = 0;
     for round in run.rounds() {
         let call = calls[round as usize % calls.len()];
-        // The first openings are the dynamic linker's.
+        // The first calls of `openat` are the dynamic linker's.
         let when = round as usize / calls.len() + if call == "openat" { 20 } else { 1 };
         rig.until_acked(100);
         rig.daemon.kill();
@@ -92,7 +91,7 @@ pub fn killed_while_the_log_opens(run: &mut Run) {
                 killed += 1;
                 break;
             }
-            // It is open, and the call did not come so often.
+            // The WAL is open, and the call did not come so often.
             if rig.daemon.status().is_some() {
                 rig.daemon.kill();
                 break;
@@ -108,8 +107,8 @@ pub fn killed_while_the_log_opens(run: &mut Run) {
     rig.judge(run);
 }
 
-/// Row 9: a write or a sync fails. Nothing is acknowledged after it, the daemon says which file and ends with an error,
-/// and the next start recovers.
+/// Row 9: a write or a sync fails. No acknowledgement follows, the daemon names the file and ends with an error, and
+/// the next start recovers.
 pub fn a_call_fails(run: &mut Run) {
     if !inject::can_trace(run) {
         return;

@@ -12,17 +12,17 @@ use crate::rig::Rig;
 use crate::run::Run;
 use crate::support::signal;
 
-/// Tears that share a database and a log.
+/// Tears that share a database and a WAL.
 const SERIES: u32 = 20;
-/// What a disk writes whole.
+/// The unit that a disk writes whole.
 const SECTOR_BYTES: usize = 512;
 
-/// Row 8: of what was written after the last completed sync, an arbitrary part of the sectors has reached the disk.
+/// Row 8: after the last completed sync, an arbitrary part of the written sectors has reached the disk.
 ///
-/// A device's write log cannot be recorded here (no device-mapper), but its outcomes can be made: the daemon is stopped by
-/// a fail point once a sync has completed, and again when the next group has been handed to the system and is not synced
-/// yet. The store's file is then put together from sectors of both states, at random. That is what a disk with a
-/// volatile cache may keep: reordered, and torn at 512 bytes.
+/// A device's writes cannot be recorded here (no device-mapper), but their outcomes can be made. A fail point stops the
+/// daemon once a sync has completed, and another when the next group has been handed to the system and is not synced
+/// yet. The store's file is then mixed at random from the sectors of both states. A disk with a volatile cache may keep
+/// the same: writes reordered, and torn at 512 bytes.
 pub fn torn_and_reordered_writes(run: &mut Run) {
     let mut torn = 0;
     for series in run.series(SERIES) {
@@ -40,8 +40,8 @@ pub fn torn_and_reordered_writes(run: &mut Run) {
     run.figure("torn_sectors", torn);
 }
 
-/// Starts the daemon, lets it run into the middle of a commit, kills it there, and tears what was not synced. Returns the
-/// sectors that were written and did not arrive.
+/// Starts the daemon, kills it in the middle of a commit, and tears the unsynced writes. Returns the number of written
+/// sectors that did not arrive.
 fn tear_the_next_group(run: &mut Run, rig: &mut Rig) -> u64 {
     let passes = run.rng.random_range(1..40);
     let [synced, flushed] = [("wal.synced", passes), ("wal.flushed", passes + 1)]
@@ -56,25 +56,25 @@ fn tear_the_next_group(run: &mut Run, rig: &mut Rig) -> u64 {
     until_stopped(rig.daemon.pid());
     rig.daemon.kill();
     rig.daemon.unset("FAILPOINTS");
-    // A segment that was begun in between is synced by then; it has nothing to tear.
+    // A segment that was begun in between is synced already, so it has nothing to tear.
     let name = newest_store(&wal).file_name().unwrap().to_owned();
     let (old, new) = (before.join(&name).join("db"), wal.join(&name).join("db"));
     if !old.exists() {
         return 0;
     }
     if run.rng.random() {
-        // The mark is not synced at all: its old state may be what is left.
+        // The mark is never synced, so its old state may be the one on the disk.
         fs::copy(before.join("synced"), wal.join("synced")).unwrap();
     }
     tear(run, &old, &new)
 }
 
-/// Gives each sector in which the two differ the old content again, or leaves it, at random.
+/// Restores the old content of each differing sector, or keeps the new one, at random.
 fn tear(run: &mut Run, old: &Path, new: &Path) -> u64 {
     let (old, mut mixed) = (fs::read(old).unwrap(), fs::read(new).unwrap());
     let mut torn = 0;
     for (at, sector) in mixed.chunks_mut(SECTOR_BYTES).enumerate() {
-        // Behind its old end a file holds zeros until it is written.
+        // Beyond its old end a file holds zeros until it is written.
         let mut before = old.get(at * SECTOR_BYTES..).unwrap_or_default().to_vec();
         before.resize(sector.len(), 0);
         if before != sector && run.rng.random() {
@@ -82,7 +82,7 @@ fn tear(run: &mut Run, old: &Path, new: &Path) -> u64 {
             torn += 1;
         }
     }
-    // Its length is not synced, either.
+    // The new length is not synced either.
     if mixed.len() > old.len() && run.rng.random() {
         mixed.truncate(run.rng.random_range(old.len()..=mixed.len()));
     }
@@ -97,11 +97,11 @@ fn newest_store(wal: &Path) -> PathBuf {
 }
 
 fn copy(from: &Path, to: &Path) {
-    // Lanes may be deleting a segment; what they have begun to delete is not looked at.
+    // Lanes may delete a segment meanwhile; a segment that is being deleted is not read.
     Command::new("cp").arg("-a").arg(from).arg(to).output().unwrap();
 }
 
-/// Row 12: writes are cut short, and interrupted before their first byte. `strace` can only claim either, so a small
+/// Row 12: writes are cut short, and interrupted before their first byte. `strace` can only pretend either, so a small
 /// library between the daemon and libc does it.
 pub fn short_and_interrupted_writes(run: &mut Run) {
     let folder = tempfile::tempdir().unwrap();

@@ -1,8 +1,8 @@
-//! What vendors, SDKs, gateways and people really send: each case of `cases.json` goes through the real daemon, and must come
-//! out right.
+//! Input as vendors, SDKs, gateways and people really send it: each case of `cases.json` goes through the real daemon,
+//! and must have the right result.
 //!
-//! A case is an object: `kind` (what it stands for), `way`, `input`, `right`, and `source` (the public report after which it was
-//! made, with numbers of our own). `times` sends it more than once. The ways:
+//! A case is an object: `kind` (the kind of input), `way`, `input`, `right` (the expected result), and `source` (the
+//! public report on which it is based, with other numbers). `times` sends it more than once. The ways:
 //!
 //! | way | input |
 //! |---|---|
@@ -17,12 +17,17 @@
 //!
 //! An `import` has a `file` (its name) and `arguments`. A `bill` may have a `recorded` call, which is sent before.
 //!
-//! `right` says what is in the call log. Each key is a column, but for these: `records` (default 1), `priced`,
-//! `not_understood` (the name that made a call unpriced), `refused` (the field that the answer names), `sum_usd` (of all
-//! records), `metadata` (keys that must be there), `exit` (the command's exit code) and `says` (what it says, among other things).
+//! `right` has the expected columns of the call log. These keys are not columns:
 //!
-//! The clients' vectors are cases, too: `clients/vectors/usage.json` has vendors' answers and the records that all clients make of
-//! them, and the records go in as lines. Some say what is `right`.
+//! * `records`: the number of calls, 1 by default; `sum_usd`: the cost of all of them
+//! * `priced`: whether they have a cost
+//! * `not_understood`: the name that made a call unpriced
+//! * `refused`: the field that the answer names
+//! * `metadata`: keys that must be there
+//! * `exit`: the command's exit code; `says`: a part of its output
+//!
+//! The clients' vectors are cases, too. `clients/vectors/usage.json` has vendors' answers with the records that all
+//! clients make of them, and the records are sent as lines. Some vectors have a `right`.
 
 #[allow(dead_code, reason = "the tests of the HTTP API share it")]
 #[path = "../http/client.rs"]
@@ -36,7 +41,7 @@ use serde_json::{Value, json};
 use self::client::Api;
 use self::send::Sent;
 
-/// A case, and the user whose calls it makes.
+/// A case, and the user id of its calls.
 struct Case {
     user: String,
     body: Value,
@@ -56,7 +61,8 @@ fn cases() -> Vec<Case> {
     cases.enumerate().map(with_user).collect()
 }
 
-/// The record that every client makes of a vendor's answer: what the clients did not understand, the daemon does not price.
+/// The record that every client makes of a vendor's answer. If it marks a value as not understood, the call is
+/// unpriced.
 fn of_vector(vector: &Value) -> Value {
     let record = &vector["record"];
     let mark = &record["metadata"]["tallyd.not_understood"];
@@ -111,7 +117,7 @@ fn calls(api: &Api, user: &str) -> Vec<Value> {
     serde_json::from_str(&api.postgres.psql(&sql)).unwrap()
 }
 
-/// What is not as it should be.
+/// The differences from the expected result.
 fn faults(api: &Api, case: &Case, sent: &Sent) -> Vec<String> {
     let calls = calls(api, &case.user);
     let bill = (case.text("way", "") == "bill").then(|| send::bill(api, case));

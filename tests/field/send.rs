@@ -1,15 +1,15 @@
-//! The ways in.
+//! The ways in which cases are sent.
 
 use serde_json::{Value, json};
 
 use crate::Case;
 use crate::client::{Answer, Api};
 
-/// What the daemon answered.
+/// The daemon's answer.
 #[derive(Default)]
 pub(crate) struct Sent {
     pub answer: String,
-    /// The field that was refused; empty if none was.
+    /// The refused field, or an empty text.
     pub refused: String,
     /// A command's exit code.
     pub exit: Option<i32>,
@@ -22,7 +22,7 @@ pub(crate) fn send(api: &Api, token: &str, case: &Case) -> Sent {
         "otlp" => otlp(api, token, case),
         "import" => import(api, case),
         "bill" if case.body["recorded"].is_object() => line_of(api, &case.body["recorded"], &case.user),
-        // What the bill is compared with has to be loaded first.
+        // The calls for the comparison have to be loaded first.
         "bill" => Sent::default(),
         way => panic!("{}: {way:?} is not a way in", case.user),
     }
@@ -30,7 +30,7 @@ pub(crate) fn send(api: &Api, token: &str, case: &Case) -> Sent {
 
 fn line(api: &Api, case: &Case) -> Sent {
     let record = match &case.body["input"] {
-        // Not read here: it may be what no reader takes.
+        // Not parsed here: it may be malformed on purpose.
         Value::String(text) => text.replacen('{', &format!("{{\"user_id\":\"{}\",", case.user), 1),
         record => return line_of(api, record, &case.user),
     };
@@ -47,7 +47,7 @@ fn say(api: &Api, record: &str) -> Sent {
     Sent { refused: refused(&answer), answer: answer.to_string(), exit: None }
 }
 
-/// Imports each text under one name with one command. The answer is of the last.
+/// Imports each text under one name with one command. Returns the last answer.
 fn import(api: &Api, case: &Case) -> Sent {
     let path = api.daemon.data().with_file_name(format!("{}-{}", case.user, case.text("file", "calls.csv")));
     let texts = match &case.body["input"] {
@@ -65,7 +65,7 @@ fn import(api: &Api, case: &Case) -> Sent {
     last
 }
 
-/// Compares a bill with what was recorded.
+/// Compares a bill with the recorded calls.
 pub(crate) fn bill(api: &Api, case: &Case) -> Sent {
     let path = api.daemon.data().with_file_name(format!("{}.csv", case.user));
     std::fs::write(&path, case.body["input"].as_str().expect("a bill is text")).unwrap();
@@ -115,7 +115,7 @@ fn otlp(api: &Api, token: &str, case: &Case) -> Sent {
             json!({"resourceLogs": [{"resource": resource, "scopeLogs": [{"scope": scope, "logRecords": [record]}]}]});
         post(api, token, "logs", &body.to_string())
     } else {
-        // The span's id is the case's, so that no two cases are one call.
+        // The span's id is made of the case's number, so that no two cases are one call.
         let number: u64 = case.user.trim_start_matches("case-").parse().unwrap();
         let span = json!({"traceId": format!("{:032x}", number + 1), "spanId": format!("{:016x}", number + 1), "name": "x",
             "kind": case.body["span_kind"].as_i64().unwrap_or(3), "startTimeUnixNano": "1790000000000000000",
@@ -131,7 +131,7 @@ fn post(api: &Api, token: &str, signal: &str, body: &str) -> Answer {
     api.post(&format!("/v1/{signal}"), token, body)
 }
 
-/// Attributes as OTLP's JSON has them.
+/// Attributes in OTLP's JSON.
 fn attributes(input: &Value) -> Value {
     let value = |value: &Value| match value {
         Value::String(text) => json!({"stringValue": text}),

@@ -1,8 +1,8 @@
 """Runs the programs of docs/guide/frameworks/, as the pages show them, with the vendors' real SDKs.
 
-Each block of a page begins with the name of its file, and is written to a folder. The page's program is run there; a
-server is sent a request. The vendors are a stub on this machine. The call log of a real daemon then has each call once,
-with its tokens, its user and its endpoint.
+Each block of a page begins with the name of its file, and is written to a folder. The page's program is run there; if it is a
+server, it gets a request. A stub on this machine stands in for the vendors. The call log of a real daemon then has each call
+once, with its tokens, its user and its endpoint.
 
 `make test-guides` runs all pages; arguments name some of them.
 """
@@ -40,15 +40,15 @@ RESPONSE = "openai|gpt-4o|{user}|{endpoint}|150|60|100|200"
 
 @dataclass
 class Page:
-    """How a page's program is run, and the `rows` of the application `app` that the call log has then."""
+    """How a page's program is run, and the `rows` of the application `app` that the call log has afterwards."""
 
     run: list
     rows: list
     app: str = "web"
     path: str = ""
-    """Of a server: the path that the user u-42 requests."""
+    """The path of a server that the user u-42 requests."""
     prepare: list = field(default_factory=list)
-    """Commands that come first."""
+    """Commands that run before the program."""
     body: str = ""
 
 
@@ -126,7 +126,7 @@ def write(page, folder):
 
 
 def install_client():
-    """The Node client as its package has it: bundlers do not follow links out of their folder."""
+    """Copies the Node client as its package has it: bundlers do not follow links out of their folder."""
     client, installed = ROOT / "clients/typescript", PACKAGES / "node_modules/tallyd"
     shutil.rmtree(installed, ignore_errors=True)
     shutil.copytree(client / "dist", installed / "dist")
@@ -148,7 +148,7 @@ def environment(daemon, stub, port):
         "OPENAI_BASE_URL": f"{stub.url}/v1",
         "NEXT_TELEMETRY_DISABLED": "1",
         "NO_PROXY": "127.0.0.1,localhost",
-        # Without it LiteLLM fetches its list of prices when it starts.
+        # Without this LiteLLM downloads its list of prices when it starts.
         "LITELLM_LOCAL_MODEL_COST_MAP": "True",
         "LITELLM_MASTER_KEY": PROXY_KEY,
     }
@@ -192,7 +192,7 @@ def run(name, page, daemon, stub):
             ask(page, port, process, log)
             process.send_signal(signal.SIGTERM)
         code = process.wait(PATIENCE)
-        # A server that leaves SIGTERM to the system ends by it.
+        # A server without a handler for SIGTERM ends by the signal.
         assert code in ((0, -signal.SIGTERM, 143) if page.path else (0,)), f"{code}: {log.read_text()[-3000:]}"
     finally:
         try:

@@ -1,4 +1,4 @@
-//! Long answers that nobody takes.
+//! Long answers that clients do not read.
 
 use std::io::Read;
 use std::net::TcpStream;
@@ -23,7 +23,7 @@ fn long_answers_that_nobody_takes_are_few_and_hold_up_no_other_sender() {
         assert_eq!(honest.recv_ack().unwrap().seq, frame * 200 + 200);
     }
     until_honest(&api.postgres, 1_000);
-    // Each is another question, and is answered with 4 MiB.
+    // Each request differs, and its answer has 4 MiB.
     let asked = |number: u8| {
         let limit = 9_000 + u32::from(number);
         format!("GET /api/v1/records?limit={limit} HTTP/1.1\r\nhost: x\r\nauthorization: {read}\r\n\r\n").into_bytes()
@@ -40,7 +40,7 @@ fn long_answers_to_short_requests_are_few_where_nobody_takes_them() {
     with_many_files();
     let api = Api::start();
     let (token, other) = (api.token("ingest"), api.token("ingest"));
-    // Each line is refused, and the answer says of each why: 2 MiB.
+    // Each line is refused, and the answer gives a reason for each: 2 MiB.
     let lines = "{}\n".repeat(16_384);
     let head = format!(
         "POST /api/v1/records HTTP/1.1\r\nhost: x\r\nauthorization: {token}\r\ncontent-type: application/x-ndjson\r\n\
@@ -55,7 +55,7 @@ fn long_answers_to_short_requests_are_few_where_nobody_takes_them() {
     assert_small(&api.daemon);
 }
 
-/// A connection that asks, and takes no answer.
+/// A connection that sends a request and does not read the answer.
 fn deaf(api: &Api, number: u8, asked: &[u8]) -> TcpStream {
     let mut stream = connect_from(number % 4 + 1, &api.address);
     push(&mut stream, asked, 1);
@@ -63,12 +63,12 @@ fn deaf(api: &Api, number: u8, asked: &[u8]) -> TcpStream {
     stream
 }
 
-/// How many have an answer of their own. The others got no place in time, and are told so.
+/// The number of connections whose answer has begun. The others got no place in time, and were told so.
 fn answered(deaf: Vec<TcpStream>) -> usize {
     let begins = |mut stream: TcpStream| {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut head = [0; 12];
-        // One that has waited too long for its client is closed: it had a place.
+        // A connection that was closed after waiting too long for its client had a place.
         if stream.read_exact(&mut head).is_err() {
             return (stream, true);
         }

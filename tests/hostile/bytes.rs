@@ -1,7 +1,7 @@
-//! Bytes that a parser gives a meaning of its own: magic keys, depth, exponents, halves of surrogate pairs.
+//! Bytes with a special meaning for some parser: magic keys, depth, exponents, halves of surrogate pairs.
 //!
-//! One dictionary, sent through every door of one daemon. It lives, stays small, keeps what is honest, shows what it
-//! refused, and starts again with all of it stored.
+//! One dictionary is sent to every listener and format of one daemon. The daemon survives with bounded memory, keeps
+//! the honest records, shows the refused ones, and starts again with all of them stored.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -13,7 +13,7 @@ use tallyd_client::Record;
 use crate::client::Api;
 use crate::support::until;
 
-/// README's bound of what the daemon ever takes.
+/// The README's bound of the daemon's memory.
 const MEMORY_BYTES: u64 = 256 << 20;
 
 /// Values that have broken a parser, or PostgreSQL, as JSON.
@@ -21,7 +21,7 @@ fn dictionary() -> Vec<String> {
     let mut values = Vec::new();
     for key in ["$serde_json::private::RawValue", "$serde_json::private::Number", "$__toml_private_datetime"] {
         for bytes in [2_000, 15_000, 45_000] {
-            // Text within text: each level is read again by a library that takes the key for its own.
+            // Text within text: a library that interprets the key would parse each level again.
             let mut nested = "1".to_owned();
             while nested.len() < bytes {
                 nested = json!({ key: nested }).to_string();
@@ -63,7 +63,7 @@ fn lines(door: &str) -> Vec<String> {
     lines
 }
 
-/// The honest neighbour: one record more, and it is taken.
+/// The honest client sends one more record, which must be accepted.
 fn is_honest(api: &Api, sent: &mut usize) {
     *sent += 1;
     let answers = api.daemon.lines(&format!("{{\"provider\":\"rentcast\",\"request_id\":\"honest-{sent}\"}}\n"));
@@ -88,7 +88,7 @@ fn assert_readable(api: &Api, read: &str) {
     assert!(first["records"].as_array().is_some_and(|records| !records.is_empty()));
 }
 
-/// A record as MessagePack, whose metadata is this text, or these bytes.
+/// Records as MessagePack, with each text of the dictionary as metadata.
 fn frames(api: &Api) {
     let mut session = api.daemon.session("hostile-frames");
     for (seq, value) in (1..).zip(dictionary()) {
@@ -191,7 +191,7 @@ fn no_bytes_by_any_door_bring_the_daemon_down_or_keep_it_from_starting() {
     is_honest(&api, &mut honest);
     assert_small(&api, "frames, OTLP, tokens, import");
 
-    // All that was said to be taken is in the call log, and nothing of it was poison.
+    // All accepted records are in the call log, and none was poison.
     until("everything is loaded", || {
         let status = api.daemon.status().ok_or("no status")?;
         let records = api.postgres.psql("SELECT count(*) FROM api_usage_log WHERE request_id LIKE 'honest-%'");
@@ -211,7 +211,7 @@ fn no_bytes_by_any_door_bring_the_daemon_down_or_keep_it_from_starting() {
     );
     assert_readable(&api, &read);
 
-    // What was refused is opened by a user who may read, and passed over by whoever forgets a user.
+    // A user who may read can open the refused records, and forgetting a user skips them.
     let ids = api.postgres.psql("SELECT id FROM dead_letters ORDER BY octet_length(payload) DESC, id LIMIT 150");
     for id in ids.split_whitespace() {
         let answer = api.get(&format!("/api/v1/dead-letters/{id}"), &read);
@@ -224,7 +224,7 @@ fn no_bytes_by_any_door_bring_the_daemon_down_or_keep_it_from_starting() {
     is_honest(&api, &mut honest);
     assert_small(&api, "letters");
 
-    // Stored, it keeps nobody from starting: first what the WAL holds, then what the database does.
+    // Stored records do not prevent a start: neither those in the WAL nor those in the database.
     api.postgres.down(crate::support::postgres::Stop::Fast);
     api.daemon.lines(&(lines("stored").join("\n") + "\n"));
     is_honest(&api, &mut honest);

@@ -1,4 +1,4 @@
-//! Refused records without end: they are answered and counted, what is kept of them is bounded, and so is the way there.
+//! An endless stream of refused records: they are answered and counted, and their storage and memory are bounded.
 
 use std::io::{Read, Write};
 
@@ -18,7 +18,7 @@ fn a_flood_of_refusals_is_answered_and_counted_and_little_of_it_is_kept() {
         Api::with(&[("TALLYD_DEAD_LETTERS_ROWS_PER_DAY", "100"), ("TALLYD_DEAD_LETTERS_TOTAL_ROWS_PER_DAY", "250")]);
     let ingest = api.token("ingest");
     let mut honest = api.daemon.session("honest");
-    // Two bytes a record: what gzip makes nothing of.
+    // Two bytes per record, which gzip compresses to almost nothing.
     for _ in 0..20 {
         let answer = api.send(
             "POST",
@@ -46,7 +46,7 @@ fn a_flood_of_refusals_is_answered_and_counted_and_little_of_it_is_kept() {
     let used = api.metric("tallyd_dead_letters_day_used_ratio");
     assert!((used - 1.0).abs() < 1e-9, "the gauge tells of the bound: {used}");
     assert_eq!(api.metric("tallyd_dead_letters_counted_total") as u64, 200_150);
-    // Names of fields are the sender's, too: they do not become groups without end.
+    // The sender chooses the fields' names, too: the number of groups stays bounded.
     let fields: String = (0..5_000).map(|n| format!("{{\"provider\":\"x\",\"field_{n}\":1}}\n")).collect();
     assert_eq!(api.daemon.lines(&fields).len(), 5_000);
     api.postgres.until(COUNTED, "205400|250");
@@ -74,7 +74,7 @@ fn past_the_bound_a_refused_record_takes_no_room_in_the_wal_and_is_counted_once(
     }
     let bytes = metric(&daemon, "tallyd_wal_bytes ");
     assert!(bytes < 1_000_000, "{bytes} bytes of the WAL for {RECORDS} refused records of 16 KB");
-    // Killed, started, and sent again: each is counted once.
+    // After a kill and a start the records are sent again: each is counted once.
     daemon.kill();
     daemon.up();
     let mut session = daemon.session("p");
@@ -83,7 +83,7 @@ fn past_the_bound_a_refused_record_takes_no_room_in_the_wal_and_is_counted_once(
     postgres.up();
     postgres.until(COUNTED, &format!("{RECORDS}|20"));
     assert_eq!(postgres.psql(KEPT), "20|t");
-    // What was kept is whole: the same record without its credit is loaded, once.
+    // The kept records are complete: with another cost they are loaded, once.
     let retried = daemon.run(&["dead-letters", "retry", "--since", "1h", "--set", "cost_usd=1", "--json"]);
     assert!(retried.status.success(), "{retried:?}");
     assert_eq!(postgres.psql("SELECT count(*), sum(cost_usd) FROM api_usage_log"), "20|20");

@@ -1,4 +1,4 @@
-//! Connections that hold on, say nothing, or never read.
+//! Connections that stay, send nothing, or never read.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
@@ -17,11 +17,11 @@ use crate::support::daemon::Daemon;
 use crate::support::postgres::Postgres;
 use crate::support::{PATIENCE, hello, until};
 
-/// What SECURITY.md promises, for a build without optimisation.
+/// The bound in SECURITY.md, which holds for a build without optimisation.
 const MEMORY_MAX: u64 = 256 << 20;
 const TOKEN: &str = "a-token-that-nobody-guesses";
 
-/// Lets this process, and daemons that it starts, have many files open.
+/// Raises the limit of open files for this process and the daemons that it starts.
 pub fn with_many_files() {
     let limits = getrlimit(Resource::Nofile);
     assert!(limits.maximum.is_none_or(|maximum| maximum >= 8_000), "`ulimit -Hn` is too low for this test");
@@ -37,7 +37,7 @@ pub fn connect_from(last: u8, to: &str) -> TcpStream {
     TcpStream::from(socket)
 }
 
-/// Sends for as long as the other side takes it, or up to so many bytes. Its end is as good.
+/// Sends `bytes` up to `times` times, until the other side takes no more or has closed the connection.
 pub fn push(stream: &mut TcpStream, bytes: &[u8], times: usize) {
     stream.set_nonblocking(true).unwrap();
     'all: for _ in 0..times {
@@ -51,7 +51,7 @@ pub fn push(stream: &mut TcpStream, bytes: &[u8], times: usize) {
     }
 }
 
-/// A client that claims frames of 1 MiB and never sends the last byte.
+/// A client that announces frames of 1 MiB and never sends the last byte.
 struct Unfinished {
     stream: Box<dyn Write>,
     bytes: Vec<u8>,
@@ -71,7 +71,7 @@ impl Unfinished {
         Self { stream: Box::new(stream), bytes: greeting(number, Some(TOKEN)), at: 0 }
     }
 
-    /// Sends what the socket takes now.
+    /// Sends as much as the socket takes now.
     fn push(&mut self) {
         const BODY: [u8; 4096] = [0; 4096];
         let end = self.bytes.len() + (1 << 20) - 1;
@@ -80,7 +80,7 @@ impl Unfinished {
             let next = self.bytes.get(self.at..).filter(|rest| !rest.is_empty()).unwrap_or(&BODY[..left.min(4096)]);
             match self.stream.write(next) {
                 Ok(sent) => self.at += sent,
-                // Full, or closed by the daemon.
+                // The socket is full, or the daemon has closed it.
                 Err(_) => return,
             }
         }
@@ -96,7 +96,7 @@ fn greeting(number: usize, token: Option<&str>) -> Vec<u8> {
     bytes
 }
 
-/// Sends records, and waits for the ack of each frame. Returns the last number.
+/// Sends records, and waits for the acknowledgement of each frame. Returns the last number.
 fn record(session: &mut Session, first_seq: u64, frames: u64, of: u64) -> u64 {
     let records = vec![Record::rentcast("/honest"); of as usize];
     for frame in 0..frames {
@@ -107,13 +107,13 @@ fn record(session: &mut Session, first_seq: u64, frames: u64, of: u64) -> u64 {
     first_seq + frames * of - 1
 }
 
-/// Waits until each honest record is there, and asserts that none is there twice.
+/// Waits until each honest record is in the call log, and asserts that none is there twice.
 pub fn until_honest(postgres: &Postgres, records: u64) {
     let counted = "SELECT count(*) || ' ' || count(DISTINCT id) FROM api_usage_log WHERE endpoint = '/honest'";
     postgres.until(counted, &format!("{records} {records}"));
 }
 
-/// True once the daemon has closed it.
+/// True once the daemon has closed the connection.
 fn is_closed(stream: &mut TcpStream) -> bool {
     stream.set_nonblocking(true).unwrap();
     loop {
@@ -164,11 +164,11 @@ fn silent_strangers_over_http_keep_nobody_out() {
         assert_eq!(api.get("/readyz", "").status, 200);
         let recorded = api.post("/api/v1/records", &token, r#"{"provider":"rentcast","endpoint":"/avm"}"#);
         assert_eq!(recorded.status, 200, "{}", recorded.text());
-        // The places are taken again and again.
+        // The places are filled again.
         all.extend((0..200).map(silent));
     }
     assert_small(&api.daemon);
-    // Nobody has to push: a head has ten seconds, a stranger's body five.
+    // They are closed without other connections pressing: a head has ten seconds, a stranger's body five.
     until_closed("all of them are closed", all);
     api.postgres.until_calls(5);
 }
@@ -193,7 +193,7 @@ fn a_body_before_a_token_is_small_and_one_after_it_ends() {
     let headers = [("content-type", "application/json"), ("x-tallyd-page", "1")];
     let refused = api.send("POST", "/session", &headers, &[b' '; 9000]);
     assert_eq!((refused.status, refused.code().as_str()), (413, "too_large"));
-    // Where the head is enough, nothing of the body is read.
+    // Where the head suffices for an answer, the body is not read.
     let mut stream = TcpStream::connect(&api.address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let head = b"POST /api/v1/records HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000\r\n\r\n";
@@ -227,7 +227,7 @@ fn passwords_that_are_tried_at_once_are_as_few_as_one_after_another() {
                 std::thread::sleep(Duration::from_millis(300));
                 let body = json!({ "error_code": "invalid_credentials" }).to_string();
                 let head = format!("HTTP/1.1 400 Bad\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
-                // The daemon may have gone.
+                // The daemon may have closed the connection.
                 let _ = stream.write_all(format!("{head}{body}").as_bytes());
             });
         }
@@ -247,7 +247,7 @@ fn passwords_that_are_tried_at_once_are_as_few_as_one_after_another() {
         tries.into_iter().map(|one| one.join().unwrap()).collect()
     });
     let asked = asked.load(Ordering::SeqCst);
-    // Waiting for the daemon has taken some.
+    // Waiting for the daemon has used up some tries.
     assert!((1..=10).contains(&asked), "{asked}");
     assert_eq!(statuses.iter().filter(|status| **status == 401).count(), asked, "{statuses:?}");
     assert_eq!(statuses.iter().filter(|status| **status == 429).count(), 60 - asked, "{statuses:?}");
@@ -260,7 +260,7 @@ fn a_crowd_without_a_token_over_tcp_takes_no_place_from_those_who_record() {
     let daemon = Daemon::on(&postgres.url())
         .with("TALLYD_LISTEN_TCP", &address)
         .with("TALLYD_LISTEN_TCP_TOKENS", TOKEN)
-        // As many as the crowd is, over and over.
+        // Several times fewer places than connections.
         .with("TALLYD_LISTEN_MAX_CONNECTIONS", "100")
         .start();
     let crowd: Vec<_> = (0..1_000).map(|number| connect_from((number % 5) as u8 + 1, &address)).collect();
@@ -351,7 +351,7 @@ fn a_small_request_that_becomes_a_large_one_is_refused_before_it_is_held() {
             scope.spawn(|| assert_eq!(send(&over, "application/json"), 413));
         }
     });
-    // As many as may be, each refused alone, which is the longest answer.
+    // The largest number of records, each refused alone, gives the longest answer.
     assert_eq!(send(&packed(&"{}\n".repeat(16_384)), "application/x-ndjson"), 422);
     assert_small(&api.daemon);
 }
@@ -382,7 +382,7 @@ fn those_who_send_and_never_read_hold_little_and_hold_up_nobody() {
         for (stream, bytes) in [(&mut by_frames, frame.as_slice()), (&mut by_lines, lines.as_bytes())] {
             stream.set_nonblocking(true).unwrap();
             for _ in 0..20 {
-                // What the daemon does not take now is not sent.
+                // Bytes that the daemon does not take now are not sent.
                 let _ = stream.write(bytes);
             }
         }
@@ -410,7 +410,7 @@ fn unfinished_frames_hold_little_and_hold_up_nobody() {
         unfinished.iter_mut().for_each(Unfinished::push);
         last = record(&mut honest, last + 1, 5, 10);
     }
-    // One that needs as much room as they do has its turn.
+    // A frame that needs as much room as theirs is accepted in turn.
     last = record(&mut honest, last + 1, 1, 4_000);
     assert_small(&daemon);
     let metrics = daemon.metrics();
@@ -425,7 +425,7 @@ fn hostile_clients_on_every_listener_at_once_stay_within_the_stated_memory() {
     let api = Api::with(&[("TALLYD_LISTEN_TCP", &tcp), ("TALLYD_LISTEN_TCP_TOKENS", TOKEN)]);
     let (read, ingest) = (api.token("read"), api.token("ingest"));
     let mut honest = api.daemon.session("honest");
-    // What long answers are made of.
+    // Calls for the long answers.
     let mut last = record(&mut honest, 1, 5, 2_000);
     until_honest(&api.postgres, last);
     let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
@@ -451,12 +451,12 @@ fn hostile_clients_on_every_listener_at_once_stay_within_the_stated_memory() {
             unfinished.push(Unfinished::over_tcp(&tcp, round * 20 + 10 + number));
         }
         unfinished.iter_mut().for_each(Unfinished::push);
-        // Frames and lines, each answered at length.
+        // Frames and lines, each with a long answer.
         for bytes in [refused.as_slice(), "{}\n".repeat(4_000).as_bytes()] {
             let mut stream = api.daemon.connect();
             stream.set_nonblocking(true).unwrap();
             for _ in 0..20 {
-                // What the daemon does not take now is not sent.
+                // Bytes that the daemon does not take now are not sent.
                 let _ = stream.write(bytes);
             }
             deaf.push(stream);

@@ -1,8 +1,8 @@
-//! Hostile neighbours: each test plays somebody who wants the daemon down, in, or at others' records.
+//! Hostile neighbours: each test plays an attacker who wants to stop the daemon, get in, or reach others' records.
 //!
-//! The real program, real PostgreSQL servers and real clients. A test asserts three things: the attack is refused with a
-//! clear error; the daemon's memory and time stay within the bound that SECURITY.md states; and the honest clients beside
-//! the attacker lose nothing and double nothing. A file per door.
+//! The tests use the real program, real PostgreSQL servers and real clients. Each asserts three things: the attack is
+//! refused with a clear error; the daemon's memory and time stay within SECURITY.md's bound; and the honest clients
+//! beside the attacker lose nothing and double nothing. There is a file per point of attack.
 
 #[path = "../http/client.rs"]
 #[allow(dead_code, reason = "the tests of the HTTP API share it")]

@@ -1,10 +1,10 @@
-//! OTLP numbers that do not read: a call with one is unpriced or refused, named and counted, and never a free success.
+//! OTLP numbers that cannot be read: such a call is unpriced or refused, named and counted, and never free.
 
 use serde_json::{Value, json};
 
 use crate::client::Api;
 
-/// A span of 100 output tokens and an input that `value` spells.
+/// A span of 100 output tokens, with `value` as its input tokens.
 fn span(number: usize, value: Value) -> Value {
     let text = |key: &str, value: &str| json!({"key": key, "value": {"stringValue": value}});
     json!({"traceId": format!("{:032x}", number + 1), "spanId": format!("{:016x}", number + 1), "kind": 3,
@@ -62,9 +62,9 @@ fn a_count_that_does_not_read_is_never_nothing() {
     let values: Vec<Value> = unreadable.iter().chain(&beyond).chain(&whole).cloned().collect();
     let spans: Vec<Value> = values.iter().cloned().enumerate().map(|(number, value)| span(number, value)).collect();
     let answer = export(&api, &token, &spans);
-    // What lies beyond a record's bound is refused, as by any other way in, and kept.
+    // Numbers beyond a record's bound are refused, as on any other way in, and kept.
     assert_eq!(answer["partialSuccess"]["rejectedSpans"], beyond.len().to_string(), "{answer}");
-    // An integer that its own encoding cannot hold is the span's fault: refused, and told.
+    // An integer that its own encoding cannot hold is refused with a message.
     let answer = export(&api, &token, &[span(90, json!({"intValue": "12.5"})), span(91, json!({"intValue": "1e17"}))]);
     assert_eq!(answer["partialSuccess"]["rejectedSpans"], "2", "{answer}");
     api.postgres.until_calls(unreadable.len() + whole.len());
@@ -72,7 +72,7 @@ fn a_count_that_does_not_read_is_never_nothing() {
     let unpriced = "SELECT count(*), min(metadata ->> 'tallyd.not_understood'), max(input_tokens), min(output_tokens) \
                     FROM api_usage_log WHERE cost_usd IS NULL";
     assert_eq!(api.postgres.psql(unpriced), format!("{}|gen_ai.usage.input_tokens|0|100", unreadable.len()));
-    // 1,000 at 3 and 100 at 15 USD a million.
+    // 1,000 at 3 and 100 at 15 USD per million.
     let priced = "SELECT count(*), min(input_tokens), max(cost_usd), min(cost_usd) FROM api_usage_log WHERE cost_usd IS NOT NULL";
     assert_eq!(api.postgres.psql(priced), format!("{}|1000|0.0045|0.0045", whole.len()));
     let counted = api.metric("tallyd_not_understood_total{what=\"gen_ai.usage.input_tokens\"}");
@@ -81,7 +81,7 @@ fn a_count_that_does_not_read_is_never_nothing() {
     api.daemon.assert_reconciled();
 }
 
-/// Claude Code's events and sums, of which one number does not read.
+/// Claude Code's events and sums, each with one unreadable number.
 #[test]
 fn claude_codes_numbers_are_read_alike() {
     let text = |key: &str, value: &str| json!({"key": key, "value": {"stringValue": value}});

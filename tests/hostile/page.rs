@@ -1,5 +1,5 @@
-//! The page's session: what another program on the host, which browsers send the page's cookie to, can do with it; and
-//! requests that another site's page makes a browser send.
+//! The page's session under attack: by another program on the host, to which browsers send the page's cookie, too; and
+//! by requests that another site's page makes a browser send.
 
 #[allow(dead_code, reason = "the HTTP tests use the rest of it")]
 use serde_json::json;
@@ -10,7 +10,7 @@ use crate::support::until;
 
 const JSON: (&str, &str) = ("content-type", "application/json");
 const PAGE: (&str, &str) = ("x-tallyd-page", "1");
-/// Each try of these tests is looked at.
+/// Every try of these tests must be checked, not refused as too frequent.
 const EACH_TRY: (&str, &str) = ("TALLYD_AUTH_FAILURES_PER_MINUTE", "10000");
 
 /// Cookie and proof of a browser that has signed in with `header`'s token.
@@ -57,7 +57,7 @@ fn the_cookie_that_every_port_of_the_host_receives_opens_nothing() {
     }
     assert_eq!(ask(&api.address, "/api/v1/costs", &cookie, &proof), 200, "nobody has ended it");
 
-    // The session is the page's: not for recording, and not for the endpoints that programs ask.
+    // The session works for the page only: neither for recording nor for the endpoints of other programs.
     for (method, path) in [("POST", "/api/v1/records"), ("GET", "/api/admin/costs"), ("POST", "/v1/traces")] {
         let answer = api.send(method, path, &[("cookie", &cookie), ("x-tallyd-page", &proof), JSON], b"[]");
         assert_eq!(answer.status, 401, "{method} {path}: {}", answer.text());
@@ -66,7 +66,7 @@ fn the_cookie_that_every_port_of_the_host_receives_opens_nothing() {
     for token in [admin.strip_prefix("Bearer ").unwrap(), "eyJhbGciOiJub25lIn0.e30."] {
         assert_eq!(ask(&api.address, "/api/v1/costs", &format!("tallyd_session={token}"), &proof), 401);
     }
-    // The table opens nothing either.
+    // The table's contents do not open a session.
     let table = api.postgres.psql("SELECT s::text FROM public.tallyd_page_sessions s");
     assert!(!table.is_empty() && !table.contains(id) && !table.contains(&proof), "{table}");
 }

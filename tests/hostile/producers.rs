@@ -1,6 +1,6 @@
-//! Other producers' names, sequence numbers that leap, evictions.
+//! Other producers' names, sequence numbers that skip ahead, evictions.
 //!
-//! In each test honest clients work beside the neighbour, and the call log is counted at the end: each of their records once.
+//! In each test honest clients work beside the attacker. At the end the call log must have each of their records once.
 
 use std::io::{Read, Write};
 use std::time::Duration;
@@ -22,7 +22,7 @@ fn calls(app: &str, numbers: std::ops::RangeInclusive<u64>) -> Vec<Record> {
     numbers.map(|number| call(app, number)).collect()
 }
 
-/// Records of the app in the log: how many, and how many different ones.
+/// Waits until the app's records are in the call log, each once.
 fn until_stored_once(postgres: &Postgres, app: &str, records: u64) {
     let sql = format!("SELECT count(*), count(DISTINCT input_tokens) FROM api_usage_log WHERE app = '{app}'");
     postgres.until(&sql, &format!("{records}|{records}"));
@@ -49,7 +49,7 @@ fn send(session: &mut Session, first_seq: u64, records: &[Record]) {
     assert_eq!(ack.seq, first_seq + records.len() as u64 - 1);
 }
 
-/// Sends what must not be taken, and returns why it was not.
+/// Sends records that must not be accepted. Returns the refusal.
 fn try_send(session: &mut Session, first_seq: u64, records: &[Record]) -> Result<(), SessionError> {
     session.send(first_seq, records)?;
     session.recv_ack().map(drop)
@@ -72,20 +72,20 @@ fn another_client_of_a_name_moves_nobodys_numbers_and_both_are_told() {
     let warning = neighbour.welcome().warning.clone().expect("the second one is told in its welcome");
     assert_eq!(warning.code, "name_in_use");
     send(&mut neighbour, limits::SEQ_JUMP, &calls("neighbour", 1..=1));
-    // The first one goes on, and is told with its next ack, once.
+    // The first session continues, and its next acknowledgement has a warning, once.
     honest.send(11, &calls("honest", 11..=20)).unwrap();
     assert_eq!(honest.recv_ack().unwrap().warning.map(|warning| warning.code), Some("name_in_use".into()));
     honest.send(21, &calls("honest", 21..=21)).unwrap();
     assert_eq!(honest.recv_ack().unwrap().warning, None);
     assert_eq!(metric(&daemon, "tallyd_producer_names_shared_total"), 1.0);
     assert_eq!(daemon.log().matches("two processes use one producer name").count(), 1);
-    // What it may have been told and has not heard of is found out, also after a kill.
+    // Resent records are recognised if their acknowledgement got lost, also after a kill.
     daemon.kill();
     daemon.up();
     let mut honest = daemon.session("api-1");
     assert_eq!(honest.last_seq(), 21);
     send(&mut honest, 12, &calls("honest", 12..=25));
-    // A successor without the secret has numbers of its own: none of its records passes for the other's.
+    // A successor without the secret has its own numbers: none of its records counts as the other's.
     drop(honest);
     let mut successor = stranger(&daemon, "api-1").unwrap();
     assert_eq!(successor.last_seq(), 0);
@@ -112,7 +112,7 @@ fn two_recorders_of_one_name_lose_nothing_and_are_told() {
     }
     for recorder in &both {
         assert_eq!(recorder.flush(PATIENCE), FlushOutcome::Settled);
-        // The first one of the two hears of the second with an ack.
+        // The first of the two gets the warning with an acknowledgement.
         let stats = until("it is told", || {
             assert!(recorder.record(Record { app: "more".into(), ..Record::rentcast("/avm") }));
             let stats = recorder.stats();
@@ -143,7 +143,7 @@ fn numbers_that_leap_reserved_names_and_old_versions_are_refused_with_a_reason()
     }
     assert_refused("malformed", try_send(&mut stranger(&daemon, "leaps").unwrap(), u64::MAX, &calls("leaps", 1..=2)));
     assert_refused("malformed", try_send(&mut stranger(&daemon, "leaps").unwrap(), 0, &calls("leaps", 1..=1)));
-    // Leap by leap to the highest number, and no further.
+    // In the largest steps to the highest number, and no further.
     let mut leaps = stranger(&daemon, "leaps").unwrap();
     let mut last = 0;
     while last < limits::SEQ_MAX {
@@ -151,7 +151,7 @@ fn numbers_that_leap_reserved_names_and_old_versions_are_refused_with_a_reason()
         leaps.send(last, &[Record { app: "leaps".into(), ..Record::rentcast("/avm") }]).unwrap();
         assert_eq!(leaps.recv_ack().unwrap().seq, last);
         if last == limits::SEQ_JUMP {
-            // Enough is enough: the other leaps carry no record.
+            // The remaining steps carry no record, to save time.
             while last + limits::SEQ_JUMP < limits::SEQ_MAX {
                 last += limits::SEQ_JUMP;
                 send(&mut leaps, last + 1, &[]);
@@ -175,7 +175,7 @@ fn numbers_that_leap_reserved_names_and_old_versions_are_refused_with_a_reason()
     }
     let ServerMessage::Error(error) = say(&daemon, Hello { protocol: 3, ..old }) else { panic!("it is welcome") };
     assert!(error.message.contains("upgrade the daemon"), "{}", error.message);
-    // The others heard nothing of it, numbered or not.
+    // The other clients are not disturbed, numbered or not.
     send(&mut honest, 1, &calls("honest", 1..=3));
     let answers = daemon.lines(r#"{"provider":"rentcast","app":"line"}"#);
     assert_eq!(answers[0]["ok"], true, "{answers:?}");
@@ -195,7 +195,7 @@ fn say(daemon: &Daemon, hello: Hello) -> ServerMessage {
     ServerMessage::read(&body).unwrap()
 }
 
-/// A name that only an import may have, for a file that the neighbour made up.
+/// A name of the form reserved for imports, for an invented file.
 fn made_up_import(number: u64) -> (String, String) {
     let secret = format!("{number:064x}");
     (tallyd_wal::identity::import_name(&secret), secret)
@@ -206,7 +206,7 @@ fn greetings_and_floods_of_names_evict_nobody_who_may_send_again() {
     const MAX: u64 = 64;
     let postgres = Postgres::start();
     let mut daemon = Daemon::on(&postgres.url()).with("TALLYD_WAL_MAX_PRODUCERS", &MAX.to_string()).start();
-    // An honest client that is away for a moment, one that is connected and quiet, and an import that is done.
+    // An honest client that is away for a moment, one that is connected and quiet, and a finished import.
     send(&mut daemon.session("away"), 1, &calls("away", 1..=30));
     let mut quiet = daemon.session("quiet");
     send(&mut quiet, 1, &calls("quiet", 1..=30));
@@ -222,9 +222,9 @@ fn greetings_and_floods_of_names_evict_nobody_who_may_send_again() {
     };
     let imported = import(&daemon);
     assert_eq!(imported["recorded"], 30);
-    // Whoever reads the import's name, in a dead letter or a log, cannot speak for it.
+    // An import's name, which a dead letter or the daemon log shows, does not suffice to send in its name.
     assert_refused("reserved_name", stranger(&daemon, imported["producer"].as_str().unwrap()));
-    // Greetings, of ordinary names and of imports that a neighbour makes up: many times the table.
+    // Greetings with ordinary names and with invented imports: many times the size of the table.
     for number in 0..20 * MAX {
         let (producer, secret) = match number % 2 {
             0 => made_up_import(number),
@@ -235,7 +235,7 @@ fn greetings_and_floods_of_names_evict_nobody_who_may_send_again() {
         };
         assert_eq!(welcome.last_seq, 0);
     }
-    // Names with a record each: as many as there is room for. The others are refused, and told so.
+    // Names with a record each: accepted while there is room. The others are refused with an error.
     let mut refused = 0;
     for number in 0..3 * MAX {
         let (name, secret) = match number % 3 {
@@ -258,7 +258,7 @@ fn greetings_and_floods_of_names_evict_nobody_who_may_send_again() {
     assert!(metric(&daemon, "tallyd_protocol_errors_total{code=\"too_many_producers\"}") >= refused as f64);
     let status = daemon.status().expect("the daemon answers");
     assert_eq!(status["health"]["ingest"]["status"], "degraded", "{status}");
-    // Nobody who was there before noticed: what is sent again is found out, before a restart and after it.
+    // The earlier producers are not affected: their resent records are recognised, before a restart and after it.
     for _ in 0..2 {
         let mut away = daemon.session("away");
         assert_eq!(away.last_seq(), 30);

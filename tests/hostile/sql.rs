@@ -9,9 +9,9 @@ use crate::client::Api;
 use crate::support::daemon::Daemon;
 use crate::support::postgres::{Postgres, bin};
 
-/// tallyd's functions: everything in `public`, as the tests have nothing else there.
+/// tallyd's functions: everything in `public`, where the tests have no other functions.
 const OURS: &str = "SELECT p.oid FROM pg_proc p WHERE p.pronamespace = 'public'::regnamespace";
-/// Those whose names are looked for in pg_temp before pg_catalog.
+/// Functions whose names are looked up in pg_temp before pg_catalog.
 const OPEN_PATHS: &str = "SELECT coalesce(string_agg(p.oid::regprocedure::text, ' ' ORDER BY p.proname), '') FROM pg_proc p \
     WHERE p.pronamespace = 'public'::regnamespace AND NOT EXISTS (SELECT FROM unnest(p.proconfig) AS c(setting) \
         WHERE c.setting ~ '^search_path=pg_catalog,.*\\ypg_temp$')";
@@ -23,7 +23,7 @@ const CALLS: &str = "SELECT format('SELECT * FROM public.%I(%s);', p.proname, (S
                 WHEN 'uuid' THEN gen_random_uuid()::text WHEN 'regclass' THEN 'public.tallyd_settings' ELSE '1' END, t.typname) END, \
         ', ' ORDER BY a.at), '') FROM unnest(p.proargtypes) WITH ORDINALITY AS a(type, at) JOIN pg_type t ON t.oid = a.type)) \
     FROM pg_proc p WHERE p.pronamespace = 'public'::regnamespace AND p.prorettype <> 'trigger'::regtype ORDER BY 1";
-/// What fires triggers and policies.
+/// Statements that fire triggers and policies.
 const STATEMENTS: &str = "
     INSERT INTO public.api_prices (provider, effective_from, rates, origin) VALUES ('x', now(), '{}', 'manual');
     UPDATE public.api_prices SET withdrawn_at = now() WHERE provider = 'x';
@@ -34,7 +34,7 @@ const STATEMENTS: &str = "
     DELETE FROM public.api_price_changes;
 ";
 
-/// Temporary objects with the names that functions use. Whatever they run says with whose rights.
+/// Temporary objects with the names that functions use. They warn with the current role when they are run.
 fn traps(postgres: &Postgres) -> String {
     let mut traps = String::from(
         "CREATE FUNCTION pg_temp.evil() RETURNS pg_catalog.bool LANGUAGE plpgsql AS $$ BEGIN \
@@ -56,7 +56,7 @@ fn traps(postgres: &Postgres) -> String {
         let name = relation.split_once('.').unwrap().1;
         traps += &format!("CREATE TEMP VIEW {name} AS SELECT t.*, pg_temp.evil() AS is_evil FROM {relation} AS t;\n");
     }
-    // A role without the right to read a table makes an empty one of that name.
+    // A role that may not read a table creates an empty one of that name.
     for relation in relations.lines() {
         let name = relation.split_once('.').unwrap().1;
         traps += &format!("CREATE TEMP TABLE IF NOT EXISTS {name} (is_evil pg_catalog.bool CHECK (pg_temp.evil()));\n");
@@ -70,7 +70,7 @@ fn traps(postgres: &Postgres) -> String {
     traps
 }
 
-/// What psql says on stderr to statements of a role; one that fails does not keep the next from being tried.
+/// psql's stderr for statements of a role. After an error it continues with the next statement.
 fn tried(postgres: &Postgres, role: &str, sql: &str) -> String {
     let mut command = Command::new(bin("psql"));
     command.args(["-XAtq", "-U", role, "-d", "postgres", "-f", "-", "-h"]).arg(postgres.sockets());
@@ -96,7 +96,7 @@ fn migrated() -> (Postgres, Daemon) {
     (postgres, daemon)
 }
 
-/// Advisory locks are everybody's to take, so nothing of tallyd's takes one. Its locks are rows that only writers of the tables can lock.
+/// Every role can take advisory locks, so tallyd takes none. Only writers of the tables can lock the rows it uses.
 fn no_role_holds_locks_that_loading_waits_for(postgres: &Postgres) {
     let advisory = format!("SELECT count(*) FROM pg_proc p WHERE p.oid IN ({OURS}) AND p.prosrc LIKE '%advisory%'");
     assert_eq!(postgres.psql(&advisory), "0");
@@ -137,7 +137,7 @@ fn no_login_gets_the_owners_rights_through_its_temporary_objects() {
              {STATEMENTS}"
         )
     };
-    // Triggers refuse, and traps whose names are taken are not made.
+    // Triggers refuse, and traps whose names are taken are not created.
     let is_kept = |line: &str| {
         line.contains(" 23001: ") || line.split(' ').next_back().is_some_and(|code| code.starts_with("42"))
     };
@@ -145,14 +145,14 @@ fn no_login_gets_the_owners_rights_through_its_temporary_objects() {
         for claims in ["", r#"{"sub":"7","app_metadata":{"role":"user"}}"#] {
             let said = tried(&postgres, role, &attack(claims));
             assert!(!said.contains("TRAPPED"), "{role} got in:\n{said}");
-            // Nothing is safe only because it fails: a call does its work, or the role may not make it.
+            // A failure alone does not prove safety: each call must succeed, or be forbidden to the role.
             let other =
                 said.lines().find(|line| line.contains("ERROR") && !line.contains(" 42501: ") && !is_kept(line));
             assert_eq!(other, None, "{role}:\n{said}");
         }
     }
     no_role_holds_locks_that_loading_waits_for(&postgres);
-    // The traps work: a function with an empty path, as these once had it, falls into them, and is found in pg_proc.
+    // The traps work: a function with an empty path, as these once had it, runs them, and the check of pg_proc sees it.
     postgres.psql(
         "CREATE FUNCTION tallyd_bait() RETURNS bool LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS \
          $$ DECLARE claims jsonb := '{}'; BEGIN RETURN claims IS NULL; END $$",
@@ -176,12 +176,12 @@ fn functions_are_open_to_those_who_need_them() {
     assert_eq!(open_to("authenticated"), "tallyd_is_admin");
     assert_eq!(open_to("tallyd_reader"), "tallyd_is_admin");
     assert_eq!(open_to("service_role"), "increment_daily_cost tallyd_is_admin tallyd_session_counts");
-    // A role that somebody lets read the tables needs the policies' function; the next upkeep grants it.
+    // A role with SELECT on tables needs the policies' function; the next upkeep grants it.
     postgres.psql("CREATE ROLE grafana LOGIN; GRANT SELECT ON daily_api_costs TO grafana");
     migrate(&daemon);
     assert_eq!(open_to("grafana"), "tallyd_is_admin");
     assert_eq!(tried(&postgres, "grafana", "SELECT * FROM daily_api_costs"), "");
-    // Nobody but the owner may put a trigger, or a foreign key to it, on a table: both run when the owner writes.
+    // Only the owner may put a trigger, or a foreign key to it, on a table: both run when the owner writes.
     let others = "SELECT count(*) FROM pg_class c, aclexplode(c.relacl) x WHERE c.oid IN (SELECT t FROM tallyd_tables() t) \
         AND x.grantee <> c.relowner AND x.privilege_type IN ('TRIGGER', 'REFERENCES')";
     assert_eq!(postgres.psql(others), "0");
@@ -190,7 +190,7 @@ fn functions_are_open_to_those_who_need_them() {
 #[test]
 fn a_table_of_admins_that_a_stranger_has_made_runs_nothing_and_makes_nobody_admin() {
     let (postgres, _daemon) = migrated();
-    // As in a database that was made by PostgreSQL 14 or before.
+    // As in a database that was created by PostgreSQL 14 or before.
     postgres.psql("GRANT CREATE ON SCHEMA public TO stranger");
     let evil = "CREATE FUNCTION public.evil() RETURNS bool LANGUAGE plpgsql AS $$ BEGIN \
             IF current_user <> session_user THEN RAISE WARNING 'TRAPPED as %', current_user; END IF; RETURN true; END $$;\n\
@@ -253,21 +253,21 @@ fn the_audit_log_is_only_ever_added_to_also_by_the_owner() {
         refused(&format!("UPDATE tallyd_audit_log SET {change}"));
     }
     assert_eq!(postgres.psql("SELECT * FROM tallyd_audit_log"), before);
-    // A user who is forgotten leaves the notes about that user's budgets, and nothing else.
+    // The one permitted change: forgetting a user takes the id out of the notes about that user's budgets.
     postgres.psql(
         r#"UPDATE tallyd_audit_log SET object = 'user (forgotten)/day', new_value = new_value || '{"scope_value": "(forgotten)"}'"#,
     );
     assert_eq!(postgres.psql("SELECT count(*) FROM tallyd_audit_log WHERE object = 'user (forgotten)/day'"), "1");
 }
 
-/// 2^63 - 1: where a column of a rollup ends.
+/// 2^63 - 1: the maximum of a rollup's column.
 const FULL: i128 = i64::MAX as i128;
-/// More calls than there will be.
+/// More calls than will ever exist.
 const MANY_CALLS: i128 = 1_000_000_000_000_000;
-/// The most tokens of a record.
+/// The maximum of tokens in a record.
 const MOST: u64 = 1_000_000_000;
 
-/// Puts rows of today that are full but for `room` input tokens into the rollups, as calls that retention has dropped from the log.
+/// Adds rollup rows of today that are full but for `room` input tokens, as if retention had dropped their calls.
 fn plant(postgres: &Postgres, room: i128) {
     let costs =
         "(day, provider, model, endpoint, calls, input_tokens, cache_write_5m_tokens, cache_write_1h_tokens, requests)";
@@ -292,7 +292,7 @@ fn a_rollup_row_that_is_full_stops_nobody_else_and_every_answer_is_exact() {
     let mut api = Api::start();
     plant(&api.postgres, 2 * i128::from(MOST) + 500);
     let mut session = api.daemon.session("p");
-    // Two of the hostile records fit, three do not; between them are honest ones, one of them of the full row's user.
+    // Two of the hostile records fit, three do not. Honest ones are between them, one with the full row's user.
     let record = |seq: u64| match seq % 40 {
         7 => Record { user_id: "u".into(), input_tokens: MOST, ..Record::claude("m", 0, 0) },
         _ => Record { user_id: "honest".into(), ..Record::claude("claude-sonnet-4-5", 1, 1) },
@@ -309,7 +309,7 @@ fn a_rollup_row_that_is_full_stops_nobody_else_and_every_answer_is_exact() {
     let said = api.postgres.psql("SELECT DISTINCT message FROM dead_letters");
     assert!(said.contains("would overflow"), "{said}");
     api.daemon.until_status("nothing holds", |status| status["health"]["flusher"]["status"] == "ok");
-    // A small call of the full row's user still fits, and a retry of the letters finds them as they are.
+    // A small call of the full row's user still fits, and a retry leaves the dead letters as they are.
     session.send(201, &[Record { user_id: "u".into(), ..Record::claude("m", 500, 0) }]).unwrap();
     session.recv_ack().unwrap();
     api.postgres.until_calls(198);
@@ -319,7 +319,7 @@ fn a_rollup_row_that_is_full_stops_nobody_else_and_every_answer_is_exact() {
     let retried = format!("{}{}", String::from_utf8_lossy(&retried.stdout), String::from_utf8_lossy(&retried.stderr));
     assert!(retried.contains("would overflow"), "{retried}");
     assert_eq!(api.postgres.psql(letters), "poison|22003|p|u|3");
-    // SQL callers meet the same end, and nothing is written.
+    // SQL callers get the same error, and no row is written.
     let call =
         api.postgres.try_psql("SELECT increment_daily_cost('claude', model => 'm', user_id => 'u', input_tokens => 1)");
     assert!(call.unwrap_err().contains("out of range"));
@@ -328,7 +328,7 @@ fn a_rollup_row_that_is_full_stops_nobody_else_and_every_answer_is_exact() {
     api.daemon.assert_reconciled();
 }
 
-/// Asks everything that adds up the full rows.
+/// Requests every answer that adds up the full rows.
 fn answers_are_exact(api: &Api) {
     let admin = api.token("admin");
     let input = 2 * FULL + 195;
@@ -401,7 +401,7 @@ fn old_days_make_few_partitions_and_a_batch_that_needs_many_is_divided() {
         Daemon::on(&postgres.url()).with("TALLYD_LOG_TABLE_PARTITION", "day").with("TALLYD_FLUSHER_LANES", "1").start();
     postgres.until("SELECT count(*) > 0 FROM tallyd_partitions()", "t");
     postgres.down(crate::support::postgres::Stop::Fast);
-    // All of it waits in the log, the honest records after the hostile ones, and would be one batch.
+    // All of it waits in the WAL, the honest records after the hostile ones, and would be one batch.
     const DAY_US: i64 = 86_400_000_000;
     const DAYS: i64 = 800;
     let mut hostile = daemon.session("hostile");

@@ -1,4 +1,4 @@
-//! Costs that a sender states: no sender lowers what others have spent, and none books a fortune in a record.
+//! Stated costs: no sender can lower the spend of others, or book a fortune with one record.
 
 use serde_json::{Value, json};
 use tallyd_client::Record;
@@ -7,14 +7,14 @@ use crate::client::Api;
 use crate::support::daemon::Daemon;
 use crate::support::postgres::Postgres;
 
-/// What would reset every budget, and what no call costs.
+/// Costs that would reset every budget, and costs that no call has.
 const ATTACKS: [&str; 4] = ["-1000000000", "-0.000000000000000001", "10000.000000000000000001", "1000000000"];
 
 fn line(cost: &str) -> String {
     format!("{{\"provider\":\"rentcast\",\"endpoint\":\"/x\",\"cost_usd\":{cost}}}\n")
 }
 
-/// A span that states its cost.
+/// A span with a stated cost.
 fn span(cost: &str, number: usize) -> String {
     let text = |key: &str, value: &str| json!({"key": key, "value": {"stringValue": value}});
     let attributes = [
@@ -40,7 +40,7 @@ fn no_way_in_takes_a_credit_or_a_cost_beyond_the_bound_from_a_sender() {
     let api = Api::start();
     let (ingest, admin) = (api.token("ingest"), api.token("admin"));
     let refused = ("range".to_owned(), "cost_usd".to_owned());
-    // What has been spent, and the most that a record may cost.
+    // The spend before the attacks, in a record with the highest permitted cost.
     assert_eq!(api.daemon.lines(&line("10000"))[0]["ok"], true);
     for (number, cost) in ATTACKS.into_iter().enumerate() {
         let answer = &api.daemon.lines(&line(cost))[0];
@@ -67,7 +67,7 @@ fn no_way_in_takes_a_credit_or_a_cost_beyond_the_bound_from_a_sender() {
         api.daemon.run(&["import", file.to_str().unwrap(), "--map", map, "--set", set, "--json"]);
     }
     api.postgres.until("SELECT count(*) >= 14 FROM dead_letters", "t");
-    // Nor does a retry of what was refused, by whoever is careless enough.
+    // Nor does a careless retry of the refused records.
     let retried = api.daemon.run(&["dead-letters", "retry", "--since", "1h", "--json"]);
     assert!(!retried.status.success(), "{retried:?}");
     let letter = api.postgres.psql("SELECT min(id) FROM dead_letters");
@@ -96,7 +96,7 @@ fn a_credit_is_an_admins_act_and_stands_in_the_audit_log_once() {
         min(object) = (SELECT id::text FROM api_usage_log) FROM tallyd_audit_log WHERE action = 'credit.record'"
         .replace("min(actor LIKE 'token:% test')::text", "bool_and(actor LIKE 'token:% test')::text");
     assert_eq!(api.postgres.psql(&audited), "1|true|-250.5|t");
-    // A charge by an admin is a record like any other.
+    // A charge by an admin is an ordinary record.
     assert_eq!(api.post("/api/v1/records", &admin, &line("3")).status, 200);
     assert_eq!(api.postgres.psql("SELECT count(*) FROM tallyd_audit_log WHERE action = 'credit.record'"), "1");
     api.postgres.until_calls(2);

@@ -1,4 +1,4 @@
-//! Terminals, logs and pipes: producers, models and users name themselves, and a reader may go away.
+//! Terminals, logs and pipes: producers, models and users choose their names, and a reader may go away.
 
 use std::collections::BTreeSet;
 use std::process::{Output, Stdio};
@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 use crate::support::daemon::Daemon;
 use crate::support::postgres::Postgres;
 
-/// Clears the screen by two kinds of control sequence, reverses what follows, forges a line.
+/// Clears the screen by two kinds of control sequence, reverses the following text, forges a line.
 const NAME: &str = "m\u{1b}[2J\u{9b}2J\u{202e}x\u{200b}\r\nFORGED everything is fine";
 
-/// Commands of the program, with what they need: a file each for a bill, a price list and an import.
+/// Commands of the program, with their input files: a bill, a price list and an import.
 fn commands(bill: &str, list: &str, rows: &str, folder: &str) -> Vec<Vec<String>> {
     let day = ["--from", "2026-02-01", "--to", "2026-03-01"];
     let lists: Vec<Vec<&str>> = vec![
@@ -68,10 +68,10 @@ fn commands(bill: &str, list: &str, rows: &str, folder: &str) -> Vec<Vec<String>
     lists.into_iter().map(|words| words.into_iter().map(str::to_owned).collect()).collect()
 }
 
-/// In each sum of the amounts here, where it is printed with every digit.
+/// Part of each sum here, if it is printed with every digit.
 const WHOLE: &str = ".00000000000000000";
 
-/// What `tallyd adopt` looks for, with an amount that its days do not have.
+/// The tables for `tallyd adopt`, with an amount that their days do not have.
 const OLD: &str = "CREATE SCHEMA old;
     CREATE TABLE old.calls (id uuid PRIMARY KEY, user_id text, api_type text, model text, cost_usd numeric, timestamp timestamptz);
     CREATE TABLE old.days (date date, api_type text, call_count int, total_cost numeric, PRIMARY KEY (date, api_type));
@@ -184,12 +184,12 @@ fn a_reader_that_goes_away_ends_no_command_with_a_panic() {
         let output = scene.daemon.command(&words).stdout(write).stderr(Stdio::piped()).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(!said.contains("panicked"), "{words:?}: {said}");
-        // What streams ends; what does something goes on, and ends as it would have.
+        // A streaming command ends. A command that changes something continues to its usual end.
         let code = output.status.code();
         let is_as_before = code == whole || code == Some(0) || words[0] == "psql";
         assert!(is_as_before, "{words:?}: {code:?}, not {whole:?}: {said}");
     }
-    // A full disk is not silence.
+    // A full disk is reported as an error.
     let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
     let output = scene.daemon.command(&["prices", "list"]).stdout(full).output().unwrap();
     assert_eq!(output.status.code(), Some(1));

@@ -1,4 +1,4 @@
-//! What documents, dashboards and alerts name is there.
+//! Everything that documents, dashboards and alerts name exists.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -64,7 +64,7 @@ fn every_alert_has_metrics_that_exist_a_test_and_a_section_of_the_runbook() {
     }
 }
 
-/// `pub const` is never unused for the compiler, so a metric without a call site would be said to exist and never be seen.
+/// The compiler never reports an unused `pub const`: a metric without a call site would be documented only.
 #[test]
 fn every_metric_is_counted_somewhere() {
     let list = "crates/base/src/registry.rs";
@@ -109,7 +109,7 @@ fn the_guide_and_the_help_name_every_vendor_whose_bill_is_read() {
     }
 }
 
-/// Every tracked document except the changelog: a history names files as they were.
+/// Every tracked document except the changelog, which names files as they were.
 fn documents() -> Vec<String> {
     let found = Command::new("git").args(["ls-files", "*.md"]).current_dir(root()).output().unwrap();
     let found = String::from_utf8(found.stdout).unwrap();
@@ -195,7 +195,7 @@ fn the_table_of_contents_names_every_page() {
     assert!(pages > 40, "only {pages} pages were found");
 }
 
-/// A README that grows becomes a guide, a reference and a report in one; a map that grows is not looked at. Details have pages in docs/.
+/// A long README becomes guide, reference and report at once, and a long map is not read. Details belong in docs/.
 #[test]
 fn the_readme_and_the_map_stay_short() {
     for (page, bytes) in [("README.md", 9_500), ("ARCHITECTURE.md", 14_500)] {
@@ -248,7 +248,7 @@ fn the_documents_environment_variables_are_settings() {
     }
     assert!(names.len() >= 15, "only {names:?} were found");
     for name in names.iter().filter(|name| *name != "TALLYD_WRITE_DOCS") {
-        // The value need not be good. Only the complaint about an unknown name matters.
+        // The value may be wrong. Only an error about an unknown name matters.
         let mut command = Command::new(env!("CARGO_BIN_EXE_tallyd"));
         let output =
             command.args(["config", "check"]).env_clear().env(name, "1234").current_dir(root()).output().unwrap();
@@ -267,12 +267,12 @@ fn the_files_that_architecture_and_contributing_name_exist() {
         ("docs/internals/flusher.md", 1),
     ] {
         let text = read(page);
-        // Without the blocks of commands, whose fences are backticks as well.
+        // Without the blocks of commands, whose fences are backticks, too.
         let text: String = text.split("```").step_by(2).collect();
         let named = text.split('`').skip(1).step_by(2);
         let mut checked = 0;
         for name in named.filter(|name| name.contains('/') && ENDS.iter().any(|end| name.ends_with(end))) {
-            // What stands for a new name is not there yet, its folder is.
+            // A placeholder for a new name does not exist; its folder does.
             let name =
                 name.split_once('<').map_or(name, |(before, _)| &before[..=before.rfind('/').unwrap_or_default()]);
             if name.contains(' ') {

@@ -21,7 +21,7 @@ fn words<'t>(text: &'t str, is_part: impl Fn(char) -> bool + 't) -> impl Iterato
     text.split(move |c| !is_part(c)).filter(|word| !word.is_empty())
 }
 
-/// Every file of the project itself: nothing that was built, fetched or recorded.
+/// Every file of the project itself, without built, fetched or recorded ones.
 fn walk(folder: &Path, visit: &mut impl FnMut(&Path)) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();

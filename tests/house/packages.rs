@@ -11,9 +11,9 @@ fn what_a_container_is_built_from_is_there() {
     for file in ["Dockerfile", "deploy/railway/Dockerfile"] {
         for line in read(file).lines().filter(|line| line.starts_with("COPY ") && !line.contains("--from")) {
             let mut paths: Vec<_> = line.split_whitespace().skip(1).collect();
-            // The last one is where it goes.
+            // The last one is the destination.
             paths.pop();
-            // What is the application's, an example's reader has.
+            // Paths of the application are the reader's own.
             for path in paths.into_iter().filter(|path| !path.starts_with("app/")) {
                 assert!(root().join(path).exists(), "{file}: {path}");
                 named += 1;
@@ -77,7 +77,7 @@ fn the_debian_package_names_files_that_exist() {
     let units = &deb["systemd-units"];
     let (folder, name) = (units["unit-scripts"].as_str().unwrap(), units["unit-name"].as_str().unwrap());
     let unit = read(&format!("{folder}{name}.service"));
-    // What the unit starts and reads is where the package puts it; its user is the one that is made.
+    // The unit starts and reads files at the package's paths; its user is the one that the package creates.
     for needed in ["ExecStart=/usr/bin/tallyd --config /etc/tallyd/config.toml", "User=tallyd"] {
         assert!(unit.contains(needed), "{needed}");
     }
@@ -102,7 +102,7 @@ fn tallyd(words: &[&str], folder: &Path) -> std::process::Output {
     Command::new(env!("CARGO_BIN_EXE_tallyd")).args(words).current_dir(folder).output().unwrap()
 }
 
-/// The commands that `--help` lists, with those below them: `prices show`.
+/// The commands that `--help` lists, with their subcommands: `prices show`.
 fn commands(command: &clap::Command, words: &str, found: &mut Vec<String>) {
     for below in command.get_subcommands().filter(|below| !below.is_hide_set() && below.get_name() != "help") {
         let words = format!("{words} {}", below.get_name()).trim_start().to_owned();
@@ -117,7 +117,7 @@ fn every_command_has_a_man_page_and_is_completed() {
     commands(&tallyd::command(), "", &mut names);
     assert!(names.len() > 50, "only {names:?}");
     let folder = tempfile::tempdir().unwrap();
-    // Neither needs a configuration that is right.
+    // Neither needs a valid configuration.
     std::fs::write(folder.path().join("config.toml"), "no_such_key = 1\n").unwrap();
     let done = tallyd(&["man", "pages"], folder.path());
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));

@@ -1,6 +1,6 @@
 //! `config.toml`, the pages of `docs/reference/` and the lists of the record's fields, which are written from the code.
 //!
-//! `make snapshots` writes them anew. Each test compares the file with what the code says now.
+//! `make snapshots` writes them anew. Each test compares a file with the text that the code gives now.
 
 mod cli;
 mod config;

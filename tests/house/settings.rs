@@ -6,7 +6,7 @@ use tallyd_config::{Config, env};
 
 use crate::read;
 
-/// A file, a test in it, and the keys that it sees at work. The file names each key, or its variable, as users set it.
+/// A file, a test in it, and the keys whose effect it sees. The file names each key, or its variable, as users set it.
 const SEEN: &[(&str, &str, &[&str])] = &[
     ("tests/faults/disk_full.rs", "up_to_the_reserve", &["wal.min_free_bytes"]),
     ("tests/faults/steps.rs", "killed_at", &["flusher.flush_interval_ms"]),
@@ -208,8 +208,8 @@ const SEEN: &[(&str, &str, &[&str])] = &[
     ("tests/it/slots.rs", "a_batch_that_finds_no_slot_goes_on_filling", &["flusher.lanes"]),
 ];
 
-/// A key whose work no daemon shows to a test: the words of the source that hand its value over, and the test of what they
-/// are handed to.
+/// A key whose effect no test sees at a daemon: the source that passes its value on, and the test of the code that gets
+/// it.
 const IN_PARTS: &[(&str, &str, &str, &str, &str)] = &[
     (
         "wal.channel_bytes",
@@ -246,7 +246,7 @@ const IN_PARTS: &[(&str, &str, &str, &str, &str)] = &[
         "src/pipeline/flusher/lane.rs",
         "pauses_double_from_the_shortest_to_the_longest",
     ),
-    // What the bound is for is seen with its default.
+    // The effect of the bound is tested with its default.
     (
         "listen.max_in_flight_frames",
         "src/app/build.rs",
@@ -269,7 +269,7 @@ fn each_key_changes_something_that_a_test_sees() {
         let text = read(file);
         for key in *seen {
             count(key);
-            // In a file of settings a key stands in its section.
+            // In a file of settings a key is in its section.
             let (section, name) = key.split_once('.').unwrap_or(("", key));
             let is_set = text.contains(&format!("\"{}\"", env::variable(key)))
                 || text.contains(&format!("[{section}]")) && text.contains(&format!("{name} = "));

@@ -1,7 +1,7 @@
-//! What people and programs rely on outside of the code: the help of every command, the OpenAPI document, the metrics.
+//! The outputs that people and programs rely on: the help of every command, the OpenAPI document, the metrics.
 //!
-//! Each is a file in `tests/snapshots/`. A change of one is a change for users, so its diff is part of the change that is
-//! reviewed. `make snapshots` writes the files anew.
+//! Each is a file in `tests/snapshots/`. Its change is a change for users, so its diff is reviewed with the code. `make
+//! snapshots` writes the files anew.
 
 use insta::assert_snapshot;
 use tallyd_base::registry;
@@ -25,14 +25,14 @@ fn the_help_of_every_command_is_as_reviewed() {
     let mut waiting = vec![root];
     while let Some(command) = waiting.pop() {
         let name = command.get_bin_name().unwrap_or_else(|| command.get_name()).to_owned();
-        // The value that a variable has here is not the command's.
+        // A variable's value in this environment is not part of the help.
         let mut command = command.mut_args(|argument| argument.hide_env_values(true));
         let help = command.render_long_help().to_string();
         let help = help.lines().map(str::trim_end).collect::<Vec<_>>().join("\n");
         text.push_str(&format!("$ {name} --help\n{help}\n\n"));
         // `help` repeats the tree.
         let below: Vec<_> = command.get_subcommands().filter(|command| command.get_name() != "help").cloned().collect();
-        // The stack is popped from its end, so the first command goes on last.
+        // The stack is popped from its end, so the first command is pushed last.
         waiting.extend(below.into_iter().rev());
     }
     assert!(text.matches("$ tallyd ").count() > 50, "only {} commands", text.matches("$ tallyd ").count());

@@ -23,7 +23,7 @@ fn the_client_builds_neither_sled_nor_a_postgresql_driver() {
     }
 }
 
-/// One environment serves an application and the daemon beside it, so neither may stumble over the other's variables.
+/// An application and the daemon beside it share one environment, so neither may fail over the other's variables.
 #[test]
 fn the_daemon_knows_each_variable_that_a_client_reads() {
     let mut found = BTreeSet::new();
@@ -36,7 +36,7 @@ fn the_daemon_knows_each_variable_that_a_client_reads() {
                 folders.push(path);
                 continue;
             }
-            // Go's tests stand beside the source.
+            // Go's tests are in the source folder.
             if path.to_string_lossy().ends_with("_test.go") {
                 continue;
             }
@@ -64,7 +64,7 @@ fn nothing_was_left_to_be_filled_in() {
 
 #[test]
 fn no_file_holds_a_path_of_one_machine() {
-    // In two parts, so that this file does not hold them itself.
+    // In two parts, so that this file does not contain them itself.
     let homes = ["/home", "/Users", "/root"].map(|home| format!("{home}/"));
     let mut places = homes.to_vec();
     places.push(format!("{}/", root().display()));
@@ -72,12 +72,12 @@ fn no_file_holds_a_path_of_one_machine() {
     walk(&root(), &mut |path| files.push(path.to_owned()));
     assert!(files.len() > 100, "only {} files were looked at", files.len());
     for path in files {
-        // What is not text names no path that a reader would follow.
+        // Binary files do not name paths for readers.
         let Ok(text) = std::fs::read_to_string(&path) else { continue };
         for place in &places {
             for (at, _) in text.match_indices(place.as_str()) {
                 let before = text[..at].chars().next_back();
-                // `clients/src/` is no `/src/`.
+                // `clients/src/` is not `/src/`.
                 let is_absolute = before.is_none_or(|c| !c.is_alphanumeric() && !"._-}/*>".contains(c));
                 assert!(!is_absolute, "{place} in {}", path.display());
             }
@@ -100,7 +100,7 @@ fn no_lock_is_everybodys_to_take() {
     assert!(found.is_empty(), "advisory locks (crates/store/src/locks.rs has the others): {found:?}");
 }
 
-/// All SQL is in `crates/store`. Beside the calls of the driver, a statement's first words show it.
+/// All SQL is in `crates/store`. Calls of the driver and the first words of a statement show SQL elsewhere.
 #[test]
 fn the_daemon_sends_no_sql_of_its_own() {
     const CALLS: [&str; 13] = [
@@ -140,7 +140,7 @@ fn the_daemon_sends_no_sql_of_its_own() {
     assert!(found.is_empty(), "{put}:\n{}", found.join("\n"));
 }
 
-/// Two features of serde_json give keys of a document a meaning of their own. A stack overflow and a panic came of them.
+/// Two features of serde_json give keys of a document a special meaning, which led to a stack overflow and a panic.
 #[test]
 fn no_key_of_a_json_document_has_a_meaning_of_its_own() {
     let output = Command::new(env!("CARGO"))
@@ -167,8 +167,8 @@ fn no_key_of_a_json_document_has_a_meaning_of_its_own() {
     }
 }
 
-/// Where serde_json reads, outside of tests, and why it may: it stops at 128 levels, but keeps no digits and refuses half of a
-/// surrogate pair. Everything else reads with `tallyd_model::json`.
+/// The uses of serde_json to read, outside of tests, with the reason for each. It stops at 128 levels, but keeps no
+/// digits and refuses half of a surrogate pair. Everything else is read with `tallyd_model::json`.
 const READ_BY_SERDE_JSON: [(&str, &str); 7] = [
     ("src/cli/status.rs", "the daemon's own answer"),
     ("src/cli/top/sample.rs", "the daemon's own answers"),
@@ -197,7 +197,7 @@ fn what_comes_from_outside_is_read_by_one_json_reader() {
     assert_eq!(found, known, "read it with tallyd_model::json, or say in READ_BY_SERDE_JSON why serde_json may");
 }
 
-/// What a number counts in a sentence. A number that is never one (a bound, a constant) has a name in capitals.
+/// Nouns that a number counts in a sentence. A number that is never 1 (a bound, a constant) has a name in capitals.
 const COUNTED: &[&str] = &[
     "records", "calls", "letters", "days", "rows", "users", "models", "prices", "names", "alerts", "budgets",
     "requests", "segments", "lanes", "minutes", "sessions", "keys", "files",
@@ -233,10 +233,10 @@ fn no_message_has_one_records() {
     assert!(found.is_empty(), "{mend}:\n{}", found.join("\n"));
 }
 
-/// Whether a line has a placeholder with a plural after it, and nothing that chooses the singular.
+/// True if a line has a placeholder before a plural, and nothing that chooses the singular.
 fn disagrees(line: &str) -> bool {
     let is_comment = ["//", "*", "#", "\"\"\""].iter().any(|mark| line.trim_start().starts_with(mark));
-    // `1 =>` and `== 1`, `!= 1` choose; what has a column of its own, and a bound, is not one.
+    // `1 =>` and `== 1`, `!= 1` choose. A number in a column of its own, or a bound, does not need a choice.
     let chooses = [
         "== 1",
         "!= 1",

@@ -1,4 +1,4 @@
-//! What an admin changes over HTTP: budgets, prices, decisions about dead letters. Each with its entry in the audit log.
+//! An admin's changes over HTTP: budgets, prices, decisions about dead letters. Each has its entry in the audit log.
 
 use serde_json::{Value, json};
 
@@ -52,7 +52,7 @@ fn a_budget_is_set_shown_changed_and_removed() {
         assert_eq!((answer.status, answer.code().as_str()), (400, "invalid_body"), "{wrong}");
         assert!(answer.text().contains(says), "{wrong}: {}", answer.text());
     }
-    // A budget of a name that no call has is set, and says so.
+    // A budget for a name without calls is set, with a note.
     for (scope, value, says) in [
         ("provider", "rentcats", "no call has had the provider \"rentcats\"; near names: rentcast"),
         ("model", "claude-sonet-4", "no call has had the model \"claude-sonet-4\"; near names: claude-sonnet-4"),
@@ -93,7 +93,7 @@ fn what_is_changed_at_the_command_line_stands_in_the_audit_log() {
     let said = run(&["budgets", "set", "30", "--scope", "user", "--value", "u-1"]);
     assert!(said.contains("it replaces one of 25.00 USD"), "{said}");
     let id = api.postgres.psql("SELECT id FROM api_budgets WHERE scope = 'user'");
-    // What takes something away is confirmed: without --yes it exits 2, and --dry-run only says what would go.
+    // Deletions need a confirmation: without --yes the command exits with 2, and --dry-run shows the rows.
     let is_confirmed = |arguments: &[&str], says: &str| {
         let so_far = actions(&api, &admin).len();
         let output = api.daemon.run(arguments);
@@ -121,7 +121,7 @@ fn what_is_changed_at_the_command_line_stands_in_the_audit_log() {
     run(&["dead-letters", "drop", "--kind", "refused", "--yes"]);
     let said = run(&["budgets", "set", "1", "--scope", "model", "--value", "claude-sonet-4"]);
     assert!(said.contains("no call has had the model \"claude-sonet-4\"; near names: claude-sonnet-4"), "{said}");
-    // Names that nothing has are pointed out where they would give an empty list.
+    // A name without calls is pointed out where it would give an empty list.
     let march = ["--from", "2026-03-01", "--to", "2026-03-02"];
     for (arguments, says) in [
         (
@@ -216,7 +216,7 @@ fn alerts_are_listed_acknowledged_and_kept() {
     assert_eq!((by(0).as_str(), by(1).starts_with("token:")), ("ada (command line)", true));
     let seen = |entry: &&String| entry.starts_with("alert.acknowledge");
     assert_eq!(actions(&api, &admin).iter().filter(seen).count(), 2);
-    // Of a period that is over: still there, and not current.
+    // An alert of a period that is over is still there, and not current.
     api.postgres.psql("UPDATE api_alerts SET details = jsonb_set(details, '{period_start}', '\"2020-01-01\"')");
     assert_eq!(alerts("")["alerts"][0]["current"], false);
 }
@@ -322,7 +322,7 @@ fn a_price_is_tried_out_added_and_withdrawn() {
     a_name_is_set_listed_and_taken_back(&api, &admin, &read);
 }
 
-/// On the daemon of a test that is done.
+/// Part of the test above, to reuse its daemon.
 fn a_name_is_set_listed_and_taken_back(api: &Api, admin: &str, read: &str) {
     const PATH: &str = "/api/v1/prices/aliases";
     let alias = json!({"provider": "AWS", "name": " My/Deployment:1 ", "model": "us.anthropic.claude-opus-4-6-v1"});
@@ -351,7 +351,7 @@ fn a_name_is_set_listed_and_taken_back(api: &Api, admin: &str, read: &str) {
     assert_eq!(api.get(PATH, read).ok()["aliases"], json!([]));
     let done = actions(api, admin);
     let object = "bedrock my/deployment:1";
-    // Nothing is proposed where no list is looked at.
+    // Without a list to look at there is no proposal.
     assert_eq!(api.get("/api/v1/prices/proposal", read).ok()["proposal"], Value::Null);
     assert_eq!(api.post("/api/v1/prices/proposal/apply", read, "").code(), "forbidden");
     assert_eq!(api.post("/api/v1/prices/proposal/apply", admin, "").code(), "not_found");

@@ -9,7 +9,6 @@ use crate::support::daemon::Daemon;
 use crate::support::postgres::Postgres;
 use crate::support::{PATIENCE, until};
 
-/// An answer.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
@@ -81,7 +80,7 @@ impl Api {
         api
     }
 
-    /// Makes a token, waits until the daemon knows it, and returns the header that shows it.
+    /// Creates a token, waits until the daemon knows it, and returns the `Authorization` header.
     pub fn token(&self, role: &str) -> String {
         let output = self.daemon.run(&["token", "create", "--name", "test", "--role", role, "--json"]);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -108,7 +107,7 @@ impl Api {
         send(&self.address, method, path, headers, body)
     }
 
-    /// A metric's value, by its name and labels as they are rendered; 0 if it is not there.
+    /// A metric's value, by its name and labels as they are rendered; 0 if there is no such series.
     pub fn metric(&self, line: &str) -> f64 {
         let text = self.send("GET", "/metrics", &[], b"").text();
         let value = text.lines().find_map(|found| found.strip_prefix(line)?.trim().parse().ok());
@@ -116,7 +115,7 @@ impl Api {
     }
 }
 
-/// Below the ports that the system gives to connections: none of those takes it before the daemon does.
+/// An address below the ports that the system gives to outgoing connections, so that none of these takes it first.
 pub fn free_address() -> String {
     loop {
         let address = format!("127.0.0.1:{}", rand::random_range(20_000..32_000));
@@ -133,7 +132,7 @@ pub fn send(address: &str, method: &str, path: &str, headers: &[(&str, &str)], b
     exchange(stream, method, path, headers, body)
 }
 
-/// One request on this connection, which ends with it.
+/// One request on this connection, which is closed afterwards.
 pub fn exchange<S: Read + Write>(
     mut stream: S,
     method: &str,
@@ -147,7 +146,7 @@ pub fn exchange<S: Read + Write>(
     }
     head.push_str(&format!("content-length: {}\r\n\r\n", body.len()));
     stream.write_all(head.as_bytes()).unwrap();
-    // A daemon that refuses a body may close before it is all sent.
+    // A daemon that refuses a body may close before it has read all of it.
     let _ = stream.write_all(body);
     let mut reader = BufReader::new(stream);
     let mut line = String::new();
@@ -175,7 +174,7 @@ pub fn exchange<S: Read + Write>(
             }
         }
     } else {
-        // A server may close without ceremony once it has answered.
+        // A server may close abruptly once it has answered.
         let _ = reader.read_to_end(&mut body);
     }
     Answer { status, headers, body }

@@ -1,4 +1,4 @@
-//! Open connections are bounded; of those beyond, health is served, and the others once there is room.
+//! Open connections are bounded. Beyond the bound health is served, and other requests are refused as busy.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -24,7 +24,7 @@ fn status(stream: &mut TcpStream) -> u16 {
 fn a_connection_too_many_is_served_health_and_told_to_come_again() {
     let api = Api::with(&[("TALLYD_HTTP_MAX_CONNECTIONS", &PLACES.to_string())]);
     let token = api.token("read");
-    // One place is kept for health. Whose token is valid is not displaced at once.
+    // One place is kept for health. A connection with a valid token is not displaced at once.
     let mut open = Vec::new();
     for _ in 1..PLACES {
         let mut stream = TcpStream::connect(&api.address).unwrap();

@@ -1,4 +1,4 @@
-//! Costs by tags over HTTP: groups, filters, files, what a rollup answers and what it does not; tags that come by HTTP and OTLP.
+//! Costs by tags over HTTP: groups, filters, files, answers from a rollup and from calls; tags over HTTP and OTLP.
 
 use serde_json::{Value, json};
 
@@ -64,7 +64,7 @@ fn costs_are_grouped_and_filtered_by_tags() {
         assert_eq!(rows.iter().map(|row| row["calls"].as_i64().unwrap()).sum::<i64>(), calls, "{query}: {rows:?}");
     }
 
-    // What is beyond a rollup and a month is refused with the reason.
+    // Groups without a rollup over more than a month are refused with the reason.
     let refused = |query: &str| {
         let answer = api.get(&format!("/api/v1/costs?from=2026-01-01&to=2026-03-31&{query}"), &token);
         assert_eq!((answer.status, answer.code().as_str()), (400, "invalid_parameter"), "{query}");

@@ -1,4 +1,4 @@
-//! Each documented field of an answer is filled by something: one daemon with a little of everything is asked everything.
+//! Each documented field of an answer is filled somewhere: one daemon with data of every kind gets every request.
 
 use std::collections::BTreeSet;
 
@@ -24,10 +24,10 @@ const UNFILLED: &[(&str, &str)] = &[
     ("WindowStatus.forgotten_early", "it takes 1,000 ids; settings.rs sees it"),
 ];
 
-/// What an OpenAPI document says of answers, and what answers had.
+/// The fields that the OpenAPI document names, and those that answers had.
 struct Fields {
     document: Value,
-    /// Paths that were asked with GET.
+    /// Paths that were requested with GET.
     asked: BTreeSet<String>,
     documented: BTreeSet<String>,
     filled: BTreeSet<String>,
@@ -40,7 +40,7 @@ impl Fields {
         let document = fields.document.clone();
         for operation in document["paths"].as_object().unwrap().values().flat_map(|path| path.as_object().unwrap()) {
             for (status, response) in operation.1["responses"].as_object().unwrap() {
-                // Errors have one shape, which client.rs holds each of them to.
+                // Errors have one shape, which client.rs checks in each.
                 if !status.starts_with('2') {
                     continue;
                 }
@@ -63,7 +63,7 @@ impl Fields {
         self.walk(&schema, Some(answer), &title, &mut Vec::new());
     }
 
-    /// With an answer: what it fills; without: what there is. `open` holds the schemas that this one stands in.
+    /// Collects the fields that `answer` fills, or without one all fields. `open` has the enclosing schemas.
     fn walk(&mut self, schema: &Value, answer: Option<&Value>, at: &str, open: &mut Vec<String>) {
         if let Some(reference) = schema["$ref"].as_str() {
             let name = reference.rsplit('/').next().unwrap().to_owned();
@@ -102,7 +102,7 @@ impl Fields {
     }
 }
 
-/// A default is what a field has that nothing writes.
+/// A default counts as unfilled, because a field that is never written has it, too.
 fn is_filled(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(false) => false,
@@ -122,7 +122,7 @@ struct Asked {
 }
 
 impl Asked {
-    /// Asks, and returns what was answered. `path` is a path of the document with its parameters filled in.
+    /// Sends a request and returns the answer. `path` is `template` with its parameters filled in.
     fn ask(&mut self, method: &str, template: &str, path: &str, body: &Value) -> Value {
         let headers = [("authorization", self.admin.as_str()), ("content-type", "application/json")];
         let body = if body.is_null() { String::new() } else { body.to_string() };
@@ -142,7 +142,7 @@ impl Asked {
     }
 }
 
-/// A call that states who it is.
+/// A call with a stated id.
 const ID: &str = "44444444-4444-4444-8444-444444444444";
 
 const USERS: &str = "CREATE SCHEMA auth; \
@@ -153,7 +153,7 @@ const USERS: &str = "CREATE SCHEMA auth; \
     INSERT INTO auth.users VALUES (md5('1')::uuid, 'ada@example.com', 'pro', '{}', now(), now(), NULL, NULL); \
     INSERT INTO auth.sessions VALUES (md5('s')::uuid, md5('1')::uuid, now(), now(), now() AT TIME ZONE 'UTC', NULL)";
 
-/// What somebody records on a bad day.
+/// Data of a bad day.
 fn record(api: &Api) {
     let demo = ["demo", "--backfill", "75", "--rate", "0", "--seconds", "1", "--users", "20", "--seed", "7"];
     let output = api.daemon.run(&demo);
@@ -182,9 +182,9 @@ fn record(api: &Api) {
         other => Err(format!("{other:?}")),
     });
     api.postgres.until("SELECT count(*) FROM dead_letters", "500");
-    // As if calls had been dropped before their sums by application were kept.
+    // As if calls had been dropped before sums by application existed.
     api.postgres.psql("UPDATE tallyd_dimensions SET whole_from = current_date WHERE name = 'app'");
-    // A day that was out of the ordinary.
+    // A day with unusual spend.
     api.postgres.psql("UPDATE daily_api_costs SET cost_usd = cost_usd * 90 + 500 WHERE day = current_date - 3");
 }
 
@@ -202,7 +202,7 @@ fn every_documented_field_is_filled_by_some_answer() {
     let api = Api::with(&[
         ("TALLYD_CONFIG", config.to_str().unwrap()),
         ("TALLYD_ALERTS_INTERVAL_MS", "100"),
-        // Nobody listens there.
+        // An address without a listener.
         ("TALLYD_ALERTS_WEBHOOK_URL", "http://127.0.0.1:9/hook"),
         ("TALLYD_DEAD_LETTERS_ROWS_PER_DAY", "500"),
         ("TALLYD_DIMENSIONS_NAMES", "team"),
@@ -210,7 +210,7 @@ fn every_documented_field_is_filled_by_some_answer() {
     ]);
     api.postgres.psql(USERS);
     record(&api);
-    // A person's price of another model holds what the list says of it.
+    // A person's price of another model holds the list's price back.
     for words in [
         &["set", "claude", "claude-haiku-4-5", "--from", "now", "--rate", "input=0.8"][..],
         &["sync", list.to_str().unwrap()],
@@ -245,7 +245,7 @@ fn every_documented_field_is_filled_by_some_answer() {
     assert!(needless.is_empty(), "take these out of UNFILLED, they are filled or no longer there: {needless:?}");
 }
 
-/// Makes everything that an admin can make.
+/// Makes one of everything that an admin can make.
 fn change(asked: &mut Asked) {
     let budgets = "/api/v1/budgets";
     for amount in ["20", "10"] {
@@ -257,7 +257,7 @@ fn change(asked: &mut Asked) {
     asked.ask("PUT", budgets, budgets, &slip);
     asked.api.postgres.until("SELECT count(*) >= 2 FROM api_budget_states", "t");
     asked.api.postgres.until("SELECT count(*) >= 2 FROM api_alerts WHERE attempts > 0", "t");
-    // The budget of the day is used up.
+    // The day's budget is used up.
     let throttles = |found: Value| if found["should_throttle"] == true { Ok(()) } else { Err(found.to_string()) };
     until("the budget is seen to be used up", || throttles(asked.get("/api/v1/budgets")));
     asked.get("/api/admin/costs");
@@ -304,7 +304,7 @@ fn change(asked: &mut Asked) {
     asked.post("/api/v1/dead-letters/drop", json!({"code": "range"}));
 }
 
-/// Every path that can be asked without knowing anything, then those that need to be told what.
+/// Requests every path without parameters, then those with them.
 fn ask_everything(asked: &mut Asked) {
     // One that is not whole yet: the daemon looks for such once a minute.
     asked

@@ -74,7 +74,7 @@ fn exports_are_recorded_once_with_or_without_compression_and_over_a_kill() {
             let answer = call(&address(&api), TRACES, &token, frame(&protobuf(number, 100), compressed));
             assert_eq!((answer.status, answer.body.as_slice()), (0, &[0; 5][..]), "{round}: {answer:?}");
         }
-        // The same request over HTTP is the same request.
+        // The same export over HTTP counts as the same.
         let headers = [("authorization", token.as_str()), ("content-type", "application/x-protobuf")];
         assert_eq!(api.send("POST", "/v1/traces", &headers, &protobuf(1, 100)).status, 200);
         api.daemon.kill();
@@ -111,7 +111,7 @@ fn what_is_wrong_has_a_status_and_what_is_refused_stands_in_the_partial_success(
         assert_eq!(answer.status, status, "{method}: {answer:?}");
         assert!(!answer.said.is_empty(), "{answer:?}");
     }
-    // Too large, and what would become too large; a length that is not there; a frame that breaks off.
+    // Too large before or after decompression; a length beyond the body; frames that break off or are not gzip.
     let huge = [&[0, 0xff, 0xff, 0xff, 0xff][..], &[0; 1000]].concat();
     for body in [
         frame(&vec![0; 200_000], false),
@@ -131,7 +131,7 @@ fn what_is_wrong_has_a_status_and_what_is_refused_stands_in_the_partial_success(
 
 #[test]
 fn the_usual_port_is_taken_if_it_is_free_and_nobody_is_kept_from_starting_if_it_is_not() {
-    // Whoever has it, it is not free.
+    // The port is taken, by this process or by another.
     let _held = std::net::TcpListener::bind("127.0.0.1:4317");
     let api = Api::with(&[("TALLYD_OTLP_GRPC_LISTEN", "auto")]);
     assert!(api.daemon.status().unwrap()["grpc"].is_null());

@@ -1,4 +1,4 @@
-//! A stand-in for Supabase Auth: signs JWTs, and serves its keys.
+//! A stand-in for Supabase Auth that signs JWTs and serves its keys.
 
 use crate::stub::serve;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -43,13 +43,13 @@ impl Signer {
         serde_json::to_value(jwk).unwrap()
     }
 
-    /// A token of these claims.
+    /// A token with these claims.
     pub fn sign(&self, claims: &Value) -> String {
         let header = Header { kid: Some(self.kid.clone()), ..Header::new(self.algorithm) };
         jsonwebtoken::encode(&header, claims, &self.key).unwrap()
     }
 
-    /// A header that shows a token of these claims.
+    /// An `Authorization` header with a token of these claims.
     pub fn bearer(&self, claims: &Value) -> String {
         format!("Bearer {}", self.sign(claims))
     }
@@ -92,13 +92,13 @@ impl Issuer {
         self.fetches.load(Ordering::SeqCst)
     }
 
-    /// What an admin's token says.
+    /// The claims of an admin's token.
     pub fn claims(&self) -> Value {
         admin_claims(&self.url)
     }
 }
 
-/// What the token of an issuer's admin says.
+/// The claims of an admin's token by this issuer.
 pub fn admin_claims(issuer: &str) -> Value {
     let now = now();
     json!({

@@ -1,4 +1,4 @@
-//! JWTs: who is let in, who is not and why, and what happens to the issuer's keys.
+//! JWTs: accepted and refused ones, with the reasons, and changes of the issuer's keys.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -41,7 +41,7 @@ fn a_token_is_let_in_or_refused_for_its_own_reason_and_counted() {
     let good = issuer.claims();
     let stranger = Signer::ec("ec", EC_KEYS[1]);
     let unknown = Signer::ec("nobody", EC_KEYS[1]);
-    // The public key is no secret: whoever takes it for one must not get in.
+    // The public key is not a secret: a token signed with it as one must not be accepted.
     let confused = Signer::secret("ec", ec.jwk().to_string().as_bytes());
     let none = |alg: &str| {
         let header = json!({"alg": alg, "typ": "JWT", "kid": "ec"}).to_string();
@@ -119,7 +119,7 @@ fn a_token_is_let_in_or_refused_for_its_own_reason_and_counted() {
 #[test]
 fn a_row_of_user_profiles_makes_an_admin_for_as_long_as_it_says_so() {
     let ec = Signer::ec("ec", EC_KEYS[0]);
-    // Its keys are served elsewhere, and its tokens are for an audience of its own.
+    // An issuer whose keys are at another address, and whose tokens have another audience.
     let (issuer, keys) = (Issuer::start(&[]), Issuer::start(&[&ec]));
     let jwks = format!("{}/.well-known/jwks.json", keys.url);
     let api = api(&issuer, &[("TALLYD_AUTH_JWKS_URL", &jwks), ("TALLYD_AUTH_AUDIENCE", "ours")]);
@@ -134,7 +134,7 @@ fn a_row_of_user_profiles_makes_an_admin_for_as_long_as_it_says_so() {
     assert_eq!(api.get(PATH, &bearer).status, 200);
     api.postgres.psql("UPDATE user_profiles SET is_admin = false");
     assert_eq!(api.get(PATH, &bearer).status, 403);
-    // What the issuer signed an hour ago is held against what its own table says now.
+    // The claims of an hour ago are checked against the issuer's own table.
     let claimed = ec.bearer(&claims);
     assert_eq!(api.get(PATH, &claimed).status, 200);
     let users = "CREATE SCHEMA auth; CREATE TABLE auth.users (id uuid, raw_app_meta_data jsonb, banned_until timestamptz, \

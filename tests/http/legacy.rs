@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::client::Api;
 use crate::support::until;
 
-/// Two days, three providers, and a cost that no binary float holds.
+/// Two days, three providers, and a cost that no binary float can represent.
 pub const LINES: &str = r#"{"provider":"claude","model":"claude-sonnet-4-20250514","input_tokens":1000,"output_tokens":100,"user_id":"u-1","occurred_at":"2026-03-01T12:00:00Z"}
 {"provider":"claude","model":"claude-sonnet-4","input_tokens":10,"output_tokens":1,"user_id":"u-2","app":"web","occurred_at":"2026-03-02T12:00:00Z","status":529}
 {"provider":"claude","model":"claude-sonnet-4@20250514","input_tokens":5,"output_tokens":5,"cache_read_tokens":7,"user_id":"u-1","occurred_at":"2026-03-02T13:30:00Z","cost_usd":0.100000000000000001}
@@ -15,7 +15,7 @@ pub const LINES: &str = r#"{"provider":"claude","model":"claude-sonnet-4-2025051
 "#;
 const CALLS: usize = 6;
 
-/// A daemon whose database holds [`LINES`].
+/// A daemon whose database has [`LINES`].
 pub fn loaded() -> Api {
     let api = Api::start();
     let answers = api.daemon.lines(LINES);
@@ -33,7 +33,7 @@ fn the_cost_history_has_days_models_by_family_and_exact_amounts() {
     assert_eq!(days.as_array().unwrap().len(), 2);
     let (newest, oldest) = (&days[0], &days[1]);
     assert_eq!((&newest["date"], &oldest["date"]), (&json!("2026-03-02"), &json!("2026-03-01")));
-    // 1000 × 3 + 100 × 15 USD a million.
+    // 1000 × 3 + 100 × 15 USD per million.
     assert_eq!(oldest["byModel"]["claude-sonnet-4"]["cost"].to_string(), "0.0045");
     assert_eq!(
         oldest["byModel"],
@@ -41,8 +41,8 @@ fn the_cost_history_has_days_models_by_family_and_exact_amounts() {
         "calls": 1, "cost": oldest["totalCost"], "inputTokens": 1000, "outputTokens": 100, "cacheReadTokens": 0,
         "cacheWriteTokens": 0}})
     );
-    // 10 × 3 + 1 × 15 USD a million, and what the client stated: all three names are one family.
-    // As text: this test's own reader makes floats of them.
+    // 10 × 3 + 1 × 15 USD per million, and the stated cost: all three names are one family. Compared as text, because
+    // this test's JSON parser makes floats.
     for digits in ["\"claudeCost\":0.100045000000000001", "\"totalCost\":0.600045000000000001"] {
         assert!(answer.text().contains(digits), "{}", answer.text());
     }
@@ -252,12 +252,12 @@ fn prices_are_shown_and_a_rentcast_price_is_set_and_audited() {
         let answer = api.daemon.lines(r#"{"provider":"rentcast","endpoint":"/a"}"#).remove(0);
         if answer["cost_usd"] == "0.15" { Ok(()) } else { Err(answer.to_string()) }
     });
-    // The next id comes of the same sequence as everybody else's.
+    // The next id comes from the sequence that all writers use.
     api.post("/api/admin/rentcast-cost", &token, r#"{"costPerRequest": "0.16"}"#).ok();
     assert_eq!(api.postgres.psql("SELECT max(id) < nextval('api_prices_added_id') FROM api_prices"), "t");
 }
 
-/// A client that asks as the daemon starts prices with what it heard for a minute: no list may be half there.
+/// A client that asks while the daemon starts uses the answer for a minute: no list may be half written.
 #[test]
 fn no_question_is_answered_before_the_prices_are_written() {
     let mut api = Api::start();

@@ -1,4 +1,4 @@
-//! The HTTP API, asked as its users ask it: the real program, real PostgreSQL servers, a stand-in for the issuer of JWTs.
+//! The HTTP API, used as its users do: the real program, real PostgreSQL servers, a stand-in for the issuer of JWTs.
 //!
 //! The tests share nothing, so they run in parallel; they wait for conditions, never for time.
 

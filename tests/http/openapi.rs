@@ -1,4 +1,4 @@
-//! The document of the API: whole, open, and true.
+//! The API's document: complete, served without a token, and true.
 
 use tallyd_base::registry;
 
@@ -8,14 +8,14 @@ use crate::client::Api;
 fn the_document_names_every_route_and_what_it_says_of_access_is_so() {
     let api = Api::start();
     let document = api.get("/api/openapi.json", "").ok();
-    // tests/snapshots/ has it.
+    // The snapshot in tests/snapshots/.
     assert_eq!(document, serde_json::to_value(tallyd::document()).unwrap());
     assert!(document["components"]["securitySchemes"]["bearer"].is_object());
     let mut operations = 0;
     for (path, methods) in document["paths"].as_object().unwrap() {
         for (method, operation) in methods.as_object().unwrap() {
             let answer = api.send(&method.to_uppercase(), &path.replace("{id}", "x"), &[], b"");
-            // `{}` among the alternatives: a token may be shown, and need not be.
+            // `{}` among the alternatives means that a token is optional.
             let open = operation["security"].as_array().is_some_and(|ways| ways.contains(&serde_json::json!({})));
             let expected = if open { 200 } else { 401 };
             assert_eq!(answer.status, expected, "{method} {path}: {}", answer.text());
@@ -35,13 +35,13 @@ fn the_document_names_every_route_and_what_it_says_of_access_is_so() {
     series_have_the_labels_of_the_registry(&api.send("GET", "/metrics", &[], b"").text());
 }
 
-/// Metrics are what tests/snapshots/ says of them: a series has the documented labels, and nothing else is said.
+/// The metrics equal their registry: a series has the documented labels, and no other.
 fn series_have_the_labels_of_the_registry(metrics: &str) {
     let mut found = 0;
     for line in metrics.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
         let (series, _) = line.rsplit_once(' ').unwrap();
         let (name, labels) = series.split_once('{').unwrap_or((series, "}"));
-        // By Prometheus' standard names, without labels.
+        // The process's own metrics have Prometheus's standard names, without labels.
         if name.starts_with("process_") {
             continue;
         }

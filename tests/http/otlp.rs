@@ -1,4 +1,4 @@
-//! OTLP/HTTP: what exporters send, each call once, in both encodings.
+//! OTLP/HTTP: the exports of real exporters, each call once, in both encodings.
 
 use std::io::Write;
 
@@ -40,7 +40,7 @@ fn json(api: &Api, token: &str, signal: &str, body: &str) -> Answer {
     send(api, token, signal, "application/json", body.as_bytes())
 }
 
-/// A protobuf field with bytes in it.
+/// A protobuf field of bytes.
 fn field(tag: u8, body: &[u8]) -> Vec<u8> {
     let mut bytes = vec![tag << 3 | 2];
     let mut left = body.len();
@@ -57,7 +57,7 @@ fn text(name: &str, value: &str) -> Vec<u8> {
     [field(1, name.as_bytes()), field(2, &field(1, value.as_bytes()))].concat()
 }
 
-/// A request with one span of `tokens` < 128 input tokens, or of minus one.
+/// A request with one span of `tokens` < 128 input tokens, or of -1.
 pub fn protobuf(number: u8, tokens: i8) -> Vec<u8> {
     let varint = match u8::try_from(tokens) {
         Ok(tokens) => vec![3 << 3, tokens],
@@ -107,7 +107,7 @@ fn spans_of_calls_are_recorded_once_in_either_encoding_and_over_a_kill() {
         });
     }
     api.postgres.until_calls(3);
-    // 600 at 3, 400 at 0.30 and 101 at 15 USD a million; 100 at 3.
+    // 600 at 3, 400 at 0.30 and 101 at 15 USD per million; 100 at 3.
     let sql =
         "SELECT model, endpoint, user_id, app, input_tokens, cache_read_tokens, output_tokens, latency_ms, cost_usd,
                metadata ->> 'trace_id', count(*) FROM api_usage_log GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10 ORDER BY 5";
@@ -119,7 +119,7 @@ fn spans_of_calls_are_recorded_once_in_either_encoding_and_over_a_kill() {
     );
     assert_eq!(api.postgres.psql(sql), expected);
     assert_eq!(api.postgres.psql("SELECT count(*) FROM api_usage_log WHERE metadata::text ~ 'secret'"), "0");
-    // A collector that groups the spans anew, and a framework's span beside its SDK's of one response.
+    // A collector that groups the spans anew, and a framework's span of the same response as its SDK's.
     assert_eq!(
         json(&api, &token, "traces", &traces(&[span(1, &[input(1_000)]), span(3, &[input(1_000)])])).text(),
         "{}"
@@ -127,7 +127,7 @@ fn spans_of_calls_are_recorded_once_in_either_encoding_and_over_a_kill() {
     let response = |id: &str| ("gen_ai.response.id", json!({"stringValue": id}));
     let framework = |number| {
         let mut span = span(number, &[input(1_000), response("msg_1")]);
-        // It does not tell the cached tokens apart.
+        // The framework does not report the cached tokens separately.
         span["attributes"]
             .as_array_mut()
             .unwrap()
@@ -245,7 +245,7 @@ fn claude_code_is_recorded_from_its_events_or_its_metrics_and_never_from_both() 
     }
 }
 
-/// JavaScript and Python cut text between the halves of a character.
+/// JavaScript and Python may cut text between the halves of a surrogate pair.
 #[test]
 fn half_of_a_surrogate_pair_is_a_replacement_character_and_costs_no_call() {
     let api = Api::start();

@@ -11,7 +11,7 @@ fn session(api: &Api, body: &str) -> Answer {
     api.send("POST", "/session", &[("content-type", "application/json"), ("x-tallyd-page", "1")], body.as_bytes())
 }
 
-/// What a browser keeps of an answer that signed in.
+/// The parts of a sign-in's answer that a browser keeps.
 struct Kept {
     cookie: String,
     proof: String,
@@ -155,7 +155,7 @@ fn behind_a_proxy_that_speaks_tls_the_cookie_is_for_tls_alone() {
     let headers = [("content-type", "application/json"), ("x-tallyd-page", "1"), proxied[0], proxied[1]];
     let answer = api.send("POST", "/session", &headers, body.as_bytes());
     let set = answer.header("set-cookie").unwrap();
-    // What browsers ask of the prefix.
+    // Browsers require these attributes for the prefix.
     assert!(set.starts_with("__Host-tallyd_session=") && set.ends_with("; Secure"), "{set}");
     assert!(set.contains("; Path=/; ") && !set.contains("Domain"), "{set}");
     let kept = Kept::of(&answer);

@@ -11,18 +11,17 @@ use crate::support::until;
 
 const KEY: &str = "sb_publishable_test";
 
-/// What the stand-in knows and was told.
+/// The stand-in's state.
 #[derive(Default)]
 struct State {
-    /// Each refresh token is good once.
+    /// The refresh token that is valid, once.
     refresh: Option<String>,
     made: u32,
     signed_out: Vec<String>,
-    /// What was given out: an access token and a refresh token each time.
+    /// The issued tokens: an access token and a refresh token each time.
     tokens: Vec<String>,
-    /// Whether the user is an admin.
     admin: bool,
-    /// What is answered instead, if anything.
+    /// An answer to give instead of the usual one.
     instead: Option<(u16, Value)>,
 }
 
@@ -150,7 +149,7 @@ fn a_password_signs_an_admin_in_and_the_session_goes_on_and_ends() {
     assert_eq!(post(&api, &json!({ "renewal": {} }), &cookie, &"0".repeat(64)).code(), "unauthorized");
     assert_eq!(post(&api, &json!({ "renewal": {} }), "", &proof).code(), "unauthorized");
     assert_eq!(gotrue.state().made, 1, "it was not asked");
-    // Two tabs at once: the refresh token is good once.
+    // Two tabs renew at once with a refresh token that is valid once.
     let statuses: Vec<u16> = std::thread::scope(|scope| {
         let tabs = [scope.spawn(|| renewal().status), scope.spawn(|| renewal().status)];
         tabs.map(|tab| tab.join().unwrap()).to_vec()
@@ -190,7 +189,7 @@ fn who_does_not_get_in_is_told_why() {
         assert_eq!(answer.status, status, "{}", answer.text());
         assert!(answer.text().contains(text), "{}", answer.text());
     }
-    // A stranger's token is a stranger's, whoever hands it out.
+    // A token with a wrong signature is refused, even from the right address.
     let forged = Signer::ec("one", EC_KEYS[1]).sign(&admin_claims(&gotrue.url));
     let forged = json!({ "access_token": forged, "expires_in": 3600, "refresh_token": "r" });
     gotrue.state().instead = Some((200, forged));

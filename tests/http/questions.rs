@@ -1,6 +1,6 @@
-//! What each answer reads: rows of the rollup that it is made of, and of the call log only where single calls are asked for.
+//! Each answer reads rows of its own rollup only. Only requests for single calls read the call log.
 //!
-//! PostgreSQL itself counts: `auto_explain` writes the plan of each statement with the rows that its scans have read.
+//! PostgreSQL counts: `auto_explain` logs each statement's plan with the number of rows that its scans have read.
 
 use std::collections::BTreeMap;
 
@@ -86,7 +86,7 @@ fn no_answer_reads_more_rows_than_it_needs() {
         ),
         ("costs?days=7&bucket=hour&group_by=provider", "hourly_api_costs", hours),
         ("users/u7?days=30", "tallyd_user_", rows("daily_user_api_costs WHERE user_id = 'u7'")),
-        // Single calls: BRIN finds ranges of pages, and several windows of time are looked at.
+        // Single calls: BRIN finds ranges of pages, and several windows of time are searched.
         ("records?limit=100", "api_usage_log", month / 4),
         ("records?limit=100&from=FROM", "api_usage_log", month / 4),
         ("records?limit=100&from=FROM&provider=p1&model=m3", "api_usage_log", month / 4),
@@ -95,11 +95,11 @@ fn no_answer_reads_more_rows_than_it_needs() {
         let path = format!("/api/v1/{}", path.replace("FROM", &from));
         let start = api.postgres.whole_log().len();
         let answer = api.get(&path, &token).ok();
-        // Plans are written as statements end, before the answer is sent.
+        // Plans are logged as statements end, before the answer is sent.
         let read = rows_read(&api.postgres.whole_log()[start..]);
         // A rollup of a few pages is read whole, which is up to three times the rows of a period here.
         let most = if table == "api_usage_log" { most } else { most * 3 };
-        // What users cost is in several tables, whose names begin alike.
+        // Users' costs are in several tables whose names have the same beginning.
         let of_table: Vec<u64> =
             read.iter().filter(|(name, _)| name.starts_with(table)).map(|(_, rows)| *rows).collect();
         let total: u64 = of_table.iter().sum();

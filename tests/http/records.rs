@@ -1,4 +1,4 @@
-//! Records over HTTP: durable when answered, refused alone, and counted once with a key.
+//! Records over HTTP: durable when answered, refused one by one, and counted once with a key.
 
 use std::io::Write;
 
@@ -59,14 +59,14 @@ fn a_call_that_states_who_it_is_counts_once_on_every_way_in_and_over_a_kill() {
     let id = "44444444-4444-4444-8444-444444444444";
     let avm = json!({"id": id, "provider": "rentcast", "endpoint": "/avm", "cost_usd": "0.2"}).to_string();
     let told = |answer: &Value| answer["duplicate"] == true;
-    // Twice in one request, then by itself: the first one counts.
+    // Twice in one request, then alone: the first one counts.
     let both = post(&api, &token, "k-1", &format!("[{avm},{avm}]")).ok();
     assert_eq!((&both["accepted"], &both["duplicates"]), (&2.into(), &1.into()));
     assert_eq!((told(&both["results"][0]), told(&both["results"][1])), (false, true));
     assert_eq!(post(&api, &token, "k-2", &avm).ok()["duplicates"], 1, "another request, the same call");
     let line = &api.daemon.lines(&format!("{avm}\n"))[0];
     assert!(line["ok"] == true && told(line), "{line}");
-    // By frames: a stated id is known; an id that the library made is not looked up, nor one that is left out.
+    // In frames a stated id is looked up; an id that the library made is not, nor is a missing one.
     let mut session = api.daemon.session("stated");
     let bytes = uuid::Uuid::parse_str(id).unwrap().into_bytes();
     let record = |id, made_id| Record { id, made_id, ..Record::rentcast("/frame") };
@@ -78,7 +78,7 @@ fn a_call_that_states_who_it_is_counts_once_on_every_way_in_and_over_a_kill() {
     session.send(5, &[record(other, false)]).unwrap();
     assert_eq!(session.recv_ack().unwrap().duplicates, [5]);
     drop(session);
-    // A vendor's id of a response, with its provider. A stated id goes before it; a product's own id is not one.
+    // A vendor's id of a response, with its provider. A stated id takes precedence; a product's own id does not count.
     let response = |more: Value| {
         let mut record = json!({"provider": "openai", "model": "gpt-4o", "input_tokens": 5, "request_id": "chatcmpl-B9MBs8CjcvOU2jLn"});
         record.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -88,7 +88,7 @@ fn a_call_that_states_who_it_is_counts_once_on_every_way_in_and_over_a_kill() {
     assert!(!response(json!({"provider": "groq"})), "another provider's");
     assert!(!response(json!({"id": "55555555-4444-4444-8444-444444444444"})), "another call, by its id");
     assert_eq!([(); 2].map(|()| response(json!({"request_id": "our-request-7"}))), [false; 2]);
-    // `TALLYD_WAL_SEGMENT_BYTES` is the default: the segment has no seal when the daemon is killed.
+    // With the default of `TALLYD_WAL_SEGMENT_BYTES`, the segment has no seal when the daemon is killed.
     for _ in 0..2 {
         api.daemon.kill();
         api.daemon.up();
@@ -107,14 +107,14 @@ fn a_call_that_states_who_it_is_counts_once_on_every_way_in_and_over_a_kill() {
     doubles_are_found_and_dropped(&api, id);
 }
 
-/// What comes past the window: by SQL, as another daemon's would.
+/// Doubles outside the window: by SQL, as another daemon's would be.
 fn doubles_are_found_and_dropped(api: &Api, id: &str) {
     let response = "provider => 'claude', model => 'm', cost_usd => 1, request_id => 'msg_01XFDUDYJgAACzvnptvVoYEL'";
     api.postgres.psql(&format!(
         "SELECT increment_daily_cost({response}, user_id => 'u-3', occurred_at => now() - interval '40 days')"
     ));
     let once = api.postgres.psql(SUMS);
-    // Of others, later and dearer; and a response that another user has on another day.
+    // Calls of other users, later and dearer; and a response that another user has on another day.
     for (user, seconds, cost) in [("u-2", 60, "0.3"), ("u-2", 90, "0.3"), ("", 120, "NULL")] {
         api.postgres.psql(&format!(
             "SELECT increment_daily_cost(provider => 'rentcast', endpoint => '/avm', user_id => '{user}', cost_usd => {cost}, \
@@ -140,12 +140,12 @@ fn doubles_are_found_and_dropped(api: &Api, id: &str) {
     let told = tallyd(&["drop", "--to", to, "--from", "2020-01-01", "--dry-run"]);
     assert!(told.contains("3 rows too many"), "{told}");
     assert_eq!(api.postgres.psql("SELECT count(*) FROM api_usage_log"), "14", "nothing was changed");
-    // A period that has one of them only has no doubles.
+    // A period with only one of them has no doubles.
     assert!(tallyd(&["drop", "--from", to, "--to", "2999-01-01", "--yes"]).starts_with("dropped 0 rows"));
     let dropped = tallyd(&["drop", "--to", to, "--from", "2020-01-01", "--yes", "--by", "tester"]);
     assert!(dropped.starts_with("dropped 3 rows, 0.6"), "{dropped}");
     api.daemon.assert_reconciled();
-    // Not those of today: the log cannot tell that two of them have stated ids of their own.
+    // Today's rows are not dropped: the call log does not show that two of them have stated ids.
     let to = &api.postgres.psql("SELECT (now() - interval '20 days')::date");
     assert!(
         tallyd(&["drop", "--same", "response", "--from", "2020-01-01", "--to", to, "--yes"])
@@ -160,7 +160,7 @@ fn doubles_are_found_and_dropped(api: &Api, id: &str) {
     assert!(api.postgres.psql(noted).starts_with("tester (command line) 3,"));
 }
 
-/// All rollups, but for when they were written.
+/// All rollups, without their times of writing.
 const SUMS: &str =
     "SELECT string_agg((to_jsonb(t) - 'updated_at')::text, ';' ORDER BY to_jsonb(t)::text COLLATE \"C\") FROM (
     SELECT 1 AS n, to_jsonb(d) - 'updated_at' AS row FROM daily_api_costs AS d
@@ -181,7 +181,7 @@ fn a_request_with_a_key_counts_once_also_over_a_kill_and_another_body_is_found_o
         }
         api.daemon.kill();
         api.daemon.up();
-        // The copy of the tokens is had anew.
+        // The daemon has read the tokens again.
         crate::support::until("the token is known", || match post(&api, &token, "", "[]").status {
             200 => Ok(()),
             other => Err(other.to_string()),
@@ -224,7 +224,7 @@ fn bodies_are_bounded_before_and_after_decompression() {
     assert_eq!(gzip(THREE, "gzip").ok()["accepted"], 3);
     assert_eq!(gzip(&" ".repeat(1_000_000), "gzip").code(), "too_large");
     assert_eq!(post(&api, &token, "", &" ".repeat(20_000)).code(), "too_large");
-    // Two members, as `cat a.gz b.gz` makes them, are one text. What follows them and is not gzip is not passed over.
+    // Two members, as `cat a.gz b.gz` makes them, are one text. Trailing bytes that are not gzip are an error.
     let member = |text: &str| {
         let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
         encoder.write_all(text.as_bytes()).unwrap();
@@ -258,7 +258,7 @@ fn records_are_taken_while_the_database_is_down() {
 fn a_key_is_of_one_token_and_no_neighbour_on_the_socket_can_use_it_up() {
     let api = Api::start();
     let (one, two) = (api.token("ingest"), api.token("ingest"));
-    // The producer of the first token's key, as anybody could work it out.
+    // The producer of the first token's key, as anybody could compute it.
     let scope = "token:1 test";
     let digest =
         Sha256::new().chain_update((scope.len() as u64).to_be_bytes()).chain_update(scope).chain_update("key-1");
@@ -292,7 +292,7 @@ fn usage_that_is_not_understood_is_unpriced_named_and_stays_so() {
     let unpriced =
         "SELECT count(*), min(metadata ->> 'tallyd.not_understood') FROM api_usage_log WHERE cost_usd IS NULL";
     assert_eq!(api.postgres.psql(unpriced), "2|some_new_tokens");
-    // The catalog has a price of the model; it is not the price of these calls.
+    // The catalog has a price for the model, but not for these calls.
     let reprice = ["reprice", "--from", "2020-01-01", "--to", "2100-01-01", "--yes", "--json"];
     assert!(api.daemon.run(&reprice).status.success());
     assert_eq!(api.postgres.psql(unpriced), "2|some_new_tokens");

@@ -1,4 +1,4 @@
-//! Settings that no other test changes, each seen to change something. `tests/house/settings.rs` has the list of all keys.
+//! Settings that no other test changes. Each must have an effect. `tests/house/settings.rs` has the list of all keys.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -57,7 +57,7 @@ const SETTINGS: &[(&str, &str)] = &[
     ("TALLYD_LOG_FORMAT", "json"),
 ];
 
-/// A daemon on which hardly anything is as it is by default.
+/// A daemon with few settings at their defaults.
 struct Changed {
     api: Api,
     socket: PathBuf,
@@ -121,12 +121,13 @@ fn listeners(changed: &Changed) {
     let options = HelloOptions { secret: secret("p"), read_timeout: Some(PATIENCE), ..HelloOptions::new("p") };
     let session = Session::connect(&Endpoint::unix(&changed.socket), options).unwrap();
     assert_eq!((session.welcome().max_frame_bytes, session.welcome().max_records), (4096, 2));
-    // Nothing is said: it is over before the default's ten seconds.
+    // A silent connection is closed before the default's ten seconds.
     let (mut silent, asked) = (UnixStream::connect(&changed.socket).unwrap(), Instant::now());
     silent.set_read_timeout(Some(PATIENCE)).unwrap();
     assert_eq!(silent.read(&mut [0]).unwrap(), 0);
     assert!(asked.elapsed() < Duration::from_secs(9), "{:?}", asked.elapsed());
-    // Past the bound of an address, who has been waited for for a moment makes room. By default there is room for more than come.
+    // Past the bound of one address, a connection that has sent nothing for a moment is displaced. The default bound is
+    // higher than the number of these connections.
     for (address, code) in [(&changed.tcp, "displaced"), (&changed.api.address, "http_displaced")] {
         let line = format!("tallyd_protocol_errors_total{{code=\"{code}\"}} ");
         let mut crowd = Vec::new();
@@ -186,7 +187,7 @@ fn tables(changed: &Changed) {
     postgres.until(ahead, "t");
 }
 
-/// Refusals of one sender are kept up to its bound, and those of all senders up to theirs.
+/// One sender's refusals are kept up to its bound, and those of all senders up to theirs.
 fn letters(changed: &Changed) {
     let wrong = |n: usize| json!({"provider": "acme", "colour": format!("{n:0900}")});
     let lines: Vec<_> = (0..100).map(wrong).collect();
@@ -275,7 +276,7 @@ fn prices(changed: &mut Changed) {
     changed.api.postgres.until("SELECT tried_at > now() - interval '1 hour' FROM tallyd_price_sync", "t");
 }
 
-/// Syncs of the log from the daemon's start to its end, with one group of records after the other.
+/// Syncs of the WAL from the daemon's start to its end, with one group of records after the other.
 fn syncs(folder: &Path, settings: &[(&str, &str)]) -> usize {
     let trace = folder.join(settings.len().to_string());
     let mut daemon = Daemon::on(&Postgres::stopped().url());

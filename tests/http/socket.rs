@@ -1,4 +1,4 @@
-//! HTTP on the record socket: what takes records, for everybody who may open the socket.
+//! HTTP on the record socket: the routes that take records, for every process that may open the socket.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -91,7 +91,7 @@ fn who_leaves_a_request_unfinished_does_not_hold_up_the_end() {
     unfinished
         .write_all(format!("POST {PATH} HTTP/1.1\r\nhost: x\r\ncontent-length: 99\r\n\r\n{{").as_bytes())
         .unwrap();
-    // An idle one, whose answer shows that the daemon serves both.
+    // An idle connection, whose answer shows that the daemon serves both.
     let mut idle = connect(&api);
     idle.write_all(format!("POST {PATH} HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{ONE}", ONE.len()).as_bytes())
         .unwrap();

@@ -1,11 +1,11 @@
-//! What Prometheus gets of costs: who sees it, and that it is the rollups' sums to the last digit.
+//! Costs for Prometheus: who sees them, and that they equal the rollups' sums to the last digit.
 
 use std::collections::BTreeMap;
 
 use crate::client::{Api, free_address, send};
 use crate::support::until;
 
-/// The series whose name begins so, with their values as text.
+/// The series whose names have this beginning, with their values as text.
 fn series(text: &str, begin: &str) -> BTreeMap<String, String> {
     let lines = text.lines().filter(|line| line.starts_with(begin));
     lines.map(|line| line.rsplit_once(' ').unwrap()).map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
@@ -49,7 +49,7 @@ fn what_was_spent_is_shown_to_a_token_and_is_exact() {
     assert_eq!(calls[r#"tallyd_calls_total{provider="acme",model="a",status="ok"}"#], "1");
     let unpriced = series(&shown, "tallyd_calls_unpriced_total");
     assert_eq!(unpriced[r#"tallyd_calls_unpriced_total{provider="acme",model="unknown"}"#], "1");
-    // The process's own, by their standard names, and how long requests take.
+    // The process's own metrics by their standard names, and the time that requests take.
     for begin in ["process_resident_memory_bytes ", "process_cpu_seconds_total ", "process_open_fds "] {
         assert!(shown.lines().any(|line| line.starts_with(begin)), "{begin}");
     }

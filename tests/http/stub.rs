@@ -1,15 +1,14 @@
-//! A small HTTP server that answers as it is told.
+//! A small HTTP server with the answers of a test.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 
-/// What was asked.
+/// A request.
 pub struct Asked {
     /// Method and path with its query: `GET /a?b=c`.
     pub line: String,
     /// Headers, their names in lower case.
     pub headers: Vec<(String, String)>,
-    /// The body.
     pub body: Vec<u8>,
 }
 
@@ -31,7 +30,7 @@ impl Asked {
     }
 }
 
-/// Serves until the test ends, one connection a request. Returns its address, `http://host:port`.
+/// Serves until the test ends, one connection per request. Returns the address, `http://host:port`.
 pub fn serve(answer: impl Fn(&Asked) -> (u16, String) + Send + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());

@@ -1,4 +1,4 @@
-//! Static tokens: roles, revocation, what is stored, and what nobody gets without one.
+//! Static tokens: roles, revocation, their stored form, and the routes that need one.
 
 use crate::client::{Api, send};
 use crate::support::until;

@@ -123,7 +123,7 @@ fn records_are_searched_by_any_of_their_fields() {
         let answer = api.get(&format!("/api/v1/records?{query}"), &token);
         assert_eq!((answer.status, answer.code().as_str()), (400, "invalid_parameter"), "{query}");
     }
-    // A name that no call of these days has is pointed out, and one that only another filter leaves nothing of is not.
+    // A name without calls in these days is pointed out. A name whose calls another filter excludes is not.
     let note = |query: &str| {
         api.get(&format!("/api/v1/records?from=2026-03-01&to=2026-03-03&{query}"), &token).ok()["note"].clone()
     };
@@ -133,7 +133,7 @@ fn records_are_searched_by_any_of_their_fields() {
         let expected = format!("no call of these days has the {kind} {slipped:?}; near names: {near}");
         assert!(slip.as_str().unwrap().contains(&expected), "{slip}");
     }
-    // Applications and users are many, and the search has read their calls already.
+    // Applications and users are not pointed out: there are many, and the search has read their calls already.
     for query in [
         "app=wep",
         "user_id=u-0",
@@ -215,7 +215,7 @@ fn an_unchanged_answer_is_not_sent_again_and_a_large_one_is_compressed() {
     api.daemon.lines(r#"{"provider":"acme","occurred_at":"2026-03-02T16:00:00Z"}"#);
     api.postgres.until_calls(7);
     assert_eq!(ask(&path, &etag).status, 200, "it has changed");
-    // Without a valid token a known tag tells nothing.
+    // Without a valid token a known tag reveals nothing.
     let stranger = api.send("GET", &path, &[("if-none-match", etag.as_str())], b"");
     assert_eq!(stranger.status, 401);
     let headers = [("authorization", token.as_str()), ("accept-encoding", "gzip")];

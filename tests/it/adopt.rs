@@ -1,4 +1,5 @@
-//! The history of an older system is taken over by the command: shown first, killed in its middle, run twice, beside a daemon.
+//! `tallyd adopt` takes over the history of an older system: with a dry run, killed in its middle, run twice, and
+//! beside a running daemon.
 
 use std::process::Stdio;
 
@@ -8,7 +9,7 @@ use crate::support::daemon::Daemon;
 use crate::support::postgres::Postgres;
 use crate::support::{bound_to_us, until};
 
-/// The tables that are replaced, as a Supabase project has them, with their function.
+/// The older system's tables as a Supabase project has them, with their function.
 const OLD: &str = "
     CREATE TABLE api_usage_log (
         id uuid PRIMARY KEY DEFAULT gen_random_uuid(), user_id uuid, api_type text, endpoint text, model text,
@@ -21,7 +22,7 @@ const OLD: &str = "
         'UPDATE daily_api_costs SET total_cost = total_cost + p_cost WHERE date = p_date AND api_type = p_api_type';
     ALTER TABLE api_usage_log ENABLE ROW LEVEL SECURITY";
 
-/// Calls over 100 days, `increment_daily_cost` beside them; and three days of which the log is lost.
+/// Calls over 100 days with their `increment_daily_cost`, and three days whose calls are lost.
 const HISTORY: &str = "
     INSERT INTO api_usage_log (id, user_id, api_type, endpoint, model, input_tokens, output_tokens, cost_usd, timestamp, date)
         SELECT md5('call ' || n)::uuid, CASE WHEN n % 5 > 0 THEN md5('user ' || n % 5)::uuid END,
@@ -58,7 +59,7 @@ fn a_daemon_that_finds_older_tables_holds_and_names_the_command_that_mends_it() 
     assert_eq!(migrate.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&migrate.stderr).contains("`tallyd adopt --dry-run`"));
 
-    // It is shown before it is done, and not done without room for tallyd's tables.
+    // Without confirmation the command only shows its plan, and without `--move-aside` it changes nothing.
     let unconfirmed = daemon.run(&["adopt", "--move-aside"]);
     assert_eq!(unconfirmed.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&unconfirmed.stderr).contains("was not confirmed"), "{unconfirmed:?}");
@@ -81,7 +82,7 @@ fn a_daemon_that_finds_older_tables_holds_and_names_the_command_that_mends_it() 
     assert!(!ok && said.contains("--move-aside"), "{said}");
     assert_eq!(postgres.psql("SELECT to_regnamespace('tallyd_adopted') IS NULL"), "t");
 
-    // A token waits for the schema while a daemon is there, which is yet to make it.
+    // The command waits for the schema, because a daemon runs that will create it.
     let log = daemon.data().join("token.log");
     let create = ["token", "create", "--name", "first", "--role", "read"];
     let mut waits = daemon.command(&create);
@@ -96,7 +97,7 @@ fn a_daemon_that_finds_older_tables_holds_and_names_the_command_that_mends_it() 
     assert_eq!(done["done"]["days_cost_usd"], "1.850001");
     let made = waits.wait_with_output().unwrap();
     assert!(made.status.success() && made.stdout.starts_with(b"tallyd_1_"), "{made:?}");
-    // The daemon goes on by itself; its own record is there beside the history.
+    // The daemon continues by itself; its own record is beside the history.
     postgres.until_calls(3001);
     daemon.until_status("all is well", |status| status["health"]["status"] == "ok");
     daemon.assert_reconciled();
@@ -132,7 +133,7 @@ fn killed_in_its_middle_it_goes_on_and_nothing_is_taken_twice() {
             if child.try_wait().unwrap().is_some() {
                 return Ok(true);
             }
-            // At first nothing is there, not even the table.
+            // At first neither the rows nor the table exist.
             let calls =
                 postgres.try_psql("SELECT count(*) FROM tallyd_adopted.api_usage_log, tallyd_adoptions LIMIT 1");
             let taken = postgres.try_psql("SELECT coalesce(sum(calls), 0) FROM tallyd_adoptions");
@@ -140,7 +141,7 @@ fn killed_in_its_middle_it_goes_on_and_nothing_is_taken_twice() {
             if is_there { Ok(false) } else { Err(format!("not {share} yet")) }
         });
         kills += i32::from(!ended);
-        // It may have ended by itself.
+        // The command may have ended by itself.
         let _ = child.kill();
         child.wait().unwrap();
         daemon.assert_reconciled();

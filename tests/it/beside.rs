@@ -31,7 +31,7 @@ fn an_application_ends_with_its_own_code_and_what_it_recorded_is_loaded() {
     let ended = beside(&daemon, &record).status().unwrap();
     assert_eq!(ended.code(), Some(7));
     assert!(daemon.status().is_none(), "the daemon has ended, too");
-    // An application that ends at once leaves no time to load: its record waits on disk for the next start.
+    // An application that ends at once leaves no time to load. Its record stays on disk until the next start.
     let _daemon = daemon.start();
     postgres.until_calls(1);
 }
@@ -41,7 +41,7 @@ fn sigterm_ends_the_application_first_and_a_daemon_that_was_killed_comes_back() 
     let postgres = Postgres::start();
     let daemon = Daemon::on(&postgres.url());
     let program = env!("CARGO_BIN_EXE_tallyd");
-    // Records once more when it is told to end: the daemon must still be there.
+    // The application records once more on SIGTERM: the daemon must still run.
     let application = format!("trap '{program} {RECORD}; exit 0' TERM; touch begun; while :; do sleep 0.1; done");
     let mut child = beside(&daemon, &application).spawn().unwrap();
     let pid = |what: &str| {

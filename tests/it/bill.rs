@@ -1,15 +1,16 @@
-//! A vendor's bill beside what was recorded: equal, off, and in a reporting zone whose days are not the vendor's.
+//! A vendor's bill compared with the recorded calls: equal, different, and in a zone whose days are not the vendor's.
 
 use serde_json::Value;
 
 use crate::support::daemon::Daemon;
 use crate::support::postgres::Postgres;
 
-/// Two calls on either side of 2026-02-01 in UTC; in Asia/Kolkata both are of that day. 1000 × 3 + 101 × 15 USD a million each.
+/// Two calls on either side of 2026-02-01 in UTC, both on that day in Asia/Kolkata: 1000 × 3 + 101 × 15 USD per million
+/// each.
 const CALLS: &str = r#"{"provider":"claude","model":"claude-sonnet-4-5-20250929","input_tokens":1000,"output_tokens":101,"occurred_at":"2026-01-31T23:59:59.999999Z"}
 {"provider":"claude","model":"claude-sonnet-4-5","input_tokens":1000,"output_tokens":101,"occurred_at":"2026-02-01T00:00:00Z"}"#;
 
-/// Cents of each day, as Anthropic's cost report has them.
+/// A cost report as Anthropic's, with the cents of both days.
 fn report(january: &str, february: &str) -> String {
     let bucket = |day: &str, amount: &str| {
         format!(
@@ -19,7 +20,7 @@ fn report(january: &str, february: &str) -> String {
     format!(r#"{{"data": [{}, {}]}}"#, bucket("2026-01-31", january), bucket("2026-02-01", february))
 }
 
-/// The exit code, and what is printed with `--json`.
+/// Runs `tallyd bill check`. Returns the exit code and the JSON.
 fn check(daemon: &Daemon, name: &str, text: &str, more: &[&str]) -> (Option<i32>, Value) {
     let file = daemon.data().join(name);
     std::fs::write(&file, text).unwrap();
@@ -84,5 +85,5 @@ fn what_is_no_bill_is_named_and_exits_with_1() {
     let output = daemon.run(&["bill-check", &file.display().to_string()]);
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(said.contains("calls.csv is no export that is known"), "{said}");
+    assert!(said.contains("calls.csv is not a known export"), "{said}");
 }

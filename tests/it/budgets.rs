@@ -1,4 +1,4 @@
-//! Budgets: where they stand, who is told and how often, whatever restarts.
+//! Budgets: their states, and who gets an alert how often, across restarts.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
@@ -12,7 +12,7 @@ use crate::support::daemon::Daemon;
 use crate::support::postgres::Postgres;
 use crate::support::{PATIENCE, until};
 
-/// A webhook that fails a number of times before it takes what it is sent.
+/// A webhook that fails a number of times before it accepts an alert.
 struct Webhook {
     url: String,
     taken: Arc<Mutex<Vec<String>>>,
@@ -24,7 +24,7 @@ impl Webhook {
         let url = format!("http://{}/services/T0/B0/hidden", listener.local_addr().unwrap());
         let taken = Arc::new(Mutex::new(Vec::new()));
         let texts = Arc::clone(&taken);
-        // It ends with the test's process.
+        // The thread ends with the test's process.
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let mut stream = stream.unwrap();
@@ -44,7 +44,7 @@ impl Webhook {
                     texts.lock().unwrap().push(body["text"].as_str().unwrap().to_owned());
                 }
                 failures = failures.saturating_sub(1);
-                // Whoever asked may be gone.
+                // The daemon may have closed the connection.
                 let _ = write!(stream, "HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
             }
         });
@@ -112,7 +112,7 @@ fn an_alert_is_delivered_once_though_the_webhook_fails_first_and_daemons_restart
     until("the third has arrived", || {
         if webhook.texts().len() >= 3 { Ok(()) } else { Err(format!("{:?}", webhook.texts())) }
     });
-    // Every round of both daemons would tell again what is still true.
+    // In each of these rounds both daemons could repeat the alerts.
     let rounds = "SELECT count(*) FROM api_budget_states WHERE evaluated_at > now() - interval '1 second'";
     assert!(postgres.psql(rounds).parse::<i32>().unwrap() > 0);
     for _ in 0..20 {
@@ -122,8 +122,11 @@ fn an_alert_is_delivered_once_though_the_webhook_fails_first_and_daemons_restart
     texts.sort();
     assert_eq!(texts.len(), 3, "{texts:?}");
     assert!(texts[2].starts_with("tallyd: daily budget (app \"web\") 850 % used: 8.50 of 1.00 USD"), "{texts:?}");
+    assert!(texts[2].ends_with(", alert at 100 %; top: \"rentcast\" 8.50"), "{texts:?}");
     assert!(texts[0].starts_with("tallyd: daily budget (all spend) 105 % used: 10.50 of 10.00 USD"), "{texts:?}");
-    // Each threshold was noted, also those that nobody needs to hear of any more.
+    let top = "SELECT DISTINCT details #> '{top,0}' FROM api_alerts WHERE details ->> 'scope' = 'app'";
+    assert_eq!(postgres.psql(top), r#"{"name": "rentcast", "cost_usd": "8.5"}"#);
+    // Each threshold has a row, also those that needed no message any more.
     let percents = "SELECT string_agg(details ->> 'percent', ',' ORDER BY (details ->> 'percent')::int) FROM api_alerts \
         WHERE details ->> 'scope' = 'global'";
     assert_eq!(postgres.psql(percents), "50,80,100");
@@ -136,7 +139,7 @@ fn recorder(daemon: &Daemon) -> Recorder {
     recorder
 }
 
-/// Waits until the recorder holds back these of the calls, and no others.
+/// Waits until `should_throttle_for` gives the expected answer for each of the calls.
 #[track_caller]
 fn until_held_back(recorder: &Recorder, calls: &[CallScope<'_>], expected: &[bool]) {
     until("the client has heard it", || {
@@ -145,7 +148,7 @@ fn until_held_back(recorder: &Recorder, calls: &[CallScope<'_>], expected: &[boo
     });
 }
 
-/// Says hello, and reads the welcome. What the daemon says later is read with [`heard`].
+/// Says hello, and reads the welcome. [`heard`] reads the daemon's later messages.
 fn greeted(daemon: &Daemon) -> std::os::unix::net::UnixStream {
     let (mut stream, mut out) = (daemon.connect(), Vec::new());
     ClientMessage::Hello(crate::support::hello("of before")).write_frame(&mut out);
@@ -162,8 +165,8 @@ fn heard(stream: &mut std::os::unix::net::UnixStream) -> ServerMessage {
     ServerMessage::read(&body).unwrap()
 }
 
-/// Of everything, by budgets of every scope: an idle client hears what is used up and that it is not any more, and a new
-/// one is told at once. A client that has not asked is told nothing beside its acks.
+/// Budgets of every scope. An idle client hears when one is used up and when it no longer is, and a new client hears it
+/// in the welcome. A client that did not ask for scopes hears nothing besides acknowledgements.
 fn scopes_reach_clients_that_send_nothing(daemon: &Daemon) {
     let idle = recorder(daemon);
     let mut of_before = greeted(daemon);
@@ -240,7 +243,7 @@ fn acknowledgements_ask_to_hold_back_once_a_budget_is_used_up() {
 fn unusual_spend_is_told_once_a_day_and_a_new_user_is_not_unusual() {
     let postgres = Postgres::start();
     let webhook = Webhook::failing(0);
-    // By the defaults, "large" and "small" would be told of, too: one is below the factor, one below the least amount.
+    // With the default factor and least amount, "large" and "small" would cause alerts, too.
     let daemon = daemon(&postgres, &webhook)
         .with("TALLYD_ALERTS_UNUSUAL_FACTOR", "10")
         .with("TALLYD_ALERTS_UNUSUAL_MIN_USD", "30")
@@ -258,6 +261,9 @@ fn unusual_spend_is_told_once_a_day_and_a_new_user_is_not_unusual() {
     postgres.psql("SELECT increment_daily_cost('rentcast', user_id => 'wild', cost_usd => 40)");
     set(&daemon, &["0.01", "--alert", "100"]);
     until("a later alert has arrived", || if webhook.texts().len() > 1 { Ok(()) } else { Err("one".into()) });
+    // More than the six rounds of 30 milliseconds after which unusual spend is looked for again.
+    let later = postgres.psql("SELECT clock_timestamp() + interval '1 second'");
+    postgres.until(&format!("SELECT max(evaluated_at) > '{later}' FROM api_budget_states"), "t");
     let texts = webhook.texts();
     assert_eq!(texts.len(), 2, "{texts:?}");
     assert!(

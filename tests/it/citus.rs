@@ -1,5 +1,6 @@
-//! Every statement that the daemon and its commands send, held to what Citus takes of tables that are spread over its nodes. PostgreSQL
-//! alone writes them down, so that this runs everywhere; `make test-citus` runs the same commands on a real Citus.
+//! Checks every statement of the daemon and its commands against Citus's rules for distributed tables. A plain
+//! PostgreSQL logs the statements, so that the test runs everywhere; `make test-citus` runs the same commands on a real
+//! Citus.
 
 use std::collections::BTreeSet;
 
@@ -8,13 +9,13 @@ use tallyd_store::citus::SPREAD;
 use crate::support::daemon::Daemon;
 use crate::support::postgres::Postgres;
 
-/// What nodes compute each for itself, so that Citus refuses it in a change of rows that are there.
+/// Functions that each node would evaluate for itself, so that Citus refuses them in an UPDATE or DELETE.
 const VOLATILE: [&str; 3] = ["clock_timestamp(", "random(", "gen_random_uuid("];
 
-/// What is wrong with a statement for tables that are spread; none if nothing is, or if it is about none of them.
+/// The fault of a statement on distributed tables, if it has one.
 fn fault(statement: &str) -> Option<&'static str> {
     let sql = statement.to_lowercase().split_whitespace().collect::<Vec<_>>().join(" ");
-    // A table's name stands for the type of its rows, and as text for the table in the catalog.
+    // A cast to a table's row type, and a table's name as text, do not read the table.
     let sql = sql.replace("null::public.", "type ").replace("'public.", "'");
     let is_named = |table: &&str| sql.contains(&format!("public.{table}")) || sql.contains(&format!(" {table} "));
     let named: Vec<&str> = SPREAD.into_iter().filter(is_named).collect();
@@ -49,7 +50,7 @@ fn fault(statement: &str) -> Option<&'static str> {
     None
 }
 
-/// The statements in a server's log whose lines begin with `@@@ application @@@`, those of tallyd alone.
+/// tallyd's statements in a server's log whose lines begin with `@@@ application @@@`.
 fn statements(log: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for entry in log.split("@@@ tallyd").skip(1) {
@@ -126,7 +127,7 @@ fn every_statement_is_one_that_citus_takes() {
         let output = daemon.run(&words);
         assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
     }
-    // The sweep of what has come late.
+    // Upkeep removes the late rows of a forgotten user.
     daemon.up();
     daemon.lines("{\"provider\":\"claude\",\"user_id\":\"u2\"}\n");
     postgres.until("SELECT count(*) FROM api_usage_log WHERE user_id = 'u2'", "1");
@@ -138,7 +139,7 @@ fn every_statement_is_one_that_citus_takes() {
     let sent = statements(&postgres.whole_log());
     let faults: Vec<_> = sent.iter().filter_map(|statement| fault(statement).map(|fault| (fault, statement))).collect();
     assert!(faults.is_empty(), "{faults:#?}");
-    // The log was read: each table is there in each kind of change.
+    // Proof that the statements were found: each table has each kind of change.
     for (verb, table) in
         SPREAD.into_iter().flat_map(|table| [("INSERT INTO", table), ("DELETE FROM", table), ("FROM", table)])
     {

@@ -18,7 +18,8 @@ fn killed_at_random_moments_it_keeps_every_acknowledged_record_exactly_once() {
     let seed = seed();
     let mut rng = StdRng::seed_from_u64(seed);
     let postgres = Postgres::start();
-    // Small segments, so that kills also meet rotation and trimming; small batches, so that they meet every step of one.
+    // Small segments, so that kills also meet rotation and trimming; small batches, so that they meet each of its
+    // steps.
     let mut daemon = Daemon::on(&postgres.url())
         .with("TALLYD_WAL_SEGMENT_BYTES", "65536")
         .with("TALLYD_FLUSHER_MAX_BATCH_RECORDS", "500")
@@ -53,7 +54,7 @@ fn killed_before_anything_was_loaded_it_loads_everything_after_the_restart() {
     daemon.assert_reconciled();
 }
 
-/// `TALLYD_TEST_SEED`, to repeat a failure, or another one each time.
+/// `TALLYD_TEST_SEED`, which repeats a failure, or a random seed.
 fn seed() -> u64 {
     let given = std::env::var("TALLYD_TEST_SEED").ok();
     let seed = given.map_or_else(rand::random, |seed| seed.parse().expect("TALLYD_TEST_SEED is a number"));

@@ -1,4 +1,4 @@
-//! Many daemons on one database, and how much of it one takes.
+//! Many daemons on one database, and the number of sessions that each takes.
 
 use tallyd_client::{Record, Session};
 
@@ -6,8 +6,8 @@ use crate::support::daemon::Daemon;
 use crate::support::postgres::Postgres;
 use crate::support::until;
 
-/// What deploy/README.md tells small plans to reckon with: lanes, prices, budgets, presence, deltas and their merge, requests, upkeep and its
-/// lock.
+/// The sessions that deploy/README.md names for small plans: lanes, prices, budgets, presence, deltas and their merge,
+/// requests, upkeep and its lock.
 const SESSIONS_MAX: u32 = 2 + 1 + 1 + 1 + 2 + 4 + 1 + 1;
 const DAEMONS: usize = 16;
 const FRAMES: u64 = 20;
@@ -19,7 +19,7 @@ fn sixteen_daemons_load_the_same_hot_keys_without_a_deadlock_and_to_the_cent() {
     postgres.up();
     let daemons: Vec<Daemon> = (0..DAEMONS).map(|_| Daemon::on(&postgres.url()).start()).collect();
     let mut sessions: Vec<Session> = daemons.iter().map(|daemon| daemon.session("hot")).collect();
-    // Three keys of costs, five users, in an order that differs from daemon to daemon.
+    // Three keys of costs and five users, in an order that differs between the daemons.
     let record = |number: u64| Record {
         occurred_at: Some(1_772_323_200_000_000),
         cost_usd: Some("0.0123".into()),
@@ -36,14 +36,14 @@ fn sixteen_daemons_load_the_same_hot_keys_without_a_deadlock_and_to_the_cent() {
     }
     let calls = DAEMONS as u64 * FRAMES * FRAME_RECORDS;
     postgres.until_calls(calls as usize);
-    // 123 ten-thousandths a call.
+    // 0.0123 USD per call.
     let total = format!("{}|{}.{:04}", calls, calls * 123 / 10_000, calls * 123 % 10_000);
     for table in ["daily_api_costs", "daily_user_api_costs", "user_api_totals"] {
         let found =
             postgres.psql(&format!("SELECT sum(calls), trim_scale(sum(cost_usd))::numeric(20, 4) FROM {table}"));
         assert_eq!(found, total, "{table}");
     }
-    // Sessions report when they have been idle for a moment, or end.
+    // Sessions report their statistics once they are idle or end.
     drop(daemons);
     postgres.until("SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'tallyd%'", "0");
     assert_eq!(postgres.psql("SELECT deadlocks FROM pg_stat_database WHERE datname = 'postgres'"), "0");
@@ -58,7 +58,7 @@ fn a_daemon_takes_no_more_sessions_than_its_documents_say() {
     daemon.lines(r#"{"provider":"rentcast","endpoint":"/avm"}"#);
     postgres.until_calls(1);
     postgres.until(names, "tallyd budgets,tallyd deltas,tallyd flusher,tallyd flusher,tallyd presence,tallyd prices");
-    // As many questions as can be asked at once.
+    // As many requests as can run at once.
     std::thread::scope(|scope| {
         for _ in 0..16 {
             scope.spawn(|| (0..5).for_each(|_| drop(daemon.run(&["status", "--json"]))));

@@ -1,5 +1,5 @@
-//! A segment of the WAL is damaged: it is set aside and alarmed, the rest loads, and what is readable in it is
-//! loaded once, whatever has been loaded of it before.
+//! A damaged segment of the WAL: it is set aside with an alarm, and the other segments load. Its readable records are
+//! loaded once, including those that were loaded before the damage.
 
 use std::fs;
 use std::path::PathBuf;
@@ -20,7 +20,7 @@ fn sealed(daemon: &Daemon) -> Vec<PathBuf> {
     stores
 }
 
-/// Flips bits in a store's file, one in each so many bytes, from a place on.
+/// Flips a bit in each `every`-th byte of a store's file, beginning at `from`.
 fn flip(store: &std::path::Path, from: usize, every: usize) {
     let path = store.join("db");
     let mut bytes = fs::read(&path).unwrap();
@@ -46,7 +46,7 @@ fn sum(replayed: &Value, what: &str) -> u64 {
     replayed.as_array().unwrap().iter().map(|segment| segment[what].as_u64().unwrap()).sum()
 }
 
-/// Records that were acknowledged with PostgreSQL down, in several sealed segments; the daemon is not running.
+/// Acknowledged records in several sealed segments, of which none is loaded. The daemon is not running afterwards.
 fn backlog(daemon: &mut Daemon) -> Sent {
     let load = Load::start(&daemon.socket(), 2);
     load.until_acked(6_000);
@@ -56,7 +56,7 @@ fn backlog(daemon: &mut Daemon) -> Sent {
     sent
 }
 
-/// Small segments, and little in memory: what is damaged is read from its segment.
+/// Small segments and a small hand-off, so that lanes read damaged segments from disk.
 fn daemon(postgres: &Postgres) -> Daemon {
     Daemon::on(&postgres.url())
         .with("TALLYD_WAL_SEGMENT_BYTES", "65536")
@@ -99,7 +99,7 @@ fn what_is_left_of_segments_that_sled_cannot_read_is_loaded_once() {
     let mut postgres = Postgres::stopped();
     let mut daemon = daemon(&postgres);
     let sent = backlog(&mut daemon);
-    // One loses everything behind its first page to sled, one a value here and there.
+    // One store loses everything after its first page, one a value here and there.
     let stores = sealed(&daemon);
     flip(&stores[0], 0, usize::MAX);
     flip(&stores[1], 9_000, 30_000);
@@ -122,7 +122,7 @@ fn what_is_left_of_segments_that_sled_cannot_read_is_loaded_once() {
     assert_eq!(after - before, sum(&replayed, "loaded"), "{replayed:#}");
     let missing = sum(&replayed, "missing_keys");
     assert!(missing < 20, "{replayed:#}");
-    // A key has the frames of one connection that were there together: at most its window, 8 of 25 records.
+    // A key has frames of one connection that arrived together: at most its window, 8 of 25 records.
     assert!(after + 8 * 25 * missing >= sent.records(), "{after} of {}: {replayed:#}", sent.records());
     assert!(sum(&replayed, "loaded") > 500, "{replayed:#}");
     daemon.assert_reconciled();
@@ -159,7 +159,7 @@ fn a_segment_that_was_loaded_before_it_was_set_aside_adds_nothing() {
     postgres.up();
     daemon.up();
     sent.assert_in(&postgres);
-    // The segment as it was, set aside: as if a bit had flipped after its last record was loaded.
+    // The segment is set aside as it was, as if a bit had flipped after its last record was loaded.
     let name = stores[1].file_name().unwrap().to_str().unwrap().to_owned();
     let folder = daemon.data().join("wal/damaged").join(format!("{name}-1"));
     fs::create_dir_all(&folder).unwrap();
@@ -178,7 +178,7 @@ fn a_replay_that_is_killed_or_raced_loads_each_record_once() {
     let mut postgres = Postgres::stopped();
     let mut daemon = daemon(&postgres);
     let sent = backlog(&mut daemon);
-    // A file of the segment, not its store, is damaged: it is set aside whole, and all of it is readable.
+    // The seal is damaged, not the store: the segment is set aside whole, and all of it is readable.
     let seal = sealed(&daemon)[1].with_extension("sealed");
     fs::write(&seal, fs::read_to_string(&seal).unwrap().replace("records", "recordz")).unwrap();
     let opening = sealed(&daemon)[2].with_extension("open");
@@ -228,7 +228,7 @@ fn calls_of_days_that_the_log_has_no_more_are_left_out_and_counted() {
     });
     let loaded: u64 = postgres.psql("SELECT count(*) FROM api_usage_log").parse().unwrap();
     assert_eq!(daemon.terminate().code(), Some(0));
-    // Whose rows were deleted after a time: nobody can say which of the segment's calls were among them.
+    // Rows were deleted, as retention would: it is unknown which of the segment's calls were among them.
     postgres.psql("DELETE FROM api_usage_log");
     let replayed = json(&daemon, &["replay", "--all"]);
     assert_eq!(sum(&replayed, "loaded"), 0, "{replayed:#}");

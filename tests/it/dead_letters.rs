@@ -1,4 +1,4 @@
-//! What was refused is found again, corrected, and loaded exactly once, whatever interrupts that; or it is dropped.
+//! Dead letters are found, corrected, and loaded exactly once, also when the retry is interrupted; or they are dropped.
 
 use std::process::{Child, Output, Stdio};
 
@@ -10,16 +10,16 @@ use crate::support::proxy::Proxy;
 use crate::support::until;
 use tallyd_client::Record;
 
-/// A record that the daemon takes, and PostgreSQL does not.
+/// A record that the daemon accepts and PostgreSQL refuses.
 const POISON: &str = r#"{"provider":"rentcast","endpoint":"/poison","request_id":"poison"}"#;
-/// A rule that somebody has added to the call log: the daemon takes what PostgreSQL will not.
+/// The constraint on the call log that refuses [`POISON`], as somebody might add one.
 const RULE: &str = "ALTER TABLE api_usage_log ADD CONSTRAINT no_poison CHECK (request_id <> 'poison')";
 
 fn letters(daemon: &Daemon, arguments: &[&str]) -> Output {
     daemon.run(&[&["dead-letters"], arguments].concat())
 }
 
-/// The command's JSON, whatever its exit code is.
+/// The command's JSON, with any exit code.
 #[track_caller]
 fn json(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout)
@@ -30,7 +30,7 @@ fn ids(output: &Output) -> Vec<i64> {
     json(output).as_array().unwrap().iter().map(|letter| letter["id"].as_i64().unwrap()).collect()
 }
 
-/// A daemon with these lines sent, all of which end in the dead letters.
+/// A daemon that was sent these lines, all of which end in the dead letters.
 fn with_letters(postgres: &Postgres, lines: &[&str]) -> Daemon {
     let daemon = Daemon::on(&postgres.url()).start();
     postgres.until("SELECT to_regclass('api_usage_log') IS NOT NULL", "t");
@@ -104,7 +104,7 @@ fn a_corrected_letter_is_loaded_once_with_its_price_its_time_and_its_rollups() {
     assert_eq!(postgres.psql(marked), "3");
     assert!(ids(&letters(&daemon, &["list", "--json"])).is_empty());
     assert_eq!(ids(&letters(&daemon, &["list", "--json", "--all"])).len(), 3);
-    // The lanes go on beside it.
+    // The lanes continue meanwhile.
     daemon.lines(r#"{"provider":"rentcast"}"#);
     postgres.until_calls(4);
     daemon.assert_reconciled();
@@ -152,7 +152,7 @@ fn a_retry_that_is_killed_or_raced_counts_once() {
     let postgres = Postgres::start();
     let wrong = vec![r#"{"provider":"rentcast","endpoint":"/x","user_id":"u","colour":1}"#; 250];
     let daemon = with_letters(&postgres, &wrong);
-    // Held up in the middle of its transaction: rows are copied, and the rollups cannot be written.
+    // The retry is held in the middle of its transaction: rows are copied, and the rollups cannot be written.
     let mut holder = postgres.session();
     holder.run("BEGIN; LOCK TABLE daily_api_costs IN SHARE MODE");
     let mut killed = spawn_retry(&daemon);
@@ -217,7 +217,7 @@ fn a_row_that_postgresql_refuses_goes_to_the_dead_letters_alone() {
     postgres.until("SELECT to_regclass('api_usage_log') IS NOT NULL", "t");
     postgres.psql(RULE);
     let mut session = daemon.session("p");
-    // Two in one frame and one in another, between many that are fine.
+    // Two poison records in one frame and one in another, between many good ones.
     let record = |seq: u64| Record {
         request_id: if [31, 77, 250].contains(&seq) { "poison".into() } else { "".into() },
         ..Record::claude("claude-sonnet-4-5", seq, 1)
@@ -235,7 +235,7 @@ fn a_row_that_postgresql_refuses_goes_to_the_dead_letters_alone() {
     let expected = [250, 31, 77].map(|tokens| format!("poison|23514|p|json|{tokens}"));
     postgres.until(letters, &expected.join("\n"));
     daemon.assert_reconciled();
-    // The lanes go on as if nothing had been.
+    // The lanes continue as before.
     session.send(301, &[record(301)]).unwrap();
     session.recv_ack().unwrap();
     postgres.until_calls(298);

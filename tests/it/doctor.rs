@@ -1,4 +1,4 @@
-//! `tallyd doctor` finds each fault with a hint, and none where all is well.
+//! `tallyd doctor` finds each fault with a hint, and none in a healthy installation.
 
 use std::net::TcpListener;
 use std::process::Output;
@@ -58,7 +58,7 @@ fn a_daemon_that_works_fails_no_check() {
     found.assert("certificate", "ok", "on this machine");
     let shown = String::from_utf8(daemon.run(&["doctor"]).stdout).unwrap();
     assert!(shown.ends_with("0 checks failed, 0 warnings\n") || shown.contains("hint: "), "{shown}");
-    // It left nothing behind.
+    // The command left no file behind.
     let left = std::fs::read_dir(daemon.data()).unwrap().flatten();
     let left: Vec<_> =
         left.map(|entry| entry.file_name()).filter(|name| name.to_string_lossy().contains("doctor")).collect();
@@ -79,7 +79,6 @@ fn what_stands_in_a_start_s_way_is_named_before_it() {
     found.assert("disk space", "failed", "no record would be taken");
     found.assert("database", "failed", "cannot be reached");
     assert_eq!(found.report["failed"], 3, "{:#}", found.report);
-    // Each failed check has a hint.
     for check in found.report["checks"].as_array().unwrap() {
         assert!(check["state"] != "failed" || check["hint"].is_string(), "{check:#}");
     }

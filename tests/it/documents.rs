@@ -1,8 +1,8 @@
-//! The commands that documents show: each page's shell blocks are run here against a real daemon, as one script. A command that
-//! cannot run here is named below with the test that runs it, or with the reason why none can.
+//! The commands in documents. Each page's shell blocks run here against a real daemon, as one script. A command that
+//! cannot run here is listed in [`ELSEWHERE`] with the test that runs it, or with the reason why none can.
 //!
-//! Blocks with output (`console`) are examples: their commands and flags are looked up in the help, as are commands within sentences.
-//! Samples in JavaScript and Python are run by their clients' tests.
+//! Blocks with output (`console`) are examples: their commands and flags are looked up in the help, as are commands
+//! within sentences. Samples in JavaScript and Python are run by their clients' tests.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,11 +10,11 @@ use std::path::{Path, PathBuf};
 use crate::support::daemon::Daemon;
 use crate::support::postgres::Postgres;
 
-/// Who runs a command that is not run here.
+/// The reason why a command does not run here.
 enum Elsewhere {
-    /// This file runs it, or the same thing.
+    /// This file runs it, or an equivalent.
     File(&'static str),
-    /// Nobody can, for this reason.
+    /// No test can run it, for this reason.
     Nobody(&'static str),
 }
 use Elsewhere::{File, Nobody};
@@ -59,7 +59,7 @@ const ELSEWHERE: &[(&str, Elsewhere)] = &[
     ),
 ];
 
-/// Words that begin a command where a text shows one.
+/// Words that begin a command in a document.
 const PROGRAMS: [&str; 13] = [
     "tallyd",
     "make",
@@ -86,7 +86,7 @@ fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The documents for users: README.md, all of docs/ that is written by hand, and the README.md of deploy/ and clients/.
+/// The documents for users: README.md, the hand-written pages of docs/, and the README.md of deploy/ and clients/.
 fn documents() -> Vec<PathBuf> {
     fn look(folder: &Path, every: bool, found: &mut Vec<PathBuf>) {
         for entry in std::fs::read_dir(folder).unwrap() {
@@ -105,16 +105,16 @@ fn documents() -> Vec<PathBuf> {
     for (folder, every) in [("deploy", false), ("clients", false), ("docs", true)] {
         look(&root().join(folder), every, &mut found);
     }
-    // Written from the code.
+    // Pages that are written from the code are left out.
     found.retain(|path| path.parent().is_some_and(|folder| !folder.ends_with("reference")));
     found.sort();
     found
 }
 
-/// A command as it is shown, without a comment behind it.
+/// A command as it is shown, without its trailing comment.
 struct Shown {
     command: String,
-    /// In a block of commands: to be run as it is. Otherwise it is only named.
+    /// True for a command of a shell block, which is run. Otherwise a sentence or an example mentions it.
     is_whole: bool,
 }
 
@@ -147,14 +147,14 @@ fn shown(path: &Path) -> Vec<Shown> {
     found
 }
 
-/// The setting that a line like `NAME=value` makes.
+/// Name and value of a line like `NAME=value`.
 fn setting(command: &str) -> Option<(&str, String)> {
     let (name, value) = command.split_once('=')?;
     let is_name = name.starts_with("TALLYD_") && name.chars().all(|c| c.is_ascii_uppercase() || c == '_');
     is_name.then(|| (name, value.trim_matches('\'').to_owned()))
 }
 
-/// A command within a sentence: its subcommand and flags exist. Its arguments are the reader's.
+/// Checks that the subcommand and the flags of a mentioned command exist. Its arguments may be anything.
 fn look_up(daemon: &Daemon, at: &str, command: &str) {
     let words: Vec<&str> = command.split_whitespace().collect();
     assert_eq!(words[0], "tallyd", "{at}: nobody runs {command:?}; see ELSEWHERE");
@@ -237,7 +237,7 @@ fn every_command_of_the_documents_is_run_or_accounted_for() {
                     Nobody(reason) => assert!(reason.len() > 20, "{at}: {command}"),
                 }
             } else if let Some((name, value)) = setting(&command) {
-                // The value need not be good on this machine. Only the name is checked.
+                // The value may be wrong on this machine. Only the name is checked.
                 let output = daemon.command(&["config", "check"]).env(name, value).output().unwrap();
                 let said = String::from_utf8_lossy(&output.stderr);
                 assert!(!said.contains("unknown environment variable"), "{at}: {said}");

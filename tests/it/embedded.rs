@@ -15,7 +15,7 @@ fn psql(daemon: &Daemon, sql: &str) -> Result<String, String> {
 #[test]
 fn with_no_address_a_private_postgresql_holds_the_records_over_restarts_and_kills() {
     let mut daemon = Daemon::embedded();
-    // A daemon that has its folder, and neither a socket nor a cluster yet: here this process says that it is one.
+    // This process poses as a daemon that has its folder, and neither a socket nor a cluster yet.
     fs::create_dir(daemon.data()).unwrap();
     fs::write(daemon.data().join("tallyd.lock"), format!("tallyd serve (process {})\n", std::process::id())).unwrap();
     let create = ["token", "create", "--name", "first", "--role", "read"];
@@ -42,7 +42,7 @@ fn with_no_address_a_private_postgresql_holds_the_records_over_restarts_and_kill
         daemon.up();
     }
     assert_eq!(daemon.terminate().code(), Some(0));
-    // Without the daemon a command starts the cluster that is there, and makes none where there is none.
+    // Without the daemon a command starts an existing cluster, and never makes one.
     assert_eq!(psql(&daemon, "SELECT count(*) FROM api_usage_log").unwrap(), "3");
     let slip = daemon.data().with_file_name("dtaa");
     let commands: [&[&str]; 6] = [

@@ -1,4 +1,4 @@
-//! The primary dies, and a standby takes its place: the same address leads there.
+//! The primary dies, and a standby takes its place at the same address.
 
 use serde_json::Value;
 
@@ -23,7 +23,7 @@ fn with_a_synchronous_standby_a_failover_loses_and_doubles_nothing() {
     primary.psql("ALTER SYSTEM SET synchronous_standby_names = '*'");
     primary.psql("SELECT pg_reload_conf()");
     primary.until("SELECT sync_state FROM pg_stat_replication", "sync");
-    // `target_session_attrs=read-write` is implied by the second host.
+    // The second host implies `target_session_attrs=read-write`.
     let mut daemon = Daemon::on(&both(&primary, &standby)).start();
     let load = Load::start(&daemon.socket(), 2);
     standby.until("SELECT to_regclass('api_usage_log') IS NOT NULL", "t");
@@ -35,7 +35,7 @@ fn with_a_synchronous_standby_a_failover_loses_and_doubles_nothing() {
     let before = load.acked().records();
     standby.until(&format!("SELECT count(*) >= {before} FROM api_usage_log"), "t");
 
-    // The old primary comes back as one, and comes first in the address: its watermark is of the past.
+    // The old primary comes back as a primary, first in the address and with an old watermark.
     primary.up();
     primary.psql("ALTER SYSTEM RESET synchronous_standby_names");
     primary.psql("SELECT pg_reload_conf()");
@@ -58,7 +58,7 @@ fn what_an_asynchronous_standby_has_missed_is_noticed_and_loaded_again_from_the_
     standby.until("SELECT to_regclass('api_usage_log') IS NOT NULL", "t");
     standby.until("SELECT count(*) > 0 FROM api_usage_log", "t");
     standby.down(Stop::Fast);
-    // The primary commits on alone.
+    // The primary commits without the standby from here on.
     load.until_acked(1_000);
     let before = load.acked().records();
     primary.until(&format!("SELECT count(*) >= {before} FROM api_usage_log"), "t");

@@ -1,4 +1,5 @@
-//! A user is forgotten by the command, killed in its middle and beside a daemon under load; and what is late, by the daemon.
+//! A user is forgotten by the command, also killed in its middle and beside a daemon under load; the daemon forgets the
+//! calls that arrive later.
 
 use std::process::Stdio;
 
@@ -60,7 +61,7 @@ fn killed_in_the_middle_and_run_again_under_load_nothing_is_counted_twice() {
             if left <= kill_at { Ok(false) } else { Err(format!("{left}, not {kill_at}")) }
         });
         kills += i32::from(!ended);
-        // It may have ended by itself.
+        // The command may have ended by itself.
         let _ = child.kill();
         child.wait().unwrap();
         daemon.assert_reconciled();
@@ -87,13 +88,13 @@ fn records_that_were_on_their_way_are_made_anonymous_by_the_daemon() {
     let mut random = StdRng::seed_from_u64(7);
     daemon.lines(&calls(20, &mut random));
     postgres.until_calls(20);
-    // What it would do.
+    // The dry run.
     let dry = daemon.run(&["users", "forget", "person", "--dry-run", "--json"]);
     let dry: Value = serde_json::from_slice(&dry.stdout).unwrap();
     assert_eq!(dry["found"]["calls"].to_string(), postgres.psql(LEFT));
     assert!(dry["done"].is_null() && postgres.psql(LEFT) != "0");
 
-    // Acknowledged, and only in the WAL.
+    // Calls that are acknowledged, and only in the WAL.
     postgres.down(Stop::Immediate);
     daemon.lines(&calls(20, &mut random));
     daemon.kill();
@@ -103,7 +104,7 @@ fn records_that_were_on_their_way_are_made_anonymous_by_the_daemon() {
     daemon.up();
     postgres.until_calls(40);
     daemon.assert_reconciled();
-    // Its first upkeep may have come before they were loaded: the next one, here after a restart, finds them.
+    // The first upkeep may have come before they were loaded. The next one, here after a restart, finds them.
     assert_eq!(daemon.terminate().code(), Some(0));
     daemon.up();
     postgres.until(LEFT, "0");
@@ -113,6 +114,6 @@ fn records_that_were_on_their_way_are_made_anonymous_by_the_daemon() {
         if text.contains("tallyd_forgotten_late_calls_total") { Ok(text) } else { Err(text) }
     });
     assert!(!metrics.is_empty());
-    // Nobody else is touched.
+    // Other users keep their calls.
     assert_ne!(postgres.psql("SELECT sum(calls) FROM user_api_totals WHERE user_id = 'somebody'"), "");
 }

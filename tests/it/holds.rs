@@ -1,4 +1,4 @@
-//! The database is not as it was: what can be mended is, for the rest loading holds and says so, and nothing is dropped.
+//! The database has changed under the daemon, which repairs it, or holds loading with a message. No call is dropped.
 
 use serde_json::Value;
 
@@ -18,7 +18,7 @@ fn is_well(status: &Value) -> bool {
 #[test]
 fn a_partition_that_is_gone_is_made_again() {
     let postgres = Postgres::start();
-    // An index that is being built concurrently, and a DROP, can wait for one another.
+    // Without a user index: its concurrent creation and a DROP can wait for one another.
     let daemon = Daemon::on(&postgres.url()).with("TALLYD_LOG_TABLE_USER_INDEX", "never").start();
     let line = r#"{"provider":"rentcast","endpoint":"/avm","occurred_at":"2020-02-03T04:05:06Z"}"#;
     daemon.lines(line);
@@ -66,7 +66,7 @@ fn a_column_that_was_changed_holds_loading_and_makes_no_row_guilty() {
         postgres.until(&format!("SELECT count(*) > {calls} FROM api_usage_log"), "t");
         postgres.alter(&format!("ALTER TABLE api_usage_log {change}"));
         if change.starts_with("ADD") || change.contains("text") {
-            // Rows still fit: that is no reason to stop.
+            // Rows still fit, so loading must continue.
             load.until_acked(500);
         } else {
             let status = daemon.until_status("loading holds", holds);
@@ -133,7 +133,7 @@ fn a_database_restored_to_an_earlier_state_holds_loading_until_it_is_accepted() 
     assert!(message.contains("--accept-rewound-database"), "{message}");
     assert_eq!(postgres.psql("SELECT count(*) FROM api_usage_log"), "1");
 
-    // The log still has what the database has lost: it loads again.
+    // The WAL still has the rows that the database has lost: they load again.
     daemon.kill();
     daemon.up_with(&["serve", "--accept-rewound-database"]);
     daemon.until_status("loading goes on", is_well);

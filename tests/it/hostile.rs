@@ -1,4 +1,4 @@
-//! Hostile input: it gets a clear error or nothing, it costs bounded memory, and its neighbours notice nothing.
+//! Hostile input gets a clear error or no answer, costs bounded memory, and does not disturb other clients.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -14,10 +14,10 @@ use crate::support::daemon::Daemon;
 use crate::support::postgres::Postgres;
 use crate::support::{hello, until};
 
-/// More than the daemon may ever take, in a build without optimisation, with default settings.
+/// Bound of the daemon's memory in a build without optimisation, with default settings.
 const MEMORY_MAX: u64 = 256 << 20;
 
-/// A daemon with a neighbour, whose records must go through whatever the others do.
+/// A daemon and a well-behaved client, whose records must always be accepted.
 struct Neighbourhood {
     daemon: Daemon,
     _postgres: Postgres,
@@ -66,10 +66,10 @@ fn garbage_on_any_connection_disturbs_nobody() {
         let mut garbage = vec![0; rng.random_range(1..5_000)];
         rng.fill_bytes(&mut garbage);
         if round % 3 == 2 {
-            // Behind an honest prefix, so that it reaches the decoder.
+            // With the correct length in front, so that the bytes reach the decoder.
             stream.write_all(&(garbage.len() as u32).to_be_bytes()).unwrap();
         }
-        // The daemon may close before it has read all of it.
+        // The daemon may close before it has read everything.
         let _ = stream.write_all(&garbage);
         let _ = stream.shutdown(std::net::Shutdown::Write);
         let _ = stream.read_to_end(&mut Vec::new());
@@ -114,7 +114,7 @@ fn slow_writers_and_clients_that_never_read_hold_up_nobody_else() {
         slow.write_all(&[*byte]).unwrap();
     }
     street.assert_undisturbed();
-    // Sends lines, reads no answer, until the daemon stops reading.
+    // Sends lines and reads no answer, until the daemon stops reading.
     let mut deaf = street.daemon.connect();
     deaf.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
     let lines = "{\"provider\":\"rentcast\"}\n".repeat(1_000);
@@ -145,7 +145,7 @@ fn a_line_without_an_end_is_refused_and_the_next_line_goes_on() {
 fn two_thousand_idle_connections_cost_little() {
     let limits = getrlimit(Resource::Nofile);
     assert!(limits.maximum.is_none_or(|maximum| maximum >= 8_000), "`ulimit -Hn` is too low for this test");
-    // Inherited by the daemon, too. Other tests of this process do not mind having more.
+    // The daemon inherits the limit. A higher one does not disturb this process's other tests.
     let raised = Rlimit { current: limits.maximum.map(|maximum| maximum.min(100_000)).or(Some(100_000)), ..limits };
     setrlimit(Resource::Nofile, raised).unwrap();
     let mut street = Neighbourhood::new();

@@ -1,4 +1,4 @@
-//! A file is imported exactly once, however often it is tried and whoever is killed meanwhile.
+//! A file is imported exactly once, however often it is tried, and also if a process is killed meanwhile.
 
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use crate::support::daemon::Daemon;
 use crate::support::postgres::Postgres;
 use crate::support::until;
 
-/// A file of so many rows, each with its number for its tokens.
+/// A file of `rows` rows, each with its own number of tokens.
 fn file(daemon: &Daemon, rows: u64) -> PathBuf {
     let mut text = String::from("TIMESTAMP,Tokens,Who\n");
     for row in 1..=rows {
@@ -54,7 +54,7 @@ fn a_file_that_is_imported_twice_is_there_once() {
     assert_eq!(daemon.terminate().code(), Some(0));
     daemon.up();
     import(&daemon);
-    // Nor does it take its rows from another file, which has other ends of lines.
+    // Nor does it take the same rows from another file, with other line ends.
     let windows = std::fs::read_to_string(&path).unwrap().replace('\n', "\r\n");
     std::fs::write(&path, windows).unwrap();
     let copy = import(&daemon);

@@ -1,13 +1,14 @@
-//! What the daemon promises, held against the real program and real PostgreSQL servers.
+//! The daemon's promises, tested on the real program and real PostgreSQL servers.
 //!
-//! Each test runs the built `tallyd` as a child process on a data folder of its own, against a private cluster of its own
-//! (or the daemon's embedded one), and breaks one of the two. The tests share nothing, so they run in parallel; they wait
-//! for conditions, never for time. A file per promise; `support` holds the machinery.
+//! Each test runs the built `tallyd` as a child process on a data folder of its own, against a private cluster of its
+//! own (or the daemon's embedded one), and breaks one of the two. The tests share nothing, so they run in parallel;
+//! they wait for conditions, never for time. There is a file per promise; [`support`] has the shared parts.
 //!
 //! PostgreSQL's server programs must be installed (`pg_config --bindir` names their folder).
 //!
-//! The same questions are asked after every fault: is each acknowledged record there exactly once, and does every rollup
-//! equal the log? [`support::load::Sent::assert_in`] and [`support::daemon::Daemon::assert_reconciled`] ask them.
+//! After every fault the same two things are checked: that each acknowledged record is there exactly once
+//! ([`support::load::Sent::assert_in`]), and that every rollup equals the call log
+//! ([`support::daemon::Daemon::assert_reconciled`]).
 
 mod support;
 

@@ -1,4 +1,4 @@
-//! PostgreSQL goes away, or the way to it does: records are accepted meanwhile, and loaded once when it is back.
+//! PostgreSQL or the connection to it fails: records are accepted meanwhile, and loaded once when it is back.
 
 use std::thread::sleep;
 use std::time::Duration;
@@ -17,7 +17,7 @@ fn with_postgresql_down_at_the_start_records_are_accepted_and_loaded_later() {
     let mut daemon = Daemon::on(&postgres.url()).start();
     let load = Load::start(&daemon.socket(), 2);
     load.until_acked(1_000);
-    // What an alert hangs on says so from the start, although no lane has ever had a connection.
+    // The figure for an alert grows from the start, although no lane has ever had a connection.
     let status = daemon.until_status("the oldest record grows old", |status| {
         status["wal"]["oldest_unflushed_seconds"].as_f64().is_some_and(|age| age > 1.0)
     });
@@ -47,7 +47,7 @@ fn with_postgresql_down_at_the_start_records_are_accepted_and_loaded_later() {
     });
 }
 
-/// A metric's value; none if it is not there.
+/// A metric's value, if the series is there.
 fn value(metrics: &str, series: &str) -> Option<f64> {
     metrics.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
 }
@@ -94,7 +94,7 @@ fn with_connections_cut_at_any_moment_every_record_is_loaded_once() {
     let daemon = Daemon::on(&url(&proxy.sockets())).start();
     let load = Load::start(&daemon.socket(), 2);
     postgres.until("SELECT count(*) > 0 FROM api_usage_log", "t");
-    // Odd numbers of milliseconds, so that cuts drift through the batches' steps.
+    // Steps of 3 ms, so that cuts drift through the batches' steps.
     for pause_ms in (1..90).step_by(3) {
         sleep(Duration::from_millis(pause_ms));
         proxy.cut();
@@ -144,7 +144,7 @@ fn with_a_backend_terminated_or_everything_frozen_loading_goes_on_afterwards() {
     postgres.freeze(false);
     load.finish().assert_in(&postgres);
     daemon.assert_reconciled();
-    // Nothing waits now, and no lane notices: the daemon asks by itself.
+    // No call waits and no lane notices: the daemon checks by itself.
     postgres.freeze(true);
     daemon.until_status("an idle daemon notices", |status| status["health"]["flusher"]["status"] == "degraded");
     postgres.freeze(false);

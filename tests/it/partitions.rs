@@ -1,4 +1,4 @@
-//! Partitions: rows go straight into the one that takes a whole batch, and never into a table that is none any more.
+//! Partitions: a batch goes straight into the one that takes all of it, and never into a detached or dropped table.
 
 use crate::support::daemon::Daemon;
 use crate::support::postgres::{Postgres, Stop};
@@ -17,7 +17,7 @@ fn rows_do_not_follow_a_partition_that_was_detached() {
     daemon.lines(&call("2026-03-06T00:00:00Z"));
     postgres.until("SELECT count(*) FROM api_usage_log", "1");
     assert_eq!(postgres.psql("SELECT count(*) FROM api_usage_log_2026_03"), "1", "what was taken away is left alone");
-    // The same with one that is dropped: PostgreSQL does not know its name any more.
+    // The same with a dropped partition: PostgreSQL no longer knows its name.
     let taken = postgres.psql("SELECT DISTINCT tableoid::regclass FROM api_usage_log");
     postgres.psql(&format!("DROP TABLE {taken}"));
     daemon.lines(&call("2026-03-07T00:00:00Z"));
@@ -58,7 +58,7 @@ fn a_batch_over_several_partitions_is_loaded_whole() {
 fn a_month_that_was_begun_with_days_goes_on() {
     let postgres = Postgres::start();
     let mut daemon = Daemon::on(&postgres.url()).with("TALLYD_LOG_TABLE_PARTITION", "day").start();
-    // Made by hand: a record alone would give a day of long ago its month.
+    // Made by hand, because a record of long ago would get a partition for its month.
     postgres.until("SELECT count(*) > 0 FROM tallyd_partitions()", "t");
     let made = daemon.run(&["partitions", "ensure", "--from", "2026-03-01", "--to", "2026-03-02"]);
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
@@ -74,7 +74,7 @@ fn a_month_that_was_begun_with_days_goes_on() {
     daemon.assert_reconciled();
 }
 
-/// With an index by user that is kept at all times, a batch comes by user, and within a user in the calls' order.
+/// With an index by user that is kept at all times, a batch's rows are in the order of users, then in the calls' order.
 #[test]
 fn rows_come_by_user_where_that_index_is_kept() {
     let mut postgres = Postgres::start();
@@ -82,7 +82,7 @@ fn rows_come_by_user_where_that_index_is_kept() {
         Daemon::on(&postgres.url()).with("TALLYD_LOG_TABLE_USER_INDEX", "always").with("TALLYD_FLUSHER_LANES", "1");
     let mut daemon = daemon.start();
     daemon.until_status("the database is there", |status| status["database"]["connected"] == true);
-    // What comes meanwhile is one batch.
+    // The calls that arrive meanwhile become one batch.
     postgres.down(Stop::Immediate);
     let line = |number: usize| {
         let user = number * 7 % 40;

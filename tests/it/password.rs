@@ -16,9 +16,9 @@ fn a_password_in_a_file_is_rotated_without_a_restart_whichever_side_comes_first(
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("password");
     fs::write(&file, "secret-1\n").unwrap();
-    // The one in the URL was right once.
+    // The URL has an old password.
     let url = postgres.url().replace("user=postgres", "user=tally password=of-yesterday");
-    // One lane, whose session is open once it loads: another would meet the new password at its first batch.
+    // One lane, whose session is open once it loads; another lane would need the new password at its first batch.
     let daemon = Daemon::on(&url).with("TALLYD_FLUSHER_LANES", "1");
     let mut daemon = daemon.with("TALLYD_DATABASE_PASSWORD_FILE", file.to_str().unwrap()).start();
     let load = Load::start(&daemon.socket(), 2);
@@ -35,7 +35,7 @@ fn a_password_in_a_file_is_rotated_without_a_restart_whichever_side_comes_first(
     load.until_acked(500);
     loads_on();
     for (password, before) in [("secret-2", "secret-1"), ("secret-3", "secret-2")] {
-        // Sessions that are open stay open: only new ones meet the new password.
+        // Open sessions stay open: only new ones need the new password.
         postgres.psql(&format!("ALTER ROLE tally PASSWORD '{password}'"));
         load.until_acked(500);
         loads_on();
@@ -47,7 +47,7 @@ fn a_password_in_a_file_is_rotated_without_a_restart_whichever_side_comes_first(
         loads_on();
     }
 
-    // The file is gone for a moment, then empty, then right: each is said.
+    // The file is gone for a moment, then empty, then right; health reports each.
     fs::remove_file(&file).unwrap();
     postgres.end_sessions();
     daemon.until_status("it says so", |status| refused(status, "cannot be read"));

@@ -8,13 +8,13 @@ use crate::support::pooler::{PoolMode, Pooler};
 use crate::support::postgres::Postgres;
 use crate::support::until;
 
-/// Sessions with the server: fewer than a daemon would have of its own, so that in transaction mode they are shared.
+/// The pooler's sessions with the server: fewer than a daemon's own, so that transaction mode shares them.
 const SESSIONS: u32 = 3;
-/// The server's sessions, but for the one that asks.
+/// Counts the server's sessions, except the one that runs this.
 const SERVED: &str =
     "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()";
 
-/// Everything that a daemon does, with the pooler killed and the daemon killed in between.
+/// The daemon's usual work, with kills of the pooler and of the daemon in between.
 fn survives(mode: PoolMode, sessions: u32) {
     let postgres = Postgres::start();
     let mut pooler = Pooler::start(&postgres, mode, sessions);
@@ -67,7 +67,7 @@ fn sixteen_sessions_share_two_in_transaction_mode() {
     let postgres = Postgres::start();
     let pooler = Pooler::start(&postgres, PoolMode::Transaction, 2);
     let start = |_| Daemon::on(&pooler.url()).start();
-    // Statements that are named alike by four processes, and none is in another's way.
+    // Four processes prepare statements of the same names without a conflict.
     let daemons: Vec<Daemon> = (0..4).map(start).collect();
     let line = "{\"provider\":\"rentcast\",\"endpoint\":\"/avm\",\"user_id\":\"u\"}\n";
     for _ in 0..10 {

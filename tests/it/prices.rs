@@ -1,4 +1,5 @@
-//! Prices that change while records come in: every daemon applies them, remembers them, and says who changed what.
+//! Prices that change while records arrive: every daemon applies and keeps them, and each change is audited.
+//! what.
 
 use serde_json::Value;
 
@@ -37,7 +38,7 @@ fn until_up_to_date(daemon: &Daemon) {
 #[test]
 fn a_price_that_is_added_is_applied_by_every_daemon_and_outlives_a_restart_without_the_database() {
     let mut postgres = Postgres::start();
-    // Far longer than a test may take: it is the notification that tells them.
+    // The interval is far longer than the test, so that only the notification can bring the change.
     let start = || Daemon::on(&postgres.url()).with("TALLYD_PRICING_REFRESH_MS", "3600000").start();
     let (mut first, second) = (start(), start());
     until_up_to_date(&first);
@@ -63,7 +64,7 @@ fn a_change_is_found_by_looking_where_notifications_do_not_come_through() {
     let postgres = Postgres::start();
     let daemon = Daemon::on(&postgres.url()).with("TALLYD_PRICING_REFRESH_MS", "50").start();
     until_up_to_date(&daemon);
-    // What notifies says nothing any more, like a pooler that does not pass it on; the change is still noted.
+    // The trigger no longer notifies, as behind a pooler that passes no notifications; the change is still noted.
     postgres.psql(
         "CREATE OR REPLACE FUNCTION tallyd_price_changed() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN \
          INSERT INTO public.api_price_changes (actor, action, price_id) VALUES ('t', 'insert', NEW.id); RETURN NULL; END $$",
@@ -121,7 +122,7 @@ fn rates_that_are_not_named_stay_and_a_first_price_waits_for_its_instant(postgre
     let first = |from: &str| set(&["quite-new", "--from", from, "--rate", "input=3"]);
     let future = first("2099-01-01");
     assert_eq!((&future["priced_before"], &future["recent_calls"]), (&false.into(), &1.into()), "{future:#}");
-    // What would be lost, and which calls use it, is told before.
+    // The dry run shows the rates that would be lost, and the number of calls that use them.
     let dry = sonnet(&["--replace", "--dry-run"]);
     let lost = dry["lost"].as_array().unwrap();
     assert_eq!(lost[0], serde_json::json!({"rate": "cache_read", "calls": 1}), "{dry:#}");
@@ -203,7 +204,7 @@ fn plans_are_compared_by_their_bills_over_whole_months() {
     assert_eq!(found["months"][0]["marginal_usd"], "300");
 }
 
-/// Answers one request with this, and hands back the address.
+/// Serves one request with `answer`. Returns the address.
 fn serve_once(answer: String) -> String {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -271,7 +272,7 @@ fn a_list_is_looked_at_by_itself_and_applied_by_a_person_or_by_a_setting(postgre
     postgres.until("SELECT count(*) FROM api_usage_log WHERE model = 'claude-opus-4-5'", "1");
     list("claude-opus-4-5", "0.9");
     let mut scheduled = Daemon::on(&postgres.url()).with("TALLYD_PRICE_SYNC_LIST", &name).start();
-    // Seen, and what it means for last week's call.
+    // The proposal is there, with its effect on last week's call.
     postgres.until("SELECT count(*) FROM tallyd_price_proposals WHERE state = 'open'", "1");
     let (_, shown, _) = sync(&[]);
     let proposal = &shown["state"]["proposal"];
@@ -291,7 +292,7 @@ fn a_list_is_looked_at_by_itself_and_applied_by_a_person_or_by_a_setting(postgre
     assert!(said.contains("claude-opus-4-5: 1 call, 0.90 USD, was 0.70 USD; "), "{said}");
     let of_lists = || postgres.psql("SELECT count(*) FROM api_prices WHERE origin = 'sync'");
     assert_eq!(of_lists(), "0", "nothing is applied by a look");
-    // A person's price is not the list's to change, and a proposal that was made before it is not applied over it.
+    // The list may not change a person's price, and an earlier proposal is not applied over it.
     let set = ["prices", "set", "claude", "claude-opus-4-5", "--from", "now", "--rate", "input=0.8"];
     assert!(daemon.run(&set).status.success());
     let (done, _, said) = sync(&["--apply", "--from", "now"]);
@@ -299,7 +300,7 @@ fn a_list_is_looked_at_by_itself_and_applied_by_a_person_or_by_a_setting(postgre
     let (done, looked, said) = sync(&[&name]);
     assert!(done && looked["state"]["proposal"].is_null(), "{looked:#} {said}");
     assert_eq!(postgres.psql("SELECT string_agg(state, ',') FROM tallyd_price_proposals"), "superseded");
-    // What is not a list changes nothing, and says so.
+    // A file that is not a list changes nothing and gives an error.
     std::fs::write(&file, "<html>").unwrap();
     let (done, _, said) = sync(&[&name]);
     assert!(!done && said.contains("not JSON"), "{said}");
@@ -328,7 +329,7 @@ fn a_list_is_looked_at_by_itself_and_applied_by_a_person_or_by_a_setting(postgre
     until("the list is applied", || if of_lists() == "2" { Ok(()) } else { Err(of_lists()) });
     assert_eq!(postgres.psql(audited), "price_sync.apply");
     assert_eq!(postgres.psql("SELECT count(*) FROM tallyd_price_proposals WHERE state = 'open'"), "0");
-    // A look that fails is seen.
+    // A failed look is reported.
     postgres.psql("UPDATE tallyd_price_sync SET tried_at = '-infinity'");
     std::fs::remove_file(&file).unwrap();
     scheduled.terminate();

@@ -1,4 +1,4 @@
-//! Records in: a line of JSON, over TCP with a token, and at the bound of the WAL.
+//! Records arrive: as a line of JSON, over TCP with a token, and at the bound of the WAL.
 
 use std::thread::sleep;
 use std::time::Duration;
@@ -16,7 +16,7 @@ fn a_line_of_json_is_answered_and_is_in_the_log_and_in_every_rollup() {
     let answers = daemon.lines(
         r#"{"provider":"claude","model":"claude-sonnet-4-5-20250929","input_tokens":1000,"output_tokens":101,"user_id":"u-1","occurred_at":"2026-01-31T23:59:59.999999Z"}"#,
     );
-    // 1000 × 3 + 101 × 15 USD a million.
+    // 1000 × 3 + 101 × 15 USD per million.
     let [answer] = answers.as_slice() else { panic!("{answers:?}") };
     assert_eq!((&answer["ok"], &answer["cost_usd"]), (&true.into(), &"0.004515".into()));
     postgres.until_calls(1);
@@ -45,7 +45,7 @@ fn a_line_of_json_is_answered_and_is_in_the_log_and_in_every_rollup() {
 #[test]
 fn over_tcp_a_token_opens_the_door_and_nothing_else_does() {
     let postgres = Postgres::stopped();
-    // Every address in 127/8 is this machine; one of this process's own has its ports free.
+    // All of 127/8 is this machine; an address of this process's own has its ports free.
     let pid = std::process::id();
     let address = format!("127.{}.{}.{}:7421", 1 + (pid >> 16) % 250, (pid >> 8) & 0xff, 1 + (pid & 0xff) % 250);
     let _daemon = Daemon::on(&postgres.url())
@@ -82,7 +82,7 @@ fn at_its_bound_the_log_holds_clients_back_and_resumes_by_itself() {
     };
     let status = daemon.until_status("the log is full", is_full);
     assert!(status["wal"]["bytes"].as_u64().unwrap() < 2 * 262_144, "{status:#}");
-    // What was on its way to the WAL by then is still taken.
+    // The records that were already on their way to the WAL are still taken.
     let mut later = status;
     until("it takes no more beyond its bound", || {
         sleep(Duration::from_millis(200));
@@ -92,7 +92,7 @@ fn at_its_bound_the_log_holds_clients_back_and_resumes_by_itself() {
     });
     assert!(later["wal"]["bytes"].as_u64().unwrap() < 2 * 262_144, "{later:#}");
     assert!(load.acked().records() <= later["wal"]["unflushed_records"].as_u64().unwrap());
-    // A kill there loses nothing either.
+    // A kill at the bound loses nothing either.
     daemon.kill();
     daemon.up();
     daemon.until_status("the log is full still", is_full);

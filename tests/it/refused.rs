@@ -1,9 +1,9 @@
-//! Commands that are refused: the error says what, a hint says what helps, and nothing has changed.
+//! Refused commands: the error states the cause, a hint helps, and nothing has changed.
 
 use crate::support::daemon::Daemon;
 use crate::support::postgres::Postgres;
 
-/// A command, its exit code, what its error says and what helps.
+/// A command, its exit code, and texts of its error and its hint.
 type Refused = (&'static [&'static str], i32, &'static str, &'static str);
 
 const REFUSED: [Refused; 16] = [

@@ -1,4 +1,5 @@
-//! Costs computed anew: exactly, once, and equal to the log at every instant, whatever is killed.
+//! `tallyd reprice` computes costs anew, exactly and once. The rollups equal the call log at every instant, also after
+//! kills.
 
 use std::fmt::Write;
 use std::process::Stdio;
@@ -17,7 +18,7 @@ const MARCH_US: i64 = 1_772_323_200_000_000;
 const DAY_US: i64 = 86_400_000_000;
 const PERIOD: [&str; 4] = ["--from", "2026-03-01", "--to", "2026-03-11"];
 
-/// Calls of a model without a price, over ten days in March.
+/// Unpriced calls of one model, over ten days in March.
 fn unpriced_calls(count: usize, random: &mut StdRng) -> String {
     let mut lines = String::new();
     for _ in 0..count {
@@ -33,7 +34,7 @@ fn unpriced_calls(count: usize, random: &mut StdRng) -> String {
     lines
 }
 
-/// What the calls cost once the price is known, by PostgreSQL's arithmetic instead of the daemon's.
+/// The calls' cost once the price is known, by PostgreSQL's arithmetic instead of the daemon's.
 const EXPECTED: &str = "SELECT sum(input_tokens * 0.000002 + output_tokens * 0.00001 \
     + coalesce((extra_units ->> 'web_search')::numeric, 0) * 0.01)::numeric(20, 8) FROM api_usage_log \
     WHERE model = 'claude-future-1'";
@@ -62,7 +63,7 @@ fn unpriced_and_wrongly_priced_calls_get_their_price_and_stated_costs_stay() {
     let daemon = Daemon::on(&postgres.url()).with("TALLYD_ROLLUP_MAX_MODELS_PER_DAY", "1").start();
     let mut lines = unpriced_calls(300, &mut StdRng::seed_from_u64(1));
     lines += "{\"provider\":\"claude\",\"model\":\"claude-future-1\",\"occurred_at\":\"2026-03-05T00:00:00Z\",\"cost_usd\":\"7\"}\n";
-    // Counted under (other): a day has only one model of its own.
+    // Counted under (other), because a day has only one model of its own here.
     lines += "{\"provider\":\"openai\",\"model\":\"unheard-of\",\"occurred_at\":\"2026-03-05T00:00:00Z\"}\n";
     daemon.lines(&lines);
     postgres.until_calls(302);
@@ -73,7 +74,7 @@ fn unpriced_and_wrongly_priced_calls_get_their_price_and_stated_costs_stay() {
     assert_eq!(counted, 301, "{found:#}");
 
     set_price(&daemon, "input=9");
-    // For a person: what was unpriced did not cost 0.
+    // The output for people: an unpriced call did not cost 0.
     let shown = |more: &[&str]| {
         let output = daemon.run(&[&["reprice", "--dry-run"], &PERIOD[..], more].concat());
         assert!(output.status.success(), "{output:?}");
@@ -93,7 +94,7 @@ fn unpriced_and_wrongly_priced_calls_get_their_price_and_stated_costs_stay() {
     }
     assert_eq!(reprice(&daemon, &[])["done"]["priced"], 300);
     daemon.assert_reconciled();
-    // It was wrong.
+    // The price was wrong.
     let set = set_price(&daemon, "input=2");
     assert_eq!(set["old"]["per_million_tokens"]["input"], "9");
     let before = postgres.psql("SELECT sum(cost_usd) FROM api_usage_log");
@@ -115,7 +116,7 @@ fn unpriced_and_wrongly_priced_calls_get_their_price_and_stated_costs_stay() {
     assert_eq!(client["done"]["changed"], 1);
     assert_eq!(postgres.psql(STORED), postgres.psql(EXPECTED));
     daemon.assert_reconciled();
-    // Each job is noted before it rewrites anything, and at its end with what it has done.
+    // Each job writes a row before it rewrites anything, and a row with its result at its end.
     let noted = "SELECT action, actor LIKE '% (command line)', (new_value ->> 'from')::timestamptz = '2026-03-01Z', \
         (new_value ->> 'to')::timestamptz = '2026-03-11Z', new_value ->> 'calls_changed', \
         (new_value ->> 'difference_usd')::numeric = (SELECT difference_usd FROM reprice_jobs ORDER BY id DESC LIMIT 1) \
@@ -160,7 +161,7 @@ fn killed_in_the_middle_and_run_again_under_load_nothing_is_priced_twice() {
             if found >= kill_at { Ok(false) } else { Err(format!("{found} of {kill_at}")) }
         });
         kills += i32::from(!ended);
-        // It may have ended by itself.
+        // The command may have ended by itself.
         let _ = child.kill();
         child.wait().unwrap();
         daemon.assert_reconciled();

@@ -1,4 +1,4 @@
-//! Old partitions go, by the daemon or by hand, and nothing but single calls is lost.
+//! Old partitions are dropped by the daemon or by hand, and the rollups keep their sums.
 
 use std::process::{Child, Stdio};
 
@@ -63,7 +63,7 @@ fn the_daemon_drops_what_is_older_than_it_is_told_to_keep() {
     assert_eq!((&found["log_rows"], &found["dropped_rows"]), (&1.into(), &200.into()), "{found:#}");
     assert_eq!(postgres.psql("SELECT sum(calls), sum(cost_usd) FROM user_api_totals"), totals);
     assert_eq!(postgres.psql("SELECT DISTINCT actor FROM tallyd_audit_log"), "retention.log_days");
-    // Late calls of that time are taken, and go at the next upkeep.
+    // Late calls of that time are accepted, and are dropped at the next upkeep.
     daemon.lines(&old_calls(50, 2));
     postgres.until_calls(51);
     daemon.assert_reconciled();
@@ -90,7 +90,7 @@ fn partitions_that_are_loaded_are_dropped_by_hand_and_every_record_is_counted_on
     let load = Load::start(&daemon.socket(), 2);
     let mut sent = 0;
     for seed in 0..4 {
-        // The daemon has the partitions in mind, and finds them gone.
+        // The daemon remembers the partitions, and finds them gone.
         let lines = old_calls(100, seed);
         let sending = std::thread::scope(|scope| {
             let sending = scope.spawn(|| daemon.lines(&lines).len());
@@ -128,7 +128,7 @@ fn a_drop_that_is_killed_is_whole_or_not_there_and_goes_on() {
     assert_eq!(dry["due"].as_array().unwrap().len(), 2, "{dry:#}");
     postgres.until_calls(100);
 
-    // Its sums are made, and a reader keeps it from taking the rows away.
+    // The sums are computed, and a reader's lock keeps the command from truncating the partition.
     let waits = "SELECT count(*) > 0 FROM pg_stat_activity WHERE application_name = 'tallyd partitions' AND wait_event_type = 'Lock'";
     let mut reader = postgres.session();
     reader.run("BEGIN; SELECT count(*) FROM api_usage_log_2025_01");
@@ -140,7 +140,7 @@ fn a_drop_that_is_killed_is_whole_or_not_there_and_goes_on() {
     let found = daemon.assert_reconciled();
     assert_eq!((&found["log_rows"], &found["dropped_rows"]), (&100.into(), &0.into()), "{found:#}");
 
-    // The rows are away, and a reader of the log keeps the empty partition from going.
+    // The partition is truncated, and a reader of the call log keeps the empty partition from being dropped.
     reader.run("ROLLBACK; BEGIN; LOCK TABLE ONLY api_usage_log IN ACCESS SHARE MODE");
     let mut dropping = spawn(&daemon, &DROP);
     postgres.until(waits, "t");
@@ -156,7 +156,7 @@ fn a_drop_that_is_killed_is_whole_or_not_there_and_goes_on() {
     assert_eq!(postgres.psql(OLD_PARTITIONS), "0");
     assert_eq!(daemon.assert_reconciled()["dropped_rows"], 100);
 
-    // What is gone has the cost that it had.
+    // Calls in dropped partitions keep their old cost.
     let reprice = daemon.run(&["reprice", "--from", "2025-02-01", "--to", "2025-04-01", "--yes"]);
     let said = String::from_utf8_lossy(&reprice.stderr).into_owned();
     assert!(!reprice.status.success() && said.contains("cannot be computed anew"), "{said}");

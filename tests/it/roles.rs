@@ -1,4 +1,4 @@
-//! The daemon's role: it loads as the tables' owner and with BYPASSRLS, and says what is wrong where it is neither.
+//! The daemon's role: it loads as the tables' owner or with BYPASSRLS, and otherwise reports the cause.
 
 use crate::support::daemon::Daemon;
 use crate::support::postgres::Postgres;
@@ -13,20 +13,20 @@ fn url(postgres: &Postgres, role: &str) -> String {
 fn the_owner_and_the_writer_load_and_another_role_is_told_why_it_cannot() {
     let postgres = Postgres::start();
     postgres.psql("CREATE ROLE keeper LOGIN CREATEROLE; GRANT CREATE ON SCHEMA public TO keeper");
-    // The owner, who is no superuser and has no BYPASSRLS.
+    // The owner, which is not a superuser and does not have BYPASSRLS.
     let mut daemon = Daemon::on(&url(&postgres, "keeper")).start();
     daemon.lines(LINE);
     postgres.until_calls(1);
     assert_eq!(daemon.terminate().code(), Some(0));
 
-    // The keeper could not make a role with BYPASSRLS, and is told.
+    // The owner cannot create a role with BYPASSRLS, and gets a hint.
     let migrated = daemon.run(&["migrate"]);
     let advice = String::from_utf8_lossy(&migrated.stderr).into_owned();
     assert!(migrated.status.success() && advice.contains("CREATE ROLE tallyd_writer NOLOGIN BYPASSRLS"), "{advice}");
     postgres.psql("CREATE ROLE tallyd_writer LOGIN BYPASSRLS; SELECT tallyd_protect_all()");
     assert_eq!(daemon.run(&["migrate"]).stderr, b"", "now all is well");
 
-    // The least that loads. It makes partitions, too, which belong to the keeper.
+    // The least privileged role that can load. It creates partitions, too, which belong to the owner.
     daemon.set("TALLYD_DATABASE_URL", &url(&postgres, "tallyd_writer"));
     daemon.up();
     daemon.lines(LINE);
@@ -35,7 +35,7 @@ fn the_owner_and_the_writer_load_and_another_role_is_told_why_it_cannot() {
     daemon.assert_reconciled();
     assert_eq!(daemon.terminate().code(), Some(0));
 
-    // Rights are not enough where policies apply.
+    // Grants are not enough where policies apply.
     postgres.psql(
         "CREATE ROLE other LOGIN; GRANT ALL ON ALL TABLES IN SCHEMA public TO other; \
          GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA public TO other",

@@ -1,4 +1,4 @@
-//! The rollups: bounded keys, days of the reporting time zone, and a proof that can fail.
+//! The rollups: bounded keys, days of the reporting time zone, and a reconciliation that can fail.
 
 use serde_json::Value;
 
@@ -60,7 +60,7 @@ fn days_begin_at_midnight_of_the_reporting_time_zone() {
     daemon.assert_reconciled();
 }
 
-/// Runs a rebuild, and returns its exit code and what it said.
+/// Runs a rebuild. Returns its exit code and its stderr.
 fn rebuild(daemon: &Daemon, more: &[&str]) -> (Option<i32>, String) {
     let arguments = [&["rollups", "rebuild", "--time-zone", "Asia/Tokyo"], more].concat();
     let output = daemon.run(&arguments);
@@ -77,7 +77,7 @@ fn a_rebuild_is_confirmed_refuses_while_a_daemon_runs_and_none_books_into_the_ol
     postgres.until_calls(1);
     let days = || postgres.psql("SELECT string_agg(day || ' ' || calls, ', ' ORDER BY day) FROM daily_api_costs");
 
-    // The one convention of what deletes or rewrites.
+    // All commands that delete or rewrite follow this convention.
     let commands: [&[&str]; 6] = [
         &["rollups", "rebuild", "--time-zone", "Asia/Tokyo"],
         &["reprice", "--from", "2026-01-01", "--to", "2027-01-01"],
@@ -112,7 +112,7 @@ fn a_rebuild_is_confirmed_refuses_while_a_daemon_runs_and_none_books_into_the_ol
     assert!(said.contains(&format!("process {pid}")) && said.contains("days in UTC"), "{said}");
     assert_eq!(days(), "2026-06-01 1");
 
-    // A rebuild that does not know of the daemon: it takes the locks of one, and changes the zone while a batch waits for them.
+    // A rebuild that does not know of the daemon: it takes a rebuild's locks, and changes the zone while a batch waits.
     let mut other = postgres.session();
     other.run("BEGIN; LOCK TABLE ingest_watermark, api_usage_log IN SHARE ROW EXCLUSIVE MODE");
     daemon.lines(LINE);
@@ -125,11 +125,11 @@ fn a_rebuild_is_confirmed_refuses_while_a_daemon_runs_and_none_books_into_the_ol
     let message = status["health"]["flusher"]["message"].as_str().unwrap().to_owned();
     assert!(message.contains("Asia/Tokyo") && message.contains("UTC"), "{message}");
     assert_eq!(postgres.psql("SELECT count(*) FROM api_usage_log"), "1");
-    // The zone is the daemon's again: it goes on by itself.
+    // The zone is the daemon's again: loading continues by itself.
     other.run("UPDATE tallyd_settings SET value = 'UTC' WHERE key = 'reporting_time_zone'");
     postgres.until_calls(2);
 
-    // Once it is stopped, its row is gone and the rebuild runs at once.
+    // Once the daemon is stopped, its row is gone and the rebuild runs at once.
     assert_eq!(daemon.terminate().code(), Some(0));
     let (code, said) = rebuild(&daemon, &["--yes"]);
     assert_eq!(code, Some(0), "{said}");
@@ -218,11 +218,11 @@ fn an_altered_rollup_is_found_and_named() {
 
 #[test]
 fn a_days_total_is_the_sum_of_its_records_also_when_clocks_change() {
-    // New York goes forward on 2026-03-08 and back on 2025-11-02; Kolkata never, and is half an hour off.
+    // New York's clocks go forward on 2026-03-08 and back on 2025-11-02. Kolkata is 5:30 ahead all year.
     for zone in ["America/New_York", "Asia/Kolkata"] {
         let postgres = Postgres::start();
         let daemon = Daemon::on(&postgres.url()).with("TALLYD_ROLLUP_TIME_ZONE", zone).start();
-        // A call every half hour of the three days around each change, each with an amount of its own.
+        // A call every half hour of the three days around each change, each with its own amount.
         let call = |number: usize| {
             let (first, half_hour) = if number < 144 { ("2025-11-01", number) } else { ("2026-03-07", number - 144) };
             let (day, minutes) = (half_hour / 48, half_hour % 48 * 30);
@@ -237,7 +237,7 @@ fn a_days_total_is_the_sum_of_its_records_also_when_clocks_change() {
         };
         daemon.lines(&lines(288, call));
         postgres.until_calls(288);
-        // PostgreSQL's own idea of the zone's days.
+        // PostgreSQL's own computation of the zone's days.
         let expected = postgres.psql(&format!(
             "SELECT (occurred_at AT TIME ZONE '{zone}')::date, count(*), trim_scale(sum(cost_usd)) FROM api_usage_log GROUP BY 1 ORDER BY 1"
         ));

@@ -66,10 +66,10 @@ fn what_is_sent_again_is_recorded_once_whoever_was_restarted() {
         session.recv_ack().unwrap()
     };
     assert_eq!(send(daemon.session("p"), 1, &records[..6]).seq, 6);
-    // On a new connection, overlapping: four are new. A duplicate has no cost.
+    // Overlapping frames on a new connection: four records are new. A duplicate has no cost.
     let ack = send(daemon.session("p"), 4, &records[3..10]);
     assert_eq!((ack.seq, ack.costs.unwrap().iter().filter(|cost| cost.is_some()).count()), (10, 4));
-    // On the same connection.
+    // The same on one connection.
     let mut session = daemon.session("p");
     for _ in 0..2 {
         session.send(7, &records[6..10]).unwrap();

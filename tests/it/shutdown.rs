@@ -1,4 +1,4 @@
-//! The end: orderly, in time, and without a loss. And who may start beside a running daemon: nobody.
+//! The end: orderly, in time, and without a loss. A second daemon cannot start beside a running one.
 
 use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, Instant};
@@ -21,7 +21,7 @@ fn sigterm_under_load_ends_in_time_with_everything_acknowledged_loaded() {
     let status = daemon.terminate();
     assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
     assert_eq!(status.code(), Some(0));
-    // Nothing is acknowledged any more: the producers find nobody.
+    // Acknowledgements have ended: the producers find no daemon.
     load.acked().assert_among(&postgres);
     assert!(daemon.log().contains("every record is in PostgreSQL"));
     daemon.up();
@@ -82,7 +82,7 @@ fn sighup_changes_what_is_logged_and_a_wrong_filter_changes_nothing() {
     assert!(daemon.log().contains("SIGTERM"), "{}", daemon.log());
 }
 
-/// The next message that says something of `about`.
+/// The next message that contains `about`.
 fn next(socket: &UnixDatagram, about: &str) -> String {
     let mut bytes = [0; 1024];
     loop {
@@ -100,7 +100,7 @@ fn systemd_hears_that_records_are_accepted_that_the_daemon_lives_and_that_it_end
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("notify");
     let socket = UnixDatagram::bind(&path).unwrap();
-    // Far longer than any of it takes: a message that does not come fails the test.
+    // Far longer than any step takes: a message that does not come fails the test.
     socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     let mut daemon = Daemon::on(&postgres.url())
         .with("NOTIFY_SOCKET", &path.display().to_string())

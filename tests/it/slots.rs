@@ -1,4 +1,4 @@
-//! Load slots: where others load already, a batch goes on filling, and nobody waits for ever.
+//! Load slots: while other daemons hold them, a batch grows, and no lane waits for ever.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use crate::support::daemon::Daemon;
 use crate::support::postgres::{Postgres, PsqlSession};
 use crate::support::until;
 
-/// Others hold these slots: rows of `tallyd_locks`, four a lane.
+/// Takes load slots as other daemons do: rows of `tallyd_locks`, four a lane.
 fn take(postgres: &Postgres, slots: std::ops::Range<u16>) -> PsqlSession {
     let mut others = postgres.session();
     let (first, last) = (slots.start, slots.end - 1);
@@ -19,7 +19,7 @@ fn take(postgres: &Postgres, slots: std::ops::Range<u16>) -> PsqlSession {
 const FIRST_LANE: std::ops::Range<u16> = 0..4;
 const SECOND_LANE: std::ops::Range<u16> = 4..8;
 
-/// How often a batch found no slot.
+/// The number of times that a batch found no slot.
 fn crowded(daemon: &Daemon) -> u64 {
     let metrics = daemon.metrics();
     let line = metrics.lines().find_map(|line| line.strip_prefix("tallyd_flush_crowded_total "));
@@ -45,7 +45,7 @@ fn a_batch_that_finds_no_slot_goes_on_filling() {
     until_crowded(&daemon, 1);
     assert_eq!(postgres.psql("SELECT count(*) FROM api_usage_log"), "0");
     daemon.lines(&CALL.repeat(10));
-    // Before its second look from now on it has taken them in.
+    // The batch has taken the new calls before it looks for a slot the second time from now.
     until_crowded(&daemon, crowded(&daemon) + 2);
     drop(others);
     postgres.until_calls(11);

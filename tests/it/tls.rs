@@ -1,4 +1,4 @@
-//! The way to PostgreSQL is encrypted, and the server has to prove itself. Where it cannot, records wait.
+//! The connection to PostgreSQL is encrypted, and the server has to prove its identity. Until it can, records wait.
 
 use std::fs;
 
@@ -12,13 +12,13 @@ use crate::support::postgres::Postgres;
 const BEGIN: &str = "20200101000000Z";
 const END: &str = "21000101000000Z";
 
-/// Gives the server another key and certificate, and has the daemon meet them.
+/// Gives the server another key and certificate, and makes the daemon connect again.
 fn present(postgres: &Postgres, (key, certificate): (String, String)) {
     postgres.file("server.key", key);
     postgres.file("server.crt", certificate);
     let before = postgres.psql("SELECT pg_conf_load_time()");
     postgres.psql("SELECT pg_reload_conf()");
-    // The server reads both in one go, so who has the new settings has the new certificate.
+    // The server reads both at once, so that new settings imply the new certificate.
     postgres.until(&format!("SELECT pg_conf_load_time() > '{before}'"), "t");
     postgres.end_sessions();
 }
@@ -67,7 +67,7 @@ fn a_server_that_cannot_prove_itself_gets_no_record_until_it_can_and_nothing_is_
         postgres.until(&format!("SELECT count(*) >= {before} FROM api_usage_log"), "t");
     }
 
-    // A file that is being written is no authority; those that were trusted at the start are.
+    // A half-written file does not replace the trusted authorities of the start.
     daemon.kill();
     daemon.up();
     let before = load.acked().records();

@@ -1,4 +1,4 @@
-//! `tallyd top` at a real terminal: a pseudo-terminal, and an emulator that knows what is on its screen.
+//! `tallyd top` at a real terminal: a pseudo-terminal, and an emulator that keeps its screen.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
@@ -20,7 +20,7 @@ const ROWS: u16 = 24;
 /// A terminal with `tallyd top` in it.
 struct Terminal {
     keyboard: File,
-    /// Held open, so that its settings can be looked at after the program's end.
+    /// Kept open, so that the terminal's settings can be read after the program's end.
     inside: File,
     screen: Arc<Mutex<vt100::Parser>>,
     child: Child,
@@ -68,7 +68,7 @@ impl Terminal {
         self.keyboard.write_all(keys.as_bytes()).unwrap();
     }
 
-    /// Waits for the program's end; by then the terminal must be as it was found.
+    /// Waits for the program's end. The terminal must have its old settings again then.
     fn ended(mut self) -> ExitStatus {
         let status = until("it ends", || self.child.try_wait().unwrap().ok_or_else(|| self.text()));
         let modes = tcgetattr(&self.inside).unwrap().local_modes;

@@ -1,5 +1,5 @@
 //! The shared wire vectors, replayed against the running daemon: it gives exactly the codes that they state.
-//! (`crates/intake/src/vectors_test.rs` holds the decoder to them, fields and values included.)
+//! (`crates/intake/src/vectors_test.rs` checks the decoder against them, fields and values included.)
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;

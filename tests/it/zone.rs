@@ -1,4 +1,4 @@
-//! The reporting time zone is the database's, for every command and in whatever shell it runs.
+//! Every command uses the database's reporting time zone, in any shell.
 
 use std::process::Output;
 
@@ -10,17 +10,17 @@ use crate::support::postgres::Postgres;
 
 const SETTING: &str = "TALLYD_ROLLUP_TIME_ZONE";
 
-/// A command in a shell that states no zone.
+/// Runs a command without a zone in its environment.
 fn run(daemon: &Daemon, arguments: &[&str]) -> Output {
     daemon.command(arguments).env_remove(SETTING).output().unwrap()
 }
 
-/// 0.30 USD at 2026-06-02T02:00Z: the day before in New York. The vendor bills days of UTC.
+/// 0.30 USD at 2026-06-02T02:00Z, the day before in New York. The vendor bills days of UTC.
 const BILL: &str = "usage_date_utc,model,cost_usd\n2026-06-02,claude-sonnet-4-5,0.30\n";
 
 #[test]
 fn a_command_without_the_setting_has_the_zone_of_the_database() {
-    // Whatever the hour is in UTC, one of these has another date.
+    // At any hour, one of these zones has another date than UTC.
     let hour = SystemClock.now_us().div_euclid(3_600_000_000) % 24;
     let zone = if hour < 10 { "Pacific/Pago_Pago" } else { "Pacific/Kiritimati" };
     for (zone, occurred_at) in [("America/New_York", "2026-06-02T02:00:00Z"), (zone, "2026-06-02T12:00:00Z")] {

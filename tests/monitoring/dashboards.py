@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Asks everything that Grafana's dashboards and Prometheus' alerts ask, of real ones, and holds each answer.
+"""Runs every query of Grafana's dashboards and Prometheus' alerts on real servers, and checks each answer.
 
 A daemon with a private PostgreSQL is filled with three months of calls, budgets and refused records; a real Prometheus
-scrapes it under load. Every panel's SQL, its macros and variables expanded as Grafana's PostgreSQL source does, runs as the
-role tallyd_reader and returns rows; every PromQL expression returns series; every metric that is named exists. Sums of today, of the
-month and of the last days are held against rollups of known days. The files
-themselves are held against what a dashboard of schema version 41 must have.
+scrapes it under load. Every panel's SQL runs as the role tallyd_reader and returns rows; its macros and variables are
+expanded as Grafana's PostgreSQL source does. Every PromQL expression returns series, and every metric that is named exists.
+Sums of today, of the month and of the last days are compared with rollups of known days. The files themselves are checked
+for the fields of a dashboard of schema version 41.
 
     tests/monitoring/dashboards.py target/debug/tallyd
 """
@@ -29,7 +29,7 @@ import urllib.request
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DASHBOARDS = sorted((ROOT / "grafana/dashboards").glob("*.json"))
 PATIENCE = 120
-# Series that are there only once something has gone wrong.
+# Series that exist only after a failure.
 QUIET = {"tallyd_flush_failures_total"}
 KINDS = {"stat", "timeseries", "table", "bargauge", "gauge", "row"}
 faults = []
@@ -49,7 +49,7 @@ def until(what, holds):
 
 
 def free_port():
-    """A port below those that the system gives to connections: none of those takes it before the daemon does."""
+    """A port below those that the system gives to outgoing connections, so that none of these takes it first."""
     while True:
         with socket.socket() as one:
             one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -69,7 +69,7 @@ def get(url):
 
 
 def check_form(name, dashboard):
-    """What Grafana needs to import it, and what a reader needs to understand it."""
+    """Checks the fields that Grafana needs to import a dashboard, and those that a reader needs to understand it."""
     for key, kind in (("title", str), ("uid", str), ("panels", list), ("templating", dict), ("time", dict)):
         if not isinstance(dashboard.get(key), kind):
             fault(name, f"{key} is missing")
@@ -106,7 +106,7 @@ def check_form(name, dashboard):
 
 
 def expand(sql, values, begin, end):
-    """Macros and variables as Grafana's PostgreSQL source expands them, all values chosen."""
+    """Expands macros and variables as Grafana's PostgreSQL source does, with all values chosen."""
     quoted = lambda text: "'" + text.replace("'", "''") + "'"
     sql = re.sub(r"\$__timeFilter\(([^)]*)\)", lambda m: f"{m[1]} BETWEEN '{begin}' AND '{end}'", sql)
     sql = sql.replace("$__timeFrom()", f"'{begin}'").replace("$__timeTo()", f"'{end}'")
@@ -117,7 +117,7 @@ def expand(sql, values, begin, end):
 
 
 def rows(tallyd, sql, before=""):
-    """Runs SQL as the role that Grafana has, after other statements. Returns rows of text, the header's first."""
+    """Runs SQL as Grafana's role, after the statements in `before`. Returns rows of text, the header's first."""
     script = f"{before} SET ROLE tallyd_reader; SET default_transaction_read_only = on; COPY ({sql}) TO STDOUT WITH (FORMAT csv, HEADER)"
     done = subprocess.run([tallyd, "psql", "-XAtqc", script], capture_output=True, text=True)
     if done.returncode != 0 or "ERROR" in done.stderr:
@@ -154,14 +154,14 @@ def check_sql(name, dashboard, tallyd):
     return asked
 
 
-# Rollups of known days: a temporary table comes before the real one of its name. A call of one dollar a day, none today.
+# Rollups of known days: a temporary table hides the real one of its name. One call of one dollar a day, none today.
 KNOWN_DAYS = """
     CREATE TEMP TABLE daily_api_costs (LIKE public.daily_api_costs INCLUDING DEFAULTS);
     GRANT SELECT ON daily_api_costs TO tallyd_reader;
     INSERT INTO daily_api_costs (day, provider, model, calls, cost_usd, unpriced_calls)
         SELECT (now() AT TIME ZONE 'UTC')::date - n, 'x', 'm', 1, 1, 0 FROM generate_series(1, 80) AS n;"""
 TODAYS = "INSERT INTO daily_api_costs (day, provider, model, calls, cost_usd) VALUES ((now() AT TIME ZONE 'UTC')::date, 'x', 'm', 1, 1);"
-# What one model costs with two providers, without a price, and next to nothing.
+# A model that two providers have, and unpriced calls.
 ODD = """
     INSERT INTO daily_api_costs (day, provider, model, calls, cost_usd, unpriced_calls) VALUES ((now() AT TIME ZONE 'UTC')::date, 'y', 'm', 1, 5, 0),
         ((now() AT TIME ZONE 'UTC')::date, 'z', 'unknown', 2, 0, 2);"""
@@ -201,7 +201,7 @@ def expressions():
 
 
 def check_promql(prometheus, metrics):
-    """Expressions of dashboards return series. Those of alerts are asked too; that they return nothing is what is hoped for."""
+    """Expressions of dashboards return series. Those of alerts are run, too; they need not return any."""
     ask = lambda expression: json.loads(
         get(f"{prometheus}/api/v1/query?{urllib.parse.urlencode({'query': expression})}") or '{"status": "unreachable"}'
     )

@@ -1,6 +1,6 @@
 // Exports spans of model calls by OpenTelemetry's SDK for Node.js: `node export.mjs http|proto COUNT`.
 //
-// OTEL_EXPORTER_OTLP_ENDPOINT and OTEL_EXPORTER_OTLP_HEADERS say where to, as its documentation has it.
+// OTEL_EXPORTER_OTLP_ENDPOINT and OTEL_EXPORTER_OTLP_HEADERS have their documented meaning.
 import { SpanKind } from "@opentelemetry/api";
 import { OTLPTraceExporter as Json } from "@opentelemetry/exporter-trace-otlp-http";
 import { OTLPTraceExporter as Protobuf } from "@opentelemetry/exporter-trace-otlp-proto";

@@ -1,4 +1,4 @@
-"""Real instrumentations end to end: a vendor's SDK against a stub server, spans into a real daemon, each call one record, priced.
+"""Real instrumentations end to end: a vendor's SDK calls a stub server, its spans go to a real daemon, each call is one priced record.
 
 The stub's answer has 1,000 input tokens, 600 of them cached, and 100 output tokens.
 """
@@ -48,9 +48,9 @@ ANTHROPIC = {
         "output_tokens": 100,
     },
 }
-# 400 at 0.15, 600 at 0.075 and 100 at 0.60; 400 at 3, 600 at 0.30 and 100 at 15 USD a million.
+# 400 at 0.15, 600 at 0.075 and 100 at 0.60; 400 at 3, 600 at 0.30 and 100 at 15 USD per million.
 SPLIT, CLAUDE = "400|600|100|0.000165", "400|600|100|0.00288"
-# What an instrumentation does not tell, no daemon can know: 1,000 at 0.15.
+# Cached tokens that an instrumentation does not report cannot be priced apart: 1,000 at 0.15.
 UNTOLD = "1000|0|100|0.00021"
 
 
@@ -60,7 +60,7 @@ class Stub(BaseHTTPRequestHandler):
     def do_POST(self):
         self.rfile.read(int(self.headers["content-length"]))
         answer = ANTHROPIC if self.path.endswith("/messages") else OPENAI
-        # An id of its own, as a vendor gives it: two spans of one response are one call.
+        # Each answer has its own id, as a vendor's has: two spans of one response are one call.
         body = json.dumps({**answer, "id": f"{answer['id']}{uuid.uuid4().hex}"}).encode()
         self.send_response(200)
         self.send_header("content-type", "application/json")

@@ -50,7 +50,7 @@ def main():
         litellm.completion(model="openai/gpt-4o-mini", api_key="stub", api_base=f"{stub}/v1", messages=QUESTION)
         import time
 
-        # Its callback runs on a thread of its own, and nothing says when it is done.
+        # Its callback runs in a thread of its own, which gives no sign when it is done.
         time.sleep(3)
     provider.force_flush()
     provider.shutdown()

@@ -1,16 +1,16 @@
-"""A proxy in front of the daemon that passes a request on and then keeps the answer to itself, so that it is sent again."""
+"""A proxy in front of the daemon that passes a request on and withholds the answer, so that the client sends it again."""
 
 import http.client
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
-# Of one connection, not of the request.
+# Headers of the connection, not of the request.
 PASSED_OVER = ("host", "connection", "transfer-encoding", "content-length")
 
 
 class Lossy(ThreadingHTTPServer):
-    """Of the first ``lost`` requests to each path that are taken the answer is lost: 503 is told instead, as a load balancer would."""
+    """Loses the answers to the first ``lost`` accepted requests to each path, and gives 503 instead, as a load balancer would."""
 
     daemon_threads = True
 

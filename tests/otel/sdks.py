@@ -1,4 +1,4 @@
-"""OpenTelemetry's official SDKs export into a real daemon: a record a span, priced, and none twice.
+"""OpenTelemetry's official SDKs export into a real daemon: one priced record per span, and none twice.
 
 Every export goes through a proxy that loses the answer to the first request, so each is sent at least twice.
 """
@@ -23,7 +23,7 @@ from opentelemetry.trace import SpanKind, Status, StatusCode  # noqa: E402
 from support import Daemon, until  # noqa: E402
 
 SPANS = 600
-# 1,000 input tokens at 3 USD a million and 100 output tokens at 15.
+# 1,000 input tokens at 3 USD per million and 100 output tokens at 15.
 COST = Decimal("0.0045")
 
 
@@ -70,7 +70,7 @@ def export_by_python(endpoint, token, compression):
 
 
 def export_by_grpc(address, token, compression):
-    """Over gRPC there is no proxy to lose an answer: each batch is exported twice, as an exporter does without an answer."""
+    """Over gRPC no proxy loses answers: each batch is exported twice, as an exporter does after a lost answer."""
     import grpc
     from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as Exporter
     from opentelemetry.sdk.trace.export import SpanExportResult
@@ -124,7 +124,7 @@ def export_by_node(endpoint, token, encoding):
 
 
 def hold(daemon, name):
-    """Each span is one record, priced, whatever was sent again."""
+    """Each span is one priced record, also if it was sent again."""
     sql = (
         "SELECT count(*), count(DISTINCT id), count(DISTINCT user_id), trim_scale(sum(cost_usd)), "
         f"count(*) FILTER (WHERE status = 529), max(input_tokens) FROM api_usage_log WHERE app = '{name}'"

@@ -3,11 +3,11 @@
 
     tests/packages/try.py target/packages [npm pip oci deb]
 
-The commands are those of docs/guide/install.md, run as one script a section. Each package is installed from the built files, started, given
-one call, found on the page's address, in the API and in SQL, stopped, started again, and asked whether the call is still there. Prints
-a table of seconds and megabytes as Markdown. Dependencies come from the package
-managers' own caches and registries. Run by root, it becomes an unprivileged user, and hides an installed PostgreSQL in a
-mount namespace of its own. Exits 1 if anything fails.
+The commands are those of docs/guide/install.md, run as one script per section. Each package is installed from the built files,
+started, and given one call. The call must be on the page's address, in the API and in SQL, and still be there after a stop and a
+start. Prints a table of seconds and megabytes as Markdown. Dependencies come from the package managers' own caches and
+registries. Run by root, it becomes an unprivileged user, and hides an installed PostgreSQL in a mount namespace of its own.
+Exits 1 if anything fails.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ from pathlib import Path
 
 PACKAGES = Path(sys.argv[1]).resolve()
 NOBODY = 65534
-# Folders that are hidden, to stand for a machine without PostgreSQL.
+# Folders that are hidden, so that the machine seems to have no PostgreSQL.
 HIDDEN = ["/usr/lib/postgresql", "/usr/local/pgsql"]
 CALL = "TALLYD_TRY_CALL"
 
@@ -125,7 +125,7 @@ class User:
 
 
 def give(folder):
-    """Gives a folder of root's to the user who will work in it."""
+    """Run by root, gives a folder to the user who will work in it."""
     if os.getuid() == 0:
         for path in (folder, *Path(folder).rglob("*")):
             os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
@@ -189,7 +189,7 @@ def pip(user):
 
 
 def oci(user):
-    """The image's file system, read-only, as the image's user. No engine is needed: its layers are tar files."""
+    """Unpacks the image's file system, read-only, for the image's user. No engine is needed: its layers are tar files."""
     root = user.folder / "root"
 
     def install():

@@ -1,9 +1,9 @@
 """Compares tallyd's costs with those of LiteLLM and genai-prices, usage by usage.
 
-For each vendor, COUNT random usages (100,000 unless the environment says otherwise) over all built-in models of its own and
-their service tiers (standard, batch, flex, priority, fast), many of them within two tokens of an edge where a vendor's rate changes with the size of the prompt. A peer
-that does not know a model is not asked about it. Where a peer's cost is another than tallyd's, the model must stand in
-disagreements.toml with who is right and why; and whatever stands there must still be found. Then each spelling of
+For each vendor, COUNT random usages (100,000 unless the environment says otherwise) over its built-in models and their service
+tiers (standard, batch, flex, priority, fast). Many are within two tokens of an edge where a rate changes with the size of the
+prompt. A peer is not asked about a model that it does not know. Where a peer's cost differs from tallyd's, disagreements.toml
+must name the model, the side that is right, and the reason; and each of its entries must still be found. Then each spelling of
 spellings.toml is priced and compared with LiteLLM's entry of that model, platforms included. Exits 1 otherwise.
 
     compare.py [--tallyd PROGRAM] [--seed N] [--show]
@@ -26,7 +26,7 @@ COUNT = int(os.environ.get("COUNT", "100000"))
 EDGES = [100_000, 128_000, 200_000, 256_000, 272_000]
 TIERS = ["standard", "batch", "flex", "priority", "fast"]
 BUCKETS = ["input_tokens", "cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens"]
-# What binary floats lose on the way.
+# The rounding errors of binary floats.
 RELATIVE, ABSOLUTE = 1e-9, 1e-12
 
 
@@ -40,18 +40,18 @@ def catalog():
                 rated.setdefault(key, set()).update(price.get("per_million", {}))
     models = {"claude": [], "openai": [], "google": []}
     for (provider, name, tier), buckets in rated.items():
-        # A model that is rated by other units alone has no tokens to compare.
+        # A model with rates of other units only has no tokens to compare.
         if provider in models and tier in TIERS and "input" in buckets:
             models[provider].append((name, tier, buckets))
     return models
 
 
 def usage(rng, provider, models):
-    """One usage: buckets are disjoint, and their sum is what size tiers go by."""
+    """One usage. Its buckets are disjoint, and their sum decides the size tier."""
     name, tier, rated = rng.choice(models)
     total = rng.choice(EDGES) + rng.randint(-2, 2) if rng.random() < 0.5 else int(10 ** rng.uniform(0, 6))
     buckets = [bucket for bucket in BUCKETS if bucket == "input_tokens" or bucket.removesuffix("_tokens") in rated]
-    # A third of the usages has a single bucket, which tells what a disagreement is about.
+    # A third of the usages has a single bucket, which shows the cause of a disagreement.
     used = [rng.choice(buckets)] if rng.random() < 0.33 else rng.sample(buckets, rng.randint(1, len(buckets)))
     cuts = sorted(rng.randint(0, total) for _ in used[1:])
     parts = [end - start for start, end in zip([0, *cuts], [*cuts, total])]
@@ -97,7 +97,7 @@ class LiteLLM:
         name = model if provider != "google" else f"gemini/{model}"
         rates = self.map.get(name)
         end = {"standard": "", "batch": "_batches"}.get(tier, f"_{tier}")
-        # What it sells as completions alone has a calculator of its own.
+        # Text-completion models have another provider name, and a calculator of their own.
         is_vendors = bool(rates) and rates["litellm_provider"] == self.providers[provider]
         return is_vendors and "input_cost_per_token" + end in rates
 
@@ -145,7 +145,7 @@ class GenaiPrices:
         if model not in self.known:
             try:
                 found = self.calc_price(self.Usage(input_tokens=1), model, provider_id=self.providers[provider])
-                # It matches names by patterns: a price of another model says nothing about this one.
+                # It matches names by patterns, and may find the price of another model.
                 is_same = found.model.id.replace(":", "-") == model
                 variants = found.model.price_variants or []
                 self.known[model] = {value: variant.when for variant in variants for value in variant.when.values()}
@@ -214,7 +214,7 @@ def main():
 
 
 def spellings(program, rates):
-    """Prices each spelling; the ones that are no model's must be unpriced. Returns 1 if one is wrong."""
+    """Prices each spelling; those that name no model must be unpriced. Returns 1 if one is wrong."""
     listed = tomllib.loads((HERE / "spellings.toml").read_text())
     known = [each for vendor in listed["vendor"] for each in vendor["spellings"]]
     usages = [

@@ -1,4 +1,4 @@
-//! How long an acknowledgement takes beside one fdatasync of this disk, while PostgreSQL loads what is acknowledged.
+//! The time of an acknowledgement beside one fdatasync of this disk, while PostgreSQL loads the records.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ const PACES: [(&str, Pace, f64); 2] = [
     ("100,000", Pace { connections: 10, frame_records: 10, frames: 5_000 }, 20.0),
 ];
 
-/// What one build shows at one pace, a figure a round, in syncs.
+/// The figures of one build at one pace, one a round, in syncs.
 #[derive(Default)]
 struct Waits {
     p50: Vec<f64>,

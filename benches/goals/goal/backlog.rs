@@ -56,7 +56,7 @@ pub fn measure(options: &Options, report: &mut Report) {
     report.add(format!("memory from that start to the last commit of {records}"), "MiB", Goal::AtMost(256.0), draining);
 }
 
-/// Connects as soon as the daemon lets it, and sends a record that is acknowledged.
+/// Connects as soon as the daemon accepts connections, sends a record, and waits for its acknowledgement.
 fn accept_one(daemon: &Daemon, calls: &mut Calls) {
     let deadline = Instant::now() + Duration::from_secs(120);
     let mut session = loop {

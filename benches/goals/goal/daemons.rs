@@ -1,5 +1,5 @@
-//! Sixteen daemons on one PostgreSQL, all adding to the same rollup rows, beside one daemon with all records. A round has
-//! four times the records of other rounds: a sixteenth of them is to be more than one batch.
+//! Sixteen daemons on one PostgreSQL, all adding to the same rollup rows, beside one daemon with all records. A round
+//! has four times the records of other rounds, so that each daemon's share is more than one batch.
 
 use std::time::Instant;
 
@@ -13,7 +13,7 @@ use crate::support::{Calls, Cluster, Daemon, send_all};
 const DAEMONS: usize = 16;
 
 pub fn measure(options: &Options, report: &mut Report) {
-    // Each daemon's lanes, upkeep and questions: the default of 100 connections is for fewer.
+    // For each daemon's lanes, upkeep and API: the default of 100 connections is too low.
     let cluster = Cluster::start_with(&["max_connections=300"]);
     let users = options.users[0];
     let batch: Vec<Record> = Calls::new(users, 0).take(options.records * 4).collect();
@@ -38,7 +38,7 @@ fn sixteen(cluster: &Cluster, batch: &[Record]) -> f64 {
             scope.spawn(|| send_all(daemon, share));
         }
     });
-    // One looks at a time, as with one daemon: sixteen would take a good part of a core.
+    // One is asked at a time, as with one daemon: sixteen would take a good part of a core.
     for (daemon, share) in daemons.iter().zip(&shares) {
         daemon.wait_committed(share.len());
     }

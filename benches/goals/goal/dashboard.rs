@@ -1,5 +1,6 @@
-//! Whether dashboards hold up recording: the acknowledgements of a producer at 1,000 records a second, alone and beside fifty
-//! dashboards. Each asks what one view of the admin page asks, and again after the page's pause; or at once, as no page does.
+//! The effect of dashboards on recording: the acknowledgements of a producer at 1,000 records a second, alone and
+//! beside fifty dashboards. Each dashboard sends the requests of one view of the admin page, and again after the page's
+//! pause. A second case leaves the pause out, which the page never does.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -11,9 +12,9 @@ use crate::support::{Asker, Cluster, Daemon, quantile, send_all};
 
 const PACE: Pace = Pace { connections: 1, frame_records: 1, frames: 10_000 };
 const DASHBOARDS: usize = 50;
-/// The shortest of the page's pauses, between an answer and the next question.
+/// The shortest of the page's pauses, between an answer and the next request.
 const PAUSE: Duration = Duration::from_secs(3);
-/// What the admin page asks, view by view.
+/// The admin page's requests, by view.
 const PATHS: [&str; 6] = [
     "/api/v1/overview",
     "/api/v1/costs?days=30&group_by=model",
@@ -48,11 +49,11 @@ pub fn measure(options: &Options, report: &mut Report) {
     report.add_ratio("beside 50 that ask again at once ÷ nobody asks", Goal::Shown, &at_once, &alone);
 }
 
-/// Keeps the dashboards open while `measure` runs. Returns how many questions were answered.
+/// Keeps the dashboards open while `measure` runs. Returns the number of answered requests.
 fn dashboards(port: u16, token: &str, pause: Duration, measure: impl FnOnce()) -> usize {
     let (ready, over, answered) = (&AtomicUsize::new(0), &AtomicBool::new(false), &AtomicUsize::new(0));
     let ask = |number: usize| async move {
-        // They were not opened all at once.
+        // The dashboards start spread over the pause, not at once.
         tokio::time::sleep(pause * number as u32 / DASHBOARDS as u32).await;
         let mut asker = Asker::with_token(port, token).await;
         asker.ask(PATHS[number % PATHS.len()]).await;

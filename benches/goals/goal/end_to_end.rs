@@ -1,4 +1,4 @@
-//! From the socket to committed rows and rollups, beside COPY, what tallyd replaces, and a peer.
+//! From the socket to committed rows and rollups, beside COPY, the replaced way, and a peer.
 
 use std::path::Path;
 use std::time::Instant;
@@ -11,13 +11,13 @@ use crate::side::copy::Rows;
 use crate::side::{per_call, rsyslog, unnest};
 use crate::support::{Calls, Cluster, Daemon, median, send_all};
 
-/// What one round of the daemon shows.
+/// The figures of one round of the daemon.
 pub struct Round {
     /// Records a second.
     pub rate: f64,
     pub cpu_us: f64,
     pub peak_mib: f64,
-    /// Before anything was sent.
+    /// Memory before anything was sent, MiB.
     pub idle_mib: f64,
 }
 
@@ -35,7 +35,8 @@ struct Sides {
 pub fn measure(options: &Options, report: &mut Report) {
     let cluster = Cluster::start();
     for (index, &users) in options.users.iter().enumerate() {
-        // The slow sides do not depend on tallyd's users: once is enough. Nor do they tell two builds apart.
+        // The slow sides do not depend on tallyd's users, so they are measured once; and not when two builds are
+        // compared.
         let all_sides = index == 0 && options.against.is_none();
         with_users(options, report, &cluster, users, all_sides);
     }

@@ -1,5 +1,5 @@
-//! Producers that keep a pace, and how long each of their frames waits for its acknowledgement; and what one fdatasync of
-//! this disk takes.
+//! Producers at a constant pace, the time until each of their frames is acknowledged, and the time of one fdatasync of
+//! this disk.
 
 use std::io::{BufReader, Read, Write};
 use std::os::fd::AsFd;
@@ -13,7 +13,7 @@ use tallyd_protocol::{ClientMessage, Hello, PROTOCOL_VERSION, ServerMessage};
 
 use crate::support::{Calls, Daemon, median};
 
-/// A frame a millisecond from each of so many connections.
+/// A frame a millisecond from each of the connections.
 #[derive(Clone, Copy)]
 pub struct Pace {
     pub connections: usize,
@@ -23,9 +23,9 @@ pub struct Pace {
 
 const TICK: Duration = Duration::from_millis(1);
 
-/// Milliseconds from a frame's send to its acknowledgement, of all connections. Producers do not wait: a frame is sent when
-/// it is due, whatever is under way, as applications' records are; where a write is held up, its frame counts from when it
-/// was due, so that a daemon that stalls is not spared the frames that it held up.
+/// Milliseconds from a frame's send to its acknowledgement, of all connections. Producers do not wait for
+/// acknowledgements: like applications' records, a frame is sent when it is due. A frame whose write is delayed counts
+/// from its due time, so that a daemon that stalls is charged for those frames.
 pub fn latencies(daemon: &Daemon, pace: Pace) -> Vec<f64> {
     let mut all = Vec::new();
     std::thread::scope(|scope| {
@@ -69,7 +69,7 @@ fn producer(daemon: &Daemon, pace: Pace, seed: u64) -> Vec<f64> {
     })
 }
 
-/// Opens the conversation; returns the producer's last sequence number.
+/// Makes the handshake; returns the producer's last sequence number.
 fn hello(stream: &mut UnixStream, reader: &mut impl Read, producer: String) -> u64 {
     let mut bytes = Vec::new();
     let hello = Hello { protocol: PROTOCOL_VERSION, secret: format!("{producer:.<32}"), producer, ..Hello::default() };
@@ -96,7 +96,8 @@ fn message(reader: &mut impl Read) -> ServerMessage {
     ServerMessage::read(&body).expect("a message")
 }
 
-/// Milliseconds of one append of 4 KiB with its fdatasync, the median of a few hundred, where the daemon's log is.
+/// Milliseconds of one append of 4 KiB with its fdatasync, the median of a few hundred, on the disk of the daemon's
+/// WAL.
 pub fn fdatasync(daemon: &Daemon) -> f64 {
     let path = daemon.folder.path().join("fdatasync");
     let mut file = std::fs::File::create(&path).expect("a file");

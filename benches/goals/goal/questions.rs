@@ -1,4 +1,4 @@
-//! What each view asks over HTTP, behind a year of calls of many users, warm.
+//! Each view's requests over HTTP, with a year of calls of many users in the rollups, warm.
 
 use std::time::Instant;
 
@@ -42,7 +42,7 @@ pub fn measure(options: &Options, report: &mut Report) {
                 runtime.block_on(asker.ask(path));
                 times.push(start.elapsed().as_secs_f64() * 1e3);
             }
-            // The first round warms up.
+            // The first round only warms up.
             if round > 0 {
                 p50s.push(quantile(&mut times, 0.5));
                 p99s.push(quantile(&mut times, 0.99));

@@ -1,5 +1,5 @@
-//! A year of cost history over HTTP, behind a small log and behind a large one: answers come from the rollups, so the log's
-//! size must not matter.
+//! A year of cost history over HTTP, with a small call log and with a large one. Answers come from the rollups, so the
+//! call log's size must not matter.
 
 use std::time::Instant;
 
@@ -40,7 +40,7 @@ pub fn measure(options: &Options, report: &mut Report) {
                     times.push(start.elapsed().as_secs_f64() * 1e3);
                     assert!(bytes > 10_000, "an answer of {bytes} bytes is no year");
                 }
-                // The first round warms both up.
+                // The first round only warms both up.
                 if round > 0 {
                     p99s.push(quantile(&mut times, 0.99));
                 }

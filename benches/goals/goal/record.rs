@@ -1,9 +1,9 @@
-//! What `Recorder::record()` costs its caller, with the daemon healthy, dead and stuck: it must be the same.
+//! The cost of `Recorder::record()` for its caller, with the daemon healthy, dead and stuck: it must be the same.
 //! `full` is a dead daemon whose ring has filled up, so that every record is dropped.
 //!
 //! Calls are timed one by one, paced so that the ring of a healthy daemon does not fill up. Two readings of the clock
-//! enclose each call; what they cost without a call between them, the median of the same round, is taken off. The cases take turns, so that a
-//! change of the machine's mood meets them all alike.
+//! enclose each call; their own time, the median of the same round, is subtracted. The cases take turns, so that
+//! changes of the machine's speed affect all of them alike.
 
 use std::hint::{black_box, spin_loop};
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! The same with the btree on `(user_id, occurred_at)` kept at all times, on both sides.
+//! Loading with the btree on `(user_id, occurred_at)` kept at all times, on both sides.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ const ALWAYS: (&str, &str) = ("TALLYD_LOG_TABLE_USER_INDEX", "always");
 
 pub fn measure(options: &Options, report: &mut Report) {
     let cluster = Cluster::start();
-    // The daemon's upkeep makes the index of the partitions that are there, empty.
+    // The daemon's upkeep makes the index of the present partitions, which are empty.
     let daemon = Daemon::start_with(&cluster, Daemon::program(), &[ALWAYS]);
     let deadline = Instant::now() + Duration::from_secs(60);
     while !indexed(&cluster) {
@@ -47,7 +47,7 @@ pub fn measure(options: &Options, report: &mut Report) {
     }
 }
 
-/// Whether every partition has the index, valid.
+/// Whether every partition has the index, and each index is valid.
 fn indexed(cluster: &Cluster) -> bool {
     let without = cluster.sql(
         "SELECT count(*) FROM pg_inherits h WHERE h.inhparent = 'api_usage_log'::regclass AND NOT EXISTS (

@@ -1,4 +1,4 @@
-//! Many users: what loading, memory and the merges behind it cost where a batch has hardly two calls of one user.
+//! Many users: the cost of loading, memory and merges if a batch has hardly two calls of one user.
 
 use crate::goal::end_to_end;
 use crate::options::Options;

@@ -5,14 +5,14 @@ use std::time::Instant;
 
 use crate::support::Cluster;
 
-/// The log's rows in a file, and how many.
+/// The call log's rows in a file, and their number.
 pub struct Rows {
     file: PathBuf,
     count: usize,
 }
 
 impl Rows {
-    /// Dumps the log in the order in which the calls were made. Leaves it as it is.
+    /// Dumps the call log in the order of the calls' times, and leaves it unchanged.
     pub fn dump(cluster: &Cluster, count: usize) -> Self {
         let file = cluster.folder().join("rows");
         cluster

@@ -1,4 +1,4 @@
-//! What tallyd is compared with, each on the cluster that tallyd has just loaded into.
+//! The alternatives to tallyd, each on the cluster that tallyd has just loaded into.
 
 pub mod copy;
 pub mod per_call;

@@ -1,5 +1,6 @@
-//! A peer that Debian ships: rsyslogd with a Unix socket, a disk-assisted queue and its PostgreSQL output, which inserts a
-//! row a message in a transaction a batch. Into tallyd's log, without rollups, prices or acknowledgements.
+//! A peer that Debian ships: rsyslogd with a Unix socket, a disk-assisted queue and its PostgreSQL output, which
+//! inserts a row a message in a transaction a batch. It writes into the call log, without rollups, prices or
+//! acknowledgements.
 
 use std::io::Write;
 use std::os::unix::net::UnixStream;
@@ -11,7 +12,7 @@ use crate::support::{Calls, Cluster};
 
 const MESSAGES: usize = 100_000;
 
-/// Sends messages and waits for their rows. Returns rows a second; none where rsyslog's module is not installed.
+/// Sends messages and waits for their rows. Returns rows a second; none if rsyslog's module is not installed.
 pub fn measure(cluster: &Cluster) -> Option<f64> {
     let installed = Command::new("rsyslogd").arg("-v").stdout(Stdio::null()).status().is_ok();
     if !installed {
@@ -42,7 +43,7 @@ pub fn measure(cluster: &Cluster) -> Option<f64> {
     let deadline = start + Duration::from_secs(300);
     while cluster.sql("SELECT count(*) FROM api_usage_log").parse() != Ok(MESSAGES) {
         assert!(Instant::now() < deadline, "rsyslogd did not load its messages");
-        // A count of the log ten times a second costs the server a few percent of a core.
+        // Counting the call log ten times a second costs the server a few percent of a core.
         std::thread::sleep(Duration::from_millis(100));
     }
     Some(MESSAGES as f64 / start.elapsed().as_secs_f64())
@@ -52,7 +53,7 @@ struct Rsyslogd(Child);
 
 impl Rsyslogd {
     fn start(cluster: &Cluster, folder: &Path) -> Self {
-        // The first field begins with the blank behind the tag.
+        // The first field begins with the blank after the tag.
         let id = "trim('%msg:F,44:1%')::uuid".to_owned();
         let others = (2..=8).map(|index| format!("'%msg:F,44:{index}%'"));
         let values: Vec<String> = std::iter::once(id).chain(others).collect();

@@ -1,5 +1,5 @@
 //! A careful application's own batching: multi-row `INSERT … SELECT FROM unnest` of a thousand rows a statement into
-//! tallyd's log, one connection, no rollups.
+//! the call log, one connection, no rollups.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ const INSERT: &str = "
     SELECT *, 0.0105, 'catalog' FROM unnest($1::timestamptz[], $2::uuid[], $3::text[], $4::text[], $5::text[],
                                             $6::text[], $7::text[], $8::int8[], $9::int8[], $10::int8[], $11::int4[])";
 
-/// Inserts for a while. Returns rows a second.
+/// Inserts for one round. Returns rows a second.
 pub fn measure(cluster: &Cluster) -> f64 {
     cluster.empty_tables();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");

@@ -5,16 +5,16 @@ declare(strict_types=1);
 namespace Tallyd;
 
 /**
- * The counts of a vendor's usage object, with a mark on each that was read.
+ * The counts of a vendor's usage object, with a mark on each count that was read.
  *
- * A call's usage is understood whole, or the call is unpriced. What is left unmarked at the end and tells a quantity was not
- * understood, and neither is a count that is not a whole number. The first such name goes with the record.
+ * A call's usage is understood completely, or the call is unpriced. Not understood are: a quantity that is unmarked at the
+ * end, and a count that is not a whole number. The first such name goes into the record's metadata.
  *
  * @internal
  */
 final class Counts
 {
-    /** Words of names that tell no quantity that is billed: `queue_time`, `max_tokens`. */
+    /** Words in names of values that are not billed: `queue_time`, `max_tokens`. */
     private const NO_USAGE = ['cost', 'time', 'latency', 'duration', 'ratio', 'percent', 'limit', 'max', 'remaining'];
 
     /** @var array<string, bool> */
@@ -22,8 +22,8 @@ final class Counts
 
     /**
      * @param array<mixed> $root
-     * @param string $at how names begin that are told
-     * @param ?string $doubt the first name that was not understood, of all that belongs to one answer
+     * @param string $at the prefix of the names in `$doubt`
+     * @param ?string $doubt the first name of an answer that was not understood
      */
     public function __construct(private readonly array $root, private readonly string $at, private ?string &$doubt)
     {
@@ -60,7 +60,7 @@ final class Counts
         $this->doubt ??= "$this->at.$path";
     }
 
-    /** A whole number; 0 where there is none. */
+    /** A whole number; 0 if it is missing. Doubts any other value. */
     public function count(string $path): int
     {
         $value = $this->number($path);
@@ -71,7 +71,7 @@ final class Counts
         return 0;
     }
 
-    /** A number from 0 on; 0 where there is none. */
+    /** A number from 0 on, below 2^53; 0 if it is missing. Doubts any other value. */
     public function number(string $path): int|float
     {
         $this->read[$path] = true;
@@ -86,7 +86,7 @@ final class Counts
         return 0;
     }
 
-    /** One count that has several names. Those that differ are not understood. */
+    /** One count that vendors give different names. Doubts two that differ. */
     public function one(string ...$paths): int
     {
         $found = 0;
@@ -107,7 +107,7 @@ final class Counts
         $this->read += array_fill_keys($paths, true);
     }
 
-    /** `whole` without its parts. Parts that are more than their whole are not understood. */
+    /** `whole` minus `parts`, not below 0. Doubts parts that exceed their whole. */
     public function less(string $path, int $whole, int ...$parts): int
     {
         $rest = $whole - array_sum($parts);
@@ -117,7 +117,7 @@ final class Counts
         return max(0, $rest);
     }
 
-    /** Doubts the first name, in their order, that tells a quantity and was not read. */
+    /** Doubts the alphabetically first unread name that holds a quantity. */
     public function rest(): void
     {
         $unread = $this->unread($this->root, '');

@@ -7,26 +7,26 @@ namespace Tallyd;
 /**
  * Records paid API calls.
  *
- * A PHP request is short and has no thread to send from. So `record()` only keeps the call in memory; the calls of a request
- * go to the daemon together at its end (a shutdown function), within `timeout` seconds. Each call has its id from the start.
- * What the daemon has not acknowledged by then is written to the spool folder, and a later request sends it under the same
- * ids: the daemon does not count a known id again, for two days.
+ * A PHP request is short and cannot send from a thread. So `record()` only keeps the call in memory. A shutdown function sends
+ * the request's calls together, within `timeout` seconds. Each call gets its id in `record()`. Calls that the daemon has not
+ * acknowledged by then go to the spool folder, and a later request sends them with the same ids. For two days the daemon does
+ * not count a known id again.
  *
- * Nothing here throws but the constructor.
+ * Only the constructor throws.
  */
 final class Recorder
 {
     public const DEFAULT_ENDPOINT = 'unix:/run/tallyd/tallyd.sock';
 
-    /** Calls that wait in memory; then they are sent, though the request goes on. */
+    /** Calls in memory from which on they are sent at once, before the request's end. */
     private const PENDING_MAX = 500;
-    /** Seconds that a call waits in memory while further calls come: workers run for days. */
+    /** Seconds after which waiting calls are sent with the next one, because workers run for days. */
     private const PENDING_SECONDS = 5.0;
-    /** Bytes of the spool folder; what does not fit is dropped. */
+    /** Bound of the spool folder in bytes; calls that do not fit are dropped. */
     private const SPOOL_BYTES = 64 << 20;
-    /** Spooled files that a flush sends beside its own calls. */
+    /** Bound of spooled files that one flush sends after its own calls. */
     private const SPOOLED_AT_ONCE = 4;
-    /** Errors of the connection, not of a line. */
+    /** Error codes that concern the connection, not a line. */
     private const CONNECTION_CODES = ['slow', 'shutting_down', 'unauthorized'];
 
     private readonly string $endpoint;
@@ -44,11 +44,15 @@ final class Recorder
     /**
      * @param ?string $endpoint `unix:/path`, `tcp://token@host:port` or `https://host`; null: `TALLYD_ENDPOINT`, `TALLYD_SOCKET`,
      *                          then the default socket
-     * @param float $timeout seconds that a flush may take
-     * @param ?string $spool folder for what could not be delivered; null: `TALLYD_SPOOL`, then a folder of this user's in the
-     *                       system's temporary folder
-     * @param ?callable(array<string, mixed>): void $onDrop hears what could be neither delivered nor spooled
-     * @param ?callable(string, string, string): void $onReject hears id, code and message of a record that was refused
+     * @param ?string $token the access token for TCP and HTTP; null: `TALLYD_TOKEN`
+     * @param string $app the application's name, for records without one
+     * @param float $timeout bound of a flush, in seconds
+     * @param ?string $spool folder for undelivered calls; null: `TALLYD_SPOOL`, then a folder of this user in the system's
+     *                       temporary folder
+     * @param ?callable(array<string, mixed>): void $onDrop gets calls that could be neither delivered nor spooled
+     * @param ?callable(string, string, string): void $onReject gets id, code and message of a refused record
+     * @param ?bool $disabled keeps nothing and opens nothing, for tests; null: whether `TALLYD_DISABLED` is set to yes
+     * @throws \InvalidArgumentException for an invalid endpoint
      */
     public function __construct(
         ?string $endpoint = null,
@@ -79,8 +83,8 @@ final class Recorder
     }
 
     /**
-     * Records a call. The fields are those of protocol/README.md: `model`, `input_tokens`, `user_id` … Money and quantities are
-     * decimal text or whole numbers, never floats. Returns the call's id; null: the record cannot be sent as it is.
+     * Records a call. The fields are those of protocol/README.md: `model`, `input_tokens`, `user_id` … Amounts and quantities are
+     * decimal text or whole numbers, never floats. Returns the call's id; null: the record cannot be encoded.
      *
      * @param array<string, mixed> $fields
      */
@@ -108,7 +112,7 @@ final class Recorder
     }
 
     /**
-     * Sends what waits, and what earlier requests left in the spool folder. True: all of it is durable, or refused.
+     * Sends waiting calls, and those of earlier requests in the spool folder. True: all of them are durable or refused.
      */
     public function flush(): bool
     {
@@ -128,7 +132,7 @@ final class Recorder
     }
 
     /**
-     * Counts since the recorder began: `recorded`, `settled` (durable or refused), `rejected`, `spooled`, `dropped`.
+     * Counts since the recorder was made: `recorded`, `settled` (durable or refused), `rejected`, `spooled`, `dropped`.
      *
      * @return array<string, int>
      */
@@ -175,7 +179,7 @@ final class Recorder
     }
 
     /**
-     * Sends lines. Returns those that are not acknowledged.
+     * Sends lines. Returns those without an acknowledgement.
      *
      * @param array<string, string> $lines
      * @return array<string, string>
@@ -200,8 +204,8 @@ final class Recorder
     }
 
     /**
-     * The answers to lines, in their order, as many as come in time. Reads while it writes: a daemon whose answers are not
-     * taken stops reading.
+     * The answers to lines, in order, as many as arrive in time. Reads while it writes: a daemon that cannot write its answers
+     * stops reading.
      *
      * @param array<string, string> $lines
      * @return iterable<array<string, mixed>>
@@ -279,7 +283,7 @@ final class Recorder
     }
 
     /**
-     * Writes what was not acknowledged to the spool folder, for a later request.
+     * Writes unacknowledged lines to the spool folder, for a later request.
      *
      * @param array<string, string> $lines
      */
@@ -306,8 +310,8 @@ final class Recorder
     }
 
     /**
-     * Whether the spool folder may be used. The system's temporary folder is everybody's: another user who has made the folder
-     * first could read records, or take them away.
+     * Whether the spool folder may be used. Every user can write to the system's temporary folder: another user who made the
+     * spool folder first could read records, or remove them.
      */
     private function isOurs(): bool
     {
@@ -324,7 +328,7 @@ final class Recorder
         return false;
     }
 
-    /** Writes a spooled file, all of it or none. */
+    /** Writes a spooled file completely, or not at all. */
     private function write(string $file, string $text): bool
     {
         $taken = array_sum(array_map(fn ($path) => (int) @filesize($path), glob("$this->spool/*.ndjson") ?: []));
@@ -346,7 +350,7 @@ final class Recorder
         }
         foreach (array_slice($files, 0, self::SPOOLED_AT_ONCE) as $path) {
             $file = @fopen($path, 'r');
-            // Somebody else sends it. If two did, the ids would keep it from counting twice.
+            // Another process sends it. Even if two did, the ids would prevent a second count.
             if ($file === false || !flock($file, LOCK_EX | LOCK_NB)) {
                 continue;
             }
@@ -358,7 +362,7 @@ final class Recorder
                 }
             }
             $left = $this->deliver($lines, $deadline);
-            // Acknowledged calls go at once: the daemon does not know their ids for ever.
+            // Acknowledged calls are removed at once, because the daemon forgets ids after two days.
             if ($left === []) {
                 @unlink($path);
             } elseif (count($left) < count($lines)) {
@@ -382,7 +386,7 @@ final class Recorder
         $this->tell("reject $code", "record $id was refused ($code): $message");
     }
 
-    /** Logs the first of each kind. */
+    /** Logs the first message of each kind. */
     private function tell(string $kind, string $message): void
     {
         if (!isset($this->told[$kind])) {

@@ -4,7 +4,7 @@ declare(strict_types=1);
 
 namespace Tallyd;
 
-/** Gathers the usage of a stream of events. A stream that is left has what it had told until then, and is marked. */
+/** Collects the usage of a stream's events. An incomplete stream has its usage so far, and a mark in the metadata. */
 final class StreamUsage
 {
     /** @var array<mixed> */
@@ -20,7 +20,7 @@ final class StreamUsage
     }
 
     /**
-     * The next event, decoded.
+     * Takes the next event's decoded JSON.
      *
      * @param array<mixed> $event
      */
@@ -44,7 +44,7 @@ final class StreamUsage
             $this->answer = Counts::mapping($event['message'] ?? null);
             $this->usage = Counts::mapping($this->answer['usage'] ?? null);
         } elseif ($kind === 'message_delta') {
-            // Its counts are the message's so far, and it leaves some of them out.
+            // Its counts are cumulative, and some may be missing.
             $told = array_filter(Counts::mapping($event['usage'] ?? null), fn ($value) => $value !== null);
             $this->usage = [...$this->usage, ...$told];
             $this->answer['stop_reason'] = Counts::mapping($event['delta'] ?? null)['stop_reason'] ?? null;
@@ -68,7 +68,7 @@ final class StreamUsage
     }
 
     /**
-     * The fields of the record; null: no usage was told.
+     * The record's fields with the usage so far; null without usage.
      *
      * @return ?array<string, mixed>
      */

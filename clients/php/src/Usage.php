@@ -5,31 +5,31 @@ declare(strict_types=1);
 namespace Tallyd;
 
 /**
- * What a vendor's answer says was used, as fields of a record. Pure: decoded JSON in, fields out; null: it tells no usage.
+ * Converts vendors' usage into fields of a record. Pure: decoded JSON in, fields out; null without usage.
  *
- * The record's token buckets are disjoint; vendors differ in what they count twice. Anthropic's `input_tokens` leave out
- * everything cached; OpenAI's hold the cached and the written ones, and those of audio and pictures; Gemini's prompt holds the
- * cached content, and thoughts stand beside. What is not understood makes the call unpriced: its name goes with the record.
- * clients/vectors/usage.json holds every client to this reading.
+ * The record's token buckets are disjoint; vendors differ in the tokens that they count twice. Anthropic's `input_tokens`
+ * exclude cached tokens. OpenAI's include tokens read from and written to the cache, and audio and image tokens. Gemini's
+ * prompt includes the cached content, but thoughts are separate. A count that is not understood makes the call unpriced, and
+ * its name goes into the metadata. clients/vectors/usage.json has cases for every client.
  */
 final class Usage
 {
-    /** The daemon does not price a record whose metadata has this key. */
+    /** Metadata key that makes the daemon leave the call unpriced. */
     public const MARK = 'tallyd.not_understood';
 
     private const STANDARD = ['', 'standard', 'default', 'auto', 'global', 'not_available'];
     private const MODALITIES = ['TEXT', 'AUDIO', 'IMAGE', 'VIDEO', 'DOCUMENT', 'MODALITY_UNSPECIFIED'];
-    /** Calls within a response that cost their tokens alone. */
+    /** Calls within a response that cost only their tokens. */
     private const TOKENS_ALONE = [
         'function_call', 'custom_tool_call', 'computer_call', 'mcp_call', 'local_shell_call', 'apply_patch_call',
         'tool_search_call',
     ];
 
     /**
-     * The fields that an answer tells, whosever it is; an answer without usage is unpriced, for it was paid for.
+     * The usage fields of an answer in any form. An answer without usage was paid for, so its fields make the call unpriced.
      *
-     * @param string $family `anthropic`, `openai` (and all that spell their usage so), or `google`
-     * @param array<mixed> $answer
+     * @param string $family `anthropic`, `openai` (also for vendors that use its form), or `google`
+     * @param array<mixed> $answer decoded JSON
      * @return array<string, mixed>
      */
     public static function fields(string $family, array $answer): array
@@ -44,7 +44,7 @@ final class Usage
     public static function of(string $family, array $answer): ?array
     {
         if ($family === 'google' && $answer !== [] && array_is_list($answer)) {
-            // A stream that was asked for as an array.
+            // A stream that was requested as an array.
             $stream = new StreamUsage($family);
             foreach (Counts::mappings($answer) as $event) {
                 $stream->event($event);
@@ -88,7 +88,7 @@ final class Usage
                 $counts->doubt("iterations.$kind");
             }
         }
-        // The bill then has cache writes of the usage as reads, and does not say how many.
+        // The bill then counts some cache writes as reads, and the usage does not say how many.
         if ($counts->get('fallback_credit.status.type') === 'redeemed') {
             $counts->doubt('fallback_credit');
         }
@@ -109,7 +109,7 @@ final class Usage
     }
 
     /**
-     * Anthropic's buckets, of an answer or of one iteration: input, output, read, five minutes, an hour.
+     * Anthropic's buckets, of an answer or one iteration: input, output, cache read, 5-minute and 1-hour cache write.
      *
      * @return array{int, int, int, int, int}
      */
@@ -121,7 +121,7 @@ final class Usage
         $hour = $counts->count('cache_creation.ephemeral_1h_input_tokens');
         $counts->part('output_tokens_details');
         if ($written >= $five + $hour) {
-            // What is beyond the split is of five minutes, the default.
+            // Writes that the split leaves out are those of five minutes, the default.
             $five = $written - $hour;
         } elseif ($written > 0) {
             $counts->doubt('cache_creation_input_tokens');
@@ -142,7 +142,7 @@ final class Usage
         $doubt = null;
         $counts = new Counts($usage, 'usage', $doubt);
         $names = array_key_exists('input_tokens', $usage) ? ['input_token', 'output_token'] : ['prompt_token', 'completion_token'];
-        // Realtime and transcriptions spell it without the plural.
+        // Realtime and transcriptions use the singular.
         $details = fn (string $name) => array_key_exists("{$name}_details", $usage) ? "{$name}_details" : "{$name}s_details";
         [$asked, $said] = array_map($details, $names);
         [$prompt, $completion] = ["{$names[0]}s", "{$names[1]}s"];
@@ -168,7 +168,7 @@ final class Usage
             'server_tool_use.web_fetch_requests',
             'iterations',
         );
-        // Embeddings and ranks of some vendors tell their total alone.
+        // Embeddings and rankings of some vendors have a total only.
         if (($answer['object'] ?? null) === 'list' && $whole === 0 && $output === 0) {
             $whole = $total;
         }
@@ -191,7 +191,7 @@ final class Usage
             'cache_write_5m_tokens' => $counts->less("$asked.cache_creation_token_details", $written, $hour),
             'cache_write_1h_tokens' => $hour,
         ];
-        // LiteLLM sums all of Anthropic's attempts, those that are not billed and those of other models among them.
+        // LiteLLM sums all attempts of Anthropic, including unbilled ones and those of other models.
         foreach (Counts::mappings($usage['iterations'] ?? null) as $iteration) {
             $kind = Counts::text($iteration['type'] ?? null);
             if ($kind !== 'message' && $kind !== 'compaction') {
@@ -220,7 +220,7 @@ final class Usage
     }
 
     /**
-     * What the items of a response, or a model that always searches, cost beside their tokens.
+     * Units that a response's items, or a model that always searches, cost in addition to tokens.
      *
      * @param array<mixed> $answer
      * @return array<string, int>
@@ -249,7 +249,7 @@ final class Usage
     }
 
     /**
-     * The unit that an item is one of; empty if it is not billed; null if that is not known.
+     * The item's unit; empty if the item is not billed, null if that is unknown.
      *
      * @param array<mixed> $item
      */
@@ -259,7 +259,7 @@ final class Usage
         $isDone = $status === null || $status === 'completed';
         switch ($kind) {
             case 'web_search_call':
-                // Pages that are opened, or searched in, are not billed.
+                // Opening a page, or searching in one, is not billed.
                 $action = Counts::text(Counts::mapping($item['action'] ?? null)['type'] ?? null);
                 return $isDone && in_array($action, ['', 'search'], true) ? 'web_search' : '';
             case 'file_search_call':
@@ -298,7 +298,7 @@ final class Usage
         [$candidates, $responses] = [$of('candidatesTokensDetails'), $of('responseTokensDetails')];
         [$heard, $heardAgain] = [$asked['AUDIO'] + $tools['AUDIO'], $again['AUDIO']];
         [$spoken, $drawn] = [$candidates['AUDIO'] + $responses['AUDIO'], $candidates['IMAGE'] + $responses['IMAGE']];
-        // Live models alone have a price of their own for what is seen.
+        // Only Live models have a rate of their own for image and video input.
         $seen = array_key_exists('responseTokenCount', $meta) ? $asked['IMAGE'] + $asked['VIDEO'] : 0;
         if ($total > 0 && $total !== $prompt + $said + $thoughts + $tool) {
             $counts->doubt('totalTokenCount');
@@ -349,7 +349,7 @@ final class Usage
     }
 
     /**
-     * Searches: up to Gemini 2.5 a prompt is billed once, from Gemini 3 on by the query.
+     * Units of searches: up to Gemini 2.5 one per prompt, from Gemini 3 on one per query.
      *
      * @param array<mixed> $body
      * @return array<string, int>
@@ -370,10 +370,10 @@ final class Usage
     }
 
     /**
-     * What the vendor itself charges, in USD: OpenRouter's `cost`, and Perplexity's.
+     * The vendor's own charge in USD: `cost` of OpenRouter and Perplexity.
      *
-     * With a key of one's own OpenRouter's is its fee, and the vendor's charge comes beside it. A cost of 0 is one only where
-     * OpenRouter says so: others mean that they do not know.
+     * With the caller's own key, OpenRouter's `cost` is its fee, and the upstream vendor's charge is added. A cost of 0 counts
+     * only from OpenRouter; for other vendors it means unknown.
      */
     private static function charge(Counts $counts): ?string
     {
@@ -390,13 +390,13 @@ final class Usage
         return self::decimal($cost);
     }
 
-    /** The shortest decimal text that reads as this number; the daemon reads an exponent, too. */
+    /** The shortest decimal text of this number. It may have an exponent, which the daemon accepts. */
     private static function decimal(int|float $value): string
     {
         return is_int($value) ? (string) $value : (string) preg_replace('/\.0(?=$|e)/', '', (string) var_export($value, true));
     }
 
-    /** Tier, speed and place in one: `batch+us`. */
+    /** Tier, speed and region as one text: `batch+us`. */
     private static function tier(mixed ...$parts): string
     {
         return implode('+', array_filter($parts, fn ($part) => !in_array(Counts::text($part), self::STANDARD, true)));

@@ -1,6 +1,6 @@
 <?php
 
-// The PHP client's tests, without a framework: `make test-php`. Each function `test…` is one; what it checks fails by an exception.
+// The PHP client's tests, without a framework: `make test-php`. Each function `test…` is one test; a failed check throws.
 
 declare(strict_types=1);
 
@@ -46,7 +46,7 @@ function sorted(array $value): array
     return array_map(fn ($one) => is_array($one) && !array_is_list($one) ? sorted($one) : $one, $value);
 }
 
-/** The real daemon, on a data folder and a PostgreSQL of its own. */
+/** A real daemon with its own data folder and PostgreSQL. */
 final class Daemon
 {
     public readonly string $home;
@@ -72,7 +72,7 @@ final class Daemon
         $this->up();
     }
 
-    /** Below the ports that the system gives to connections: none of those takes it before the daemon does. */
+    /** A port below the range for outgoing connections, so that none of them takes it before the daemon does. */
     private static function freeAddress(): string
     {
         do {
@@ -129,7 +129,7 @@ final class Daemon
             $made = json_decode($said, true);
             return $code === 0 && is_array($made);
         });
-        // The daemon answers 503 until it has looked at the schema itself.
+        // The daemon answers 503 until it has checked the schema.
         until('the daemon takes records over HTTP', function () use ($made) {
             $http = ['method' => 'POST', 'header' => "Authorization: Bearer $made[token]", 'content' => '', 'ignore_errors' => true];
             $headers = @get_headers("http://$this->http/api/v1/records", context: stream_context_create(['http' => $http]));
@@ -165,7 +165,7 @@ function testARecordIsALineWithItsFields(): void
         [$id, $line] = Recorder::line($record);
         $found = json_decode($line, true);
         same($found['id'], $id);
-        // Made here, where the record states none.
+        // The client makes an id if the record does not state one.
         if (!isset($record['id'])) {
             same((bool) preg_match('/^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/', $id), true, $id);
             unset($found['id']);
@@ -240,7 +240,7 @@ function testWithoutADaemonARequestIsHeldUpForABoundedTimeAndNothingIsLost(): vo
 {
     $spool = daemon()->home . '/spool-away';
     $away = recorder('/nowhere/tallyd.sock', app: 'away', timeout: 0.2, spool: $spool);
-    // One that accepts and says nothing.
+    // A daemon that accepts and does not answer.
     $path = daemon()->home . '/silent.sock';
     $server = stream_socket_server("unix://$path");
     $silent = recorder($path, app: 'away', timeout: 0.2, spool: $spool);
@@ -285,7 +285,7 @@ function testWhatIsAcknowledgedOfASpooledFileLeavesIt(): void
     $away->record('acme', ['user_id' => 'part-1']);
     $away->record('acme', ['user_id' => 'part-2']);
     same([$away->flush(), $away->stats()['spooled']], [false, 2]);
-    // A daemon that acknowledges one line and is gone.
+    // A daemon that acknowledges one line and then ends.
     $path = daemon()->home . '/part.sock';
     $server = <<<'PHP'
         $server = stream_socket_server("unix://$argv[1]");
@@ -329,7 +329,7 @@ function testADisabledRecorderKeepsNothing(): void
     }
 }
 
-/** Requests of a real web server, as a program each: the daemon is killed among them. */
+/** Each request is a program of its own, as in a real web server. The daemon is killed between and during requests. */
 function testADaemonThatIsKilledBetweenRequestsLosesAndDoublesNothing(): void
 {
     $program = <<<'PHP'
@@ -347,7 +347,7 @@ function testADaemonThatIsKilledBetweenRequestsLosesAndDoublesNothing(): void
     );
     $count = 0;
     for ($round = 0; $round < 4; $round++) {
-        // Some of the round find the daemon alive, some lose their answers, some find nobody.
+        // Some of the round's requests find the daemon, some lose their answers, some find nobody.
         $processes = [];
         for ($at = 0; $at < 12; $at++, $count += 20) {
             $processes[] = $request();

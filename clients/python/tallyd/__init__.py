@@ -2,12 +2,12 @@
 
 * `Recorder`, or `configure` and `record` for one a process: records calls. Never blocks, never raises.
 * `instrument`: records every call of an Anthropic, OpenAI or Google client.
-* `meter_http`: of an API that bills by request.
-* `record_of`, `records_of_batch`: the records of answers that nothing else sees, and of a batch's results; once each.
-  `usage_of`: the fields alone that a vendor's answer tells.
-* `context`: who is being served; `tags`: cost allocation. `tallyd.web` has middleware, `tallyd.litellm` a callback
-  for LiteLLM.
-* `Costs`: reads what it came to.
+* `meter_http`: records every request to an API that bills by request.
+* `record_of`, `records_of_batch`: records from answers that were not instrumented, and from a batch's results. A
+  second run records nothing twice. `usage_of`: only the usage fields of a vendor's answer.
+* `context`: sets the user and endpoint of records, `tags` their tags; `tallyd.web` has middleware. `tallyd.litellm` has
+  a callback.
+* `Costs`: reads the costs.
 * `CostTracker`, or `cost_tracker` for one a process: replaces a tracker that kept its numbers in memory.
 """
 

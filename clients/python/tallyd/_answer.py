@@ -1,7 +1,7 @@
-"""Reads an answer while it passes: a JSON body whole, server-sent events one by one. Pure, and bounded.
+"""Reads an answer while it passes: a JSON body as a whole, server-sent events line by line. Pure, and bounded.
 
-Nothing is held back but one unfinished line, or the one body. A line or a body beyond `MAX_BYTES` is passed on unread:
-the call is then recorded without its usage, and says so.
+In memory are one unfinished line, or the one body. A line or a body beyond `MAX_BYTES` passes unread; without usage
+the call is unpriced.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from ._usage import UNTOLD
 MAX_BYTES = 16 << 20
 _NAMES = (b'"usage"', b'"message_stop"', b'"error"', b'"usageMetadata"', b'"finishReason"', b'"groundingMetadata"')
 _LAST = ("message_stop", "response.completed", "response.incomplete", "response.failed", "response.done")
-"""Events after which none tells usage."""
+"""The types of a stream's last event."""
 
 
 class Answer:
-    """What is known of one answer so far. `feed` never raises."""
+    """The state of one answer so far. `feed` never raises."""
 
     def __init__(self, family: str, is_stream: bool) -> None:
         self.family = family
         self.model = ""
         self.complete = False
-        """Whether the provider said all that it had to say."""
+        """Whether the answer ended as the provider ends it."""
         self.failed: Optional[int] = None
-        """The status that an error inside a stream stands for."""
+        """The HTTP status for an error inside a stream."""
         self._stream = StreamUsage(family)
         self._fields: Optional[Dict[str, Any]] = None
         self.is_stream = is_stream
@@ -37,11 +37,11 @@ class Answer:
         self._fed = False
 
     def is_unread(self) -> bool:
-        """Whether nothing of the body was seen."""
+        """Whether no byte of the body was seen."""
         return not self._fed
 
     def feed(self, data: bytes) -> None:
-        """Some bytes of the body, decompressed."""
+        """Takes decompressed bytes of the body."""
         self._fed = True
         if not self.is_stream:
             self._keep(data)
@@ -53,7 +53,7 @@ class Answer:
         self._keep(rest)
 
     def end(self) -> None:
-        """The body has ended."""
+        """Takes the end of the body."""
         rest = self._take()
         if self.is_stream:
             self._line(rest)
@@ -61,7 +61,7 @@ class Answer:
             self._whole(_parse(rest))
 
     def fields(self) -> Dict[str, Any]:
-        """The record's fields. Without usage, a mark that makes the call unpriced: its price would be nothing."""
+        """The record's fields. Without usage: a mark that makes the call unpriced, since 0 tokens would cost 0."""
         fields = self._stream.result() if self.is_stream else self._fields
         if fields is not None:
             return fields
@@ -86,7 +86,7 @@ class Answer:
         data = line[5:].strip()
         if data == b"[DONE]":
             self.complete = True
-        # Of the thousands of deltas most are not worth a parse: what matters has one of these names.
+        # Parses only events that have one of the usage names, because a stream has thousands of others.
         elif not self.model or any(name in data for name in _NAMES):
             self._event(mapping(_parse(data)))
 

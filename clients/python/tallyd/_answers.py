@@ -1,6 +1,6 @@
-"""What the daemon's admin API answers, in the shapes of the tracker that `CostTracker` replaces.
+"""The answers of the daemon's admin API, in the shapes of the tracker that `CostTracker` replaces.
 
-The names are the API's own, so an answer goes to a front end as it is. Amounts are USD, as Decimal.
+The names are the API's own, so a front end can get an answer unchanged. Amounts are USD, as Decimal.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class ModelCosts(CallCosts):
 
 
 class DailyCosts(TypedDict):
-    """One day."""
+    """The calls of one day. Costs are USD."""
 
     date: str
     """`YYYY-MM-DD`, in the daemon's reporting time zone."""
@@ -37,15 +37,15 @@ class DailyCosts(TypedDict):
     errors: int
     """Calls with a status of 400 or above."""
     unpricedCalls: int
-    """Calls without a known price: no cost includes them."""
+    """Unpriced calls: no cost includes them."""
     byModel: Dict[str, ModelCosts]
-    """Claude's models, by family: the name without a date."""
+    """Claude's models by family, which is the name without a date."""
     byRentCastEndpoint: Dict[str, CallCosts]
     byProvider: Dict[str, CallCosts]
 
 
 class CostSummary(TypedDict):
-    """The day against its budget."""
+    """Today's costs against the daily budget."""
 
     today: DailyCosts
     dailyBudget: Decimal
@@ -59,18 +59,18 @@ class CostSummary(TypedDict):
 
 
 class UserCallStats(TypedDict):
-    """A user's lifetime calls."""
+    """The calls of one user, without limit in time."""
 
     userId: str
     totalCalls: int
     claudeCalls: int
     rentcastCalls: int
     analysisCalls: int
-    """Calls of the endpoint that `http.analysis_endpoint` names in the daemon's configuration."""
+    """Calls of the endpoint that the daemon's setting `http.analysis_endpoint` names."""
 
 
 class ModelRates(TypedDict):
-    """USD for a million tokens. None: the vendor quotes no such rate."""
+    """USD per million tokens. None: the vendor quotes no such rate."""
 
     inputPerMToken: Optional[Decimal]
     outputPerMToken: Optional[Decimal]
@@ -80,7 +80,7 @@ class ModelRates(TypedDict):
 
 
 class LargePromptRates(ModelRates):
-    """Rates for the whole call where its input and cached tokens are more than `promptTokens`."""
+    """Rates for calls whose input and cached tokens exceed `promptTokens`. They apply to the whole call."""
 
     promptTokens: int
 
@@ -95,7 +95,7 @@ class PlanTerms(TypedDict):
     included: int
     """Requests a month."""
     overage: Decimal
-    """USD for each request beyond."""
+    """USD per request beyond the included ones."""
 
 
 class RentCastPricing(TypedDict):
@@ -111,7 +111,7 @@ class PricingInfo(TypedDict):
 
 class ActiveSessions(TypedDict):
     active: int
-    """Sessions that could be used now."""
+    """Sessions that can be used now."""
     total: int
     byTier: Dict[str, int]
-    """The active ones by their users' tier."""
+    """Active sessions by the users' tier."""

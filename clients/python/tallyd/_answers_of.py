@@ -1,7 +1,7 @@
-"""Records of answers that nothing here has seen on their way: fetched later, kept in a queue, or results of a batch.
+"""Records from answers that `instrument` did not see: fetched later, kept in a queue, or results of a batch.
 
-The record's id follows from the vendor's own id of the answer, so an answer that is recorded again, by a second run of
-the same job, is the same call. `clients/vectors/batches.json` holds every client to this reading.
+The record's id is derived from the vendor's id of the answer. So an answer that a second run of the same job records
+again is the same call. `clients/vectors/batches.json` has cases for every client.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ _PROVIDERS = {"anthropic": "claude", "openai": "openai", "google": "google"}
 
 
 def record_of(family: str, answer: Any, provider: Optional[str] = None) -> Fields:
-    """The fields of the record of a whole answer, for `record(**fields)`.
+    """The record of a complete answer, as keyword arguments for `record(**fields)`.
 
-    `family` is whose way of telling usage it is: `anthropic`, `openai` or `google`; `provider` names another vendor.
-    An answer without usage is unpriced, for it was paid for. One without a vendor's id gets a new one each time.
+    `answer`: parsed JSON, or an object of the vendor's SDK. `family`: the form of its usage, `anthropic`, `openai` or
+    `google`. `provider`: another vendor whose answers have that form. An answer without usage was paid for, so its
+    record is unpriced. An answer without a vendor's id gets a new id at each call.
     """
     answer = _plain(answer)
     provider = provider or _PROVIDERS[family]
@@ -36,17 +37,17 @@ def record_of(family: str, answer: Any, provider: Optional[str] = None) -> Field
     if isinstance(own, str) and own:
         fields = {"id": str(uuid.uuid5(_NAMESPACE, f"{provider}\n{own}")), "request_id": own, **fields}
     made = answer.get("created") or answer.get("created_at")
-    # OpenAI's SDK makes a float of the time of a response.
+    # OpenAI's SDK represents the time of a response as a float.
     if isinstance(made, (int, float)) and made > 0 and made % 1 == 0:
         fields["occurred_at"] = int(made) * 1_000_000
     return {"provider": provider, **fields}
 
 
 def records_of_batch(family: str, results: Iterable[Any], provider: Optional[str] = None) -> Iterator[Fields]:
-    """The records of a batch's results: the lines of its file, or the objects that the SDK makes of them.
+    """The records of a batch's results: lines of its file (text or bytes), or the SDK's objects.
 
-    They have the service tier `batch`. Results that were not billed (errored, cancelled, expired) have no record.
-    Raises ValueError for a line that is not a result.
+    Their service tier is `batch`. Results that were not billed (errored, cancelled, expired) have no record.
+    Raises ValueError with the line's number for a line that is not a result.
     """
     for number, result in enumerate(results, 1):
         if isinstance(result, (str, bytes)):
@@ -70,7 +71,7 @@ def records_of_batch(family: str, results: Iterable[Any], provider: Optional[str
 
 
 def _answer(family: str, line: Mapping[str, Any], number: int) -> Optional[Mapping[str, Any]]:
-    """The answer in a line; None if nothing was billed."""
+    """The answer in a result; None if the vendor did not bill it."""
     if family == "anthropic" and "result" in line:
         result = mapping(line.get("result"))
         return mapping(result.get("message")) if result.get("type") == "succeeded" else None
@@ -83,6 +84,6 @@ def _answer(family: str, line: Mapping[str, Any], number: int) -> Optional[Mappi
 
 
 def _plain(value: Any) -> Mapping[str, Any]:
-    """A mapping, or an object of an SDK as one."""
+    """An SDK's object as a mapping. A mapping is returned as it is."""
     dump = getattr(value, "model_dump", None)
     return mapping(dump(mode="json", by_alias=True, exclude_none=True) if callable(dump) else value)

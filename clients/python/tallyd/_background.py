@@ -1,8 +1,9 @@
-"""Settings that an application writes at once and that become durable in the background, and a refresh every minute.
+"""Settings that an application changes at once and that become durable in the background; a refresh every minute.
 
-One thread for both, so that a setting is written before the answer that should have it is asked for. A write is tried
-until the daemon has it or refuses it; a newer one of the same setting takes its place, so there is at most one a path.
-A final failure is told to the handler, once a write. A forked child begins with no writes: the parent's are its own.
+One thread does both, so that a setting is written before a following request for an answer that includes it. A write is
+repeated until the daemon accepts or refuses it. A newer write of the same path replaces it, so there is one a path at
+most. The handler is called once for each write that failed for good. A forked child starts without writes, because the
+parent sends its own.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class _Write:
     def __init__(self, path: str, body: Any, done: Callable[[], None], refused: Callable[[], None]) -> None:
         self.path, self.body, self.done, self.refused = path, body, done, refused
         self.is_pending = True
-        """Whether an attempt is under way, or the first one is still to come."""
+        """Whether the first attempt is still to come, or an attempt is under way."""
         self.due = 0.0
         self.failures = 0
 
@@ -57,7 +58,7 @@ class Background:
         self._closed = False
 
     def start(self) -> None:
-        """Starts the thread where it does not run yet, as in a forked child."""
+        """Starts the thread if it does not run, as after a fork."""
         if self._thread is not None or self._closed or self._disabled:
             return
         with self._changed:
@@ -69,7 +70,7 @@ class Background:
     def put(
         self, path: str, body: Any, done: Callable[[], None] = _nothing, refused: Callable[[], None] = _nothing
     ) -> None:
-        """Writes a setting in the background. `done` is called once the daemon has it, `refused` once it never will."""
+        """Writes a setting in the background. Calls `done` once the daemon has it, or `refused` if it never will."""
         if self._disabled:
             return
         with self._changed:
@@ -84,12 +85,12 @@ class Background:
             self.start()
 
     def tried(self, timeout: float) -> bool:
-        """Waits until what was written before has been tried once, so that an answer asked for next has it."""
+        """Waits for the first attempt of each earlier write; a following answer includes them. False: time is up."""
         with self._changed:
             return self._changed.wait_for(self._is_idle, timeout)
 
     def close(self, timeout: float) -> None:
-        """Waits `timeout` seconds for what is being tried, ends, and tells which settings were not taken."""
+        """Waits `timeout` seconds for writes under way, ends the thread, and reports settings that were not written."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -101,7 +102,7 @@ class Background:
             self._give_up(path)
 
     def after_fork(self) -> None:
-        """In the child: begins anew. The lock is new too, whichever thread held it in the parent."""
+        """In a forked child: starts afresh, with a new lock, because a thread of the parent may hold the old one."""
         closed = self._closed
         self._begin()
         self._closed = closed
@@ -135,7 +136,7 @@ class Background:
     def _ask(self) -> None:
         try:
             self._refresh()
-        except Exception:  # What was heard last holds until the daemon answers again.
+        except Exception:  # The last answer stays until the daemon answers again.
             pass
 
     def _try(self, write: _Write) -> None:
@@ -164,7 +165,7 @@ class Background:
 
 
 def _passes(status: int) -> bool:
-    """Whether trying again may help: no answer, a fault of the daemon or its database, 408 or 429."""
+    """Whether another attempt may help: no answer, a fault of the daemon or its database, 408 or 429."""
     return status == 0 or status >= 500 or status in (408, 429)
 
 

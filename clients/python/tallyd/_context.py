@@ -1,4 +1,4 @@
-"""Who is being served: contextvars that fill in what a record leaves out."""
+"""The user, endpoint and application of a call, from contextvars, for fields that a record leaves out."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ _fields: ContextVar[Optional[Mapping[str, Any]]] = ContextVar("tallyd_fields", d
 
 @contextlib.contextmanager
 def context(**fields: Any) -> Iterator[None]:
-    """Gives every record inside these fields, unless it has its own: `with tallyd.context(user_id="u-42"): ...`."""
+    """Fields for each record made inside, unless it has its own: `with tallyd.context(user_id="u-42"): ...`.
+
+    A value may be a function, which is called for each record. Contexts nest, and follow `await`.
+    """
     token = enter(fields)
     try:
         yield
@@ -28,7 +31,7 @@ def tags(*given: Mapping[str, Any], **named: Any) -> ContextManager[None]:
 
 
 def enter(fields: Mapping[str, Any]) -> Token[Optional[Mapping[str, Any]]]:
-    """`context` without an end, for a context that ends by itself. Tags are added to those around it."""
+    """As `context`, but without an end, for a context that ends by itself. Tags add to the outer ones."""
     outer = _fields.get() or {}
     both = {**outer, **fields}
     if fields.get("tags") and outer.get("tags"):
@@ -37,18 +40,18 @@ def enter(fields: Mapping[str, Any]) -> Token[Optional[Mapping[str, Any]]]:
 
 
 def current() -> Dict[str, Any]:
-    """The fields of here and now. A value that is a function is asked now, not when the context was made."""
+    """The fields of the current context. A value that is a function is called now."""
     fields = {}
     for name, value in (_fields.get() or {}).items():
         try:
             fields[name] = value() if callable(value) else value
-        except Exception:  # An application's function; its fault must not cost the record.
+        except Exception:  # An error in the application's function must not cost the record.
             continue
     return {name: value for name, value in fields.items() if value}
 
 
 def complete(record: Dict[str, Any]) -> None:
-    """Fills in what the record leaves out."""
+    """Fills in fields that the record leaves out."""
     if _fields.get():
         for name, value in current().items():
             if name == "tags" and record.get(name):

@@ -1,4 +1,4 @@
-"""What was recorded, read back over the daemon's HTTP API. Amounts are Decimal, never float."""
+"""Reads recorded costs over the daemon's HTTP API. Amounts are Decimal, never float."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _AMOUNTS = frozenset(
 
 
 class CostsError(Exception):
-    """The daemon did not answer, or refused. `status` is the HTTP status, 0 without an answer."""
+    """The daemon did not answer, or refused. `status`: the HTTP status, 0 without an answer."""
 
     def __init__(self, message: str, status: int = 0) -> None:
         super().__init__(message)
@@ -28,10 +28,10 @@ class CostsError(Exception):
 
 
 class Costs:
-    """Asks the daemon at `url` with a token of the role `read` (`tallyd token create`).
+    """Asks the daemon at `url`, with a token of the role `read` (`tallyd token create`).
 
-    Defaults: `TALLYD_HTTP`, then `http://127.0.0.1:7420`; and `TALLYD_HTTP_TOKEN`. Blocks, for `timeout` seconds at
-    most. Each method raises CostsError.
+    Default URL: `TALLYD_HTTP`, else `http://127.0.0.1:7420`. Default token: `TALLYD_HTTP_TOKEN`. Methods block for
+    `timeout` seconds at most, and raise CostsError. Amounts are USD.
     """
 
     def __init__(self, url: Optional[str] = None, token: Optional[str] = None, *, timeout: float = 30.0) -> None:
@@ -42,12 +42,12 @@ class Costs:
     def history(
         self, days: Optional[int] = None, *, start: Optional[Day] = None, end: Optional[Day] = None
     ) -> List[Any]:
-        """Each day's totals, newest first: `date`, `totalCost`, `totalCalls`, `byModel`, `byRentCastEndpoint` …"""
+        """Totals of each day, newest first: `date`, `totalCost`, `totalCalls`, `byModel`, `byRentCastEndpoint` …"""
         answer = self.get("/api/admin/cost-history", days=days, **{"from": start, "to": end})
         return list(answer)
 
     def today(self) -> Dict[str, Any]:
-        """The day so far, `today`, beside its budget: `dailyBudget`, `remaining`, `shouldThrottle`, `status` …"""
+        """Today's totals as `today`, and its budget: `dailyBudget`, `remaining`, `shouldThrottle`, `status` …"""
         return dict(self.get("/api/admin/costs"))
 
     def summary(
@@ -59,20 +59,20 @@ class Costs:
         end: Optional[Day] = None,
         **filters: str,
     ) -> Dict[str, Any]:
-        """Costs of any range: `rows`, one a group. `group_by` is one or more of provider, model, endpoint, user, app.
+        """Costs of a range of days as `rows`, one a group. `group_by`: any of provider, model, endpoint, user, app.
 
-        `filters` are the other parameters of `/api/v1/costs`: `bucket="day"`, `model="…"`, `limit=` …
-        Amounts in `rows` are decimal text, as the API has them.
+        `filters`: other parameters of `/api/v1/costs`, such as `bucket="day"`, `model="…"`, `limit=`.
+        Amounts in `rows` are decimal text in USD, as in the API.
         """
         return dict(self.get("/api/v1/costs", days=days, group_by=group_by, **{"from": start, "to": end}, **filters))
 
     def get(self, path: str, **query: Any) -> Any:
-        """Any question of the API that answers in JSON; parameters that are None are left out."""
+        """Sends any GET request of the API, and returns its JSON. Parameters that are None are left out."""
         given = {name: str(value) for name, value in query.items() if value is not None}
         return self._ask(Request(f"{self._url}{path}?{urlencode(given)}" if given else f"{self._url}{path}"))
 
     def post(self, path: str, body: Any) -> Any:
-        """Writes with a request of the API, by a token of the role `admin`; `body` is sent as JSON."""
+        """Sends a POST request with `body` as JSON; returns the answer's JSON. Needs a token of the role `admin`."""
         headers = {"content-type": "application/json"}
         return self._ask(Request(f"{self._url}{path}", json.dumps(body).encode(), headers))
 
@@ -90,7 +90,7 @@ class Costs:
 
 
 def _exact(answer: Dict[str, Any]) -> Dict[str, Any]:
-    """Makes the whole amounts of an object Decimal too: JSON has them as integers."""
+    """Makes an object's whole amounts Decimal, too: JSON has them as integers."""
     for name, value in answer.items():
         if type(value) is int and (name in _AMOUNTS or name.endswith("PerMToken")):
             answer[name] = Decimal(value)

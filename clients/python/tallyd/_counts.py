@@ -1,8 +1,8 @@
-"""The counts of a vendor's usage object, with a mark on each that was read.
+"""The counts of a vendor's usage object, with a mark on each count that was read.
 
-A call's usage is understood whole, or the call is unpriced. What is left unmarked at the end and tells a quantity was
-not understood, and neither is a count that is no whole number. The first such name goes with the record, for the daemon
-to show.
+A call's usage is understood completely, or the call is unpriced. Not understood are: a quantity that is unmarked at the
+end, and a count that is not a whole number. The first such name goes into the record's metadata, where the daemon
+shows it.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import re
 from typing import Any, Dict, List, Mapping, Optional, Set, Union
 
 MARK = "tallyd.not_understood"
-"""The daemon does not price a record whose metadata has this key."""
+"""Metadata key that makes the daemon leave the call unpriced."""
 
 _NO_USAGE = frozenset(("cost", "time", "latency", "duration", "ratio", "percent", "limit", "max", "remaining"))
-"""Words of names that tell no quantity that is billed: `queue_time`, `max_tokens`. A cost has a reader of its own."""
+"""Words in names of values that are not billed: `queue_time`, `max_tokens`. A cost is read elsewhere."""
 _NO_USAGE_IN = re.compile("per_second|context_window|token_type")
 
 
@@ -31,7 +31,7 @@ def text(value: Any) -> str:
 
 
 class Doubts:
-    """The first name that was not understood, of all that belongs to one answer."""
+    """The first name of an answer that was not understood."""
 
     def __init__(self) -> None:
         self.first: Optional[str] = None
@@ -45,7 +45,7 @@ class Doubts:
 
 
 class Counts:
-    """`at` is how names begin that are told."""
+    """Reads counts of `root`. `at`: the prefix of the names in `doubts`."""
 
     def __init__(self, root: Mapping[str, Any], at: str, doubts: Doubts) -> None:
         self._root, self._at, self._doubts = root, at, doubts
@@ -61,7 +61,7 @@ class Counts:
         self._doubts.add(f"{self._at}.{path}")
 
     def count(self, path: str) -> int:
-        """A whole number; 0 where there is none."""
+        """A whole number; 0 if it is missing. Doubts any other value."""
         value = self.number(path)
         if value == int(value):
             return int(value)
@@ -69,7 +69,7 @@ class Counts:
         return 0
 
     def number(self, path: str) -> Union[int, float]:
-        """A number from 0 on; 0 where there is none."""
+        """A number from 0 on, below 2^53; 0 if it is missing. Doubts any other value."""
         self._read.add(path)
         value = self.get(path)
         if value is None:
@@ -80,7 +80,7 @@ class Counts:
         return 0
 
     def one(self, *paths: str) -> int:
-        """One count that has several names. Those that differ are not understood."""
+        """One count that vendors give different names. Doubts two that differ."""
         found = 0
         for path in paths:
             count = self.count(path)
@@ -91,18 +91,18 @@ class Counts:
         return found
 
     def part(self, *paths: str) -> None:
-        """Counts that are parts of others, or cost nothing."""
+        """Marks counts that are parts of others, or cost nothing."""
         self._read.update(paths)
 
     def less(self, path: str, whole: int, *parts: int) -> int:
-        """`whole` without its parts. Parts that are more than their whole are not understood."""
+        """`whole` minus `parts`, not below 0. Doubts parts that exceed their whole."""
         rest = whole - sum(parts)
         if rest < 0:
             self.doubt(path)
         return max(0, rest)
 
     def rest(self) -> None:
-        """Doubts the first name, in their order, that tells a quantity and was not read."""
+        """Doubts the alphabetically first unread name that holds a quantity."""
         unread = sorted(self._unread(self._root, ""))
         if unread:
             self.doubt(unread[0])

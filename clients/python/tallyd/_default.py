@@ -1,4 +1,4 @@
-"""The process's own recorder, made when it is first needed."""
+"""The process's default recorder, made at its first use."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ _recorder: Optional[Recorder] = None
 
 
 def configure(endpoint: Optional[str] = None, **options: Any) -> Recorder:
-    """Makes the process's default recorder, with the options of `Recorder`. One that was there before is closed."""
+    """Makes the process's default recorder with the options of `Recorder`, and returns it. Closes an earlier one.
+
+    Raises ValueError for an invalid endpoint.
+    """
     global _recorder
     made = Recorder(endpoint, **options)
     with _lock:
@@ -24,7 +27,7 @@ def configure(endpoint: Optional[str] = None, **options: Any) -> Recorder:
 
 
 def default_recorder() -> Recorder:
-    """The recorder of `configure`, or one for `TALLYD_ENDPOINT`, or for the default socket."""
+    """The recorder of `configure`; without one, a recorder for `TALLYD_ENDPOINT` or the default socket."""
     global _recorder
     with _lock:
         if _recorder is None:
@@ -33,13 +36,13 @@ def default_recorder() -> Recorder:
 
 
 def record(provider: str, **fields: Any) -> bool:
-    """Records a call with the default recorder: see `Recorder.record`."""
+    """Records a call with the default recorder, as `Recorder.record` does."""
     return default_recorder().record(provider, **fields)
 
 
 def _after_fork_in_child() -> None:
     global _lock
-    _lock = threading.Lock()  # Another thread of the parent may have held it.
+    _lock = threading.Lock()  # A thread of the parent may hold the old lock.
 
 
 if hasattr(os, "register_at_fork"):

@@ -1,4 +1,4 @@
-"""The process's own tracker, made when it is first used."""
+"""The process's default tracker, made at its first use."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _log = logging.getLogger("tallyd")
 
 
 class _Default(CostTracker):
-    """A tracker whose parts are made when one is first looked for, so that an import opens nothing."""
+    """A tracker that makes its parts when one is first used, so that an import opens nothing."""
 
     def __init__(self) -> None:
         pass
@@ -49,12 +49,12 @@ _lock = threading.RLock()
 
 def _after_fork_in_child() -> None:
     global _lock
-    _lock = threading.RLock()  # Another thread of the parent may have held it.
+    _lock = threading.RLock()  # A thread of the parent may hold the old lock.
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
 
 cost_tracker: CostTracker = _Default()
-"""The process's tracker, configured by `TALLYD_ENDPOINT` or `TALLYD_SOCKET`, `TALLYD_HTTP`, `TALLYD_HTTP_TOKEN`,
-`TALLYD_APP`, `TALLYD_DAILY_BUDGET_USD` and `TALLYD_ALERT_THRESHOLD_PERCENT`. It begins with its first use."""
+"""The process's tracker, made at its first use. Its settings: `TALLYD_ENDPOINT` or `TALLYD_SOCKET`, `TALLYD_HTTP`,
+`TALLYD_HTTP_TOKEN`, `TALLYD_APP`, `TALLYD_DAILY_BUDGET_USD` and `TALLYD_ALERT_THRESHOLD_PERCENT`."""

@@ -1,4 +1,4 @@
-"""Where the daemon listens."""
+"""The daemon's address."""
 
 from __future__ import annotations
 
@@ -23,10 +23,9 @@ class Endpoint:
 
     @classmethod
     def parse(cls, text: Optional[str] = None, token: Optional[str] = None) -> Endpoint:
-        """`unix:/path`, a bare path, `tcp://[token@]host:port`, or `https://host`. None: `TALLYD_ENDPOINT`,
-        `TALLYD_SOCKET`, then the default socket.
+        """Reads `unix:/path`, a bare path, `tcp://[token@]host:port`, or `https://host`.
 
-        Raises ValueError for anything else.
+        Default: `TALLYD_ENDPOINT`, else `TALLYD_SOCKET`, else the default socket. Raises ValueError for anything else.
         """
         text = text or os.environ.get("TALLYD_ENDPOINT") or os.environ.get("TALLYD_SOCKET") or DEFAULT
         token = token or os.environ.get("TALLYD_TOKEN")
@@ -51,7 +50,7 @@ class Endpoint:
         return cls(url=url, token=unquote(parts.username) if parts.username else token)
 
     def connect(self, timeout: float) -> socket.socket:
-        """A connected socket with this timeout in seconds. Raises OSError."""
+        """Connects, with `timeout` in seconds. Raises OSError."""
         if self.path is None:
             return socket.create_connection((self.host, self.port), timeout)
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -64,7 +63,7 @@ class Endpoint:
         return sock
 
     def __str__(self) -> str:
-        """Without the token."""
+        """The address without the token."""
         if self.url is not None:
             return self.url
         return f"unix:{self.path}" if self.path is not None else f"tcp://{self.host}:{self.port}"

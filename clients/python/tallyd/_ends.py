@@ -1,11 +1,11 @@
-"""The ends of processes: what a live recorder has is sent before one, where the process lets it be known.
+"""Delivery at the ends of processes: a recorder sends its records before the end, if the end can be noticed.
 
-* The interpreter's end is known by `atexit`.
-* A child of multiprocessing ends with `os._exit`, which skips `atexit`. Its own finalizers do run.
-* A child of Celery's pool ends with `os._exit` and runs no finalizer. Celery sends a signal of its own before.
-* A signal is the application's to handle: `close_on_signal` does it for an application that has no handler.
+* The interpreter's end: `atexit`.
+* A child of multiprocessing ends with `os._exit`, which skips `atexit` but runs multiprocessing's own finalizers.
+* A child of Celery's pool ends with `os._exit` and runs no finalizer. Celery sends one of its signals before.
+* A POSIX signal is the application's to handle. `close_on_signal` is for applications without a handler.
 
-A process that calls `os._exit` itself, or is killed, is not known of: it calls `close()` before.
+A process that calls `os._exit` itself must call `close()` before. A kill cannot be noticed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _all: weakref.WeakSet[Recorder] = weakref.WeakSet()
 
 
 def watch(recorder: Recorder) -> None:
-    """Closes the recorder at the end of this process, and begins it anew in each child that is forked."""
+    """Closes the recorder at the end of this process, and starts it afresh in each forked child."""
     _all.add(recorder)
     atexit.register(_close_weakly, weakref.ref(recorder))
     _watch_child(recorder)
@@ -44,10 +44,11 @@ def _watch_child(recorder: Recorder) -> None:
 def close_on_signal(
     recorder: Optional[Recorder] = None, timeout: float = 5.0, signals: Sequence[int] = (signal.SIGTERM,)
 ) -> None:
-    """On a signal, closes within so many seconds, then lets the signal end the process as it would have.
+    """On a signal, closes within `timeout` seconds, then lets the signal end the process as usual.
 
-    `recorder`: every recorder of the process, also of one that is forked later, if left out. A signal that has a
-    handler already, or is ignored, is left alone: call `close()` in that handler. Call this in the main thread.
+    Default for `recorder`: every recorder of the process, and of processes that are forked later. A signal that has
+    a handler already, or is ignored, stays as it is: call `close()` in that handler. Call this in the main thread;
+    elsewhere it raises ValueError.
     """
 
     def end(number: int, _frame: Any) -> None:
@@ -76,7 +77,7 @@ def _close_all(**_: Any) -> None:
 
 
 def _after_fork_in_child() -> None:
-    # multiprocessing forgets its finalizers at the start of a child, and then runs what is registered here.
+    # A multiprocessing child clears its finalizers at the start, then runs the functions that are registered here.
     util = sys.modules.get("multiprocessing.util")
     for recorder in list(_all):
         recorder.after_fork()

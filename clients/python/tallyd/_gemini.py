@@ -1,4 +1,4 @@
-"""What an answer of Gemini's says was used, as fields of a record. See `_usage`."""
+"""Converts usage in Gemini's form into fields of a record. See `_usage`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _MODALITIES = ("TEXT", "AUDIO", "IMAGE", "VIDEO", "DOCUMENT", "MODALITY_UNSPECIF
 
 
 def google(body: Mapping[str, Any]) -> Optional[Fields]:
-    """The fields of an answer of Gemini's."""
+    """The usage fields of an answer; None without usage."""
     meta = mapping(body.get("usageMetadata"))
     if not meta:
         return None
@@ -34,7 +34,7 @@ def google(body: Mapping[str, Any]) -> Optional[Fields]:
     )
     heard, heard_again = asked("AUDIO") + tools("AUDIO"), again("AUDIO")
     spoken, drawn = candidates("AUDIO") + responses("AUDIO"), candidates("IMAGE") + responses("IMAGE")
-    # Live models alone have a price of their own for what is seen.
+    # Only Live models have a rate of their own for image and video input.
     seen = asked("IMAGE", "VIDEO") if "responseTokenCount" in meta else 0
     if total and total != prompt + said + thoughts + tool:
         counts.doubt("totalTokenCount")
@@ -76,7 +76,7 @@ def _modalities(counts: Counts, meta: Mapping[str, Any], name: str, doubts: Doub
 
 
 def _grounded(body: Mapping[str, Any]) -> Dict[str, int]:
-    """Searches: up to Gemini 2.5 a prompt is billed once, from Gemini 3 on by the query."""
+    """Units of searches: up to Gemini 2.5 one per prompt, from Gemini 3 on one per query."""
     queries = maps = 0
     for candidate in mappings(body.get("candidates")):
         grounding = mapping(candidate.get("groundingMetadata"))

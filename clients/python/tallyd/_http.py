@@ -17,12 +17,12 @@ _VERSION = re.compile(r"^/v\d+(?=/)")
 
 
 def endpoint_of(path: str) -> str:
-    """The path without a leading version: `/v1/avm/value` is `/avm/value`."""
+    """The path without a version at its start: `/v1/avm/value` becomes `/avm/value`."""
     return _VERSION.sub("", path)
 
 
 def is_billed(status: int) -> bool:
-    """The usual rule: a request that failed is not billed."""
+    """The usual rule: a failed request is not billed."""
     return status < 400
 
 
@@ -37,12 +37,12 @@ def meter_http(
 ) -> Client:
     """Records each request as a call of `provider`. Returns the same client.
 
-    `client`: a `requests.Session`, or an httpx `Client` or `AsyncClient`. `hosts`: record only what goes to these; all,
-    if left out. `endpoint` makes the record's endpoint of the URL's path: shorten paths that hold an id.
-    `billed(status)` says whether a request is charged (`requests` is 1 or 0); an attempt without an answer is 599.
-    A redirect or a retry inside of the client is no request of its own here.
+    `client`: a `requests.Session`, or an httpx `Client` or `AsyncClient`. `hosts`: record only requests to these hosts;
+    default: all. `endpoint(path)` returns the record's endpoint for a URL's path: shorten paths that hold an id.
+    `billed(status)` tells whether a request is charged (`requests` is 1 or 0); a request without an answer has
+    status 599. Redirects and retries inside the client do not count as requests of their own.
 
-    Raises TypeError for anything else.
+    Raises TypeError for another kind of client.
     """
     chosen = frozenset(hosts)
 
@@ -63,7 +63,7 @@ def meter_http(
 
 
 class _Metered(Call):
-    """A call whose price is its being made."""
+    """A call that is priced per request."""
 
     def __init__(self, recorder: Optional[Recorder], fields: Any, billed: Callable[[int], bool]) -> None:
         super().__init__(recorder, fields)
@@ -80,7 +80,7 @@ def _wrap_session(session: Any, begin: Callable[[Any], Optional[Call]]) -> None:
     send, inside = session.send, threading.local()
 
     def observed(request: Any, **options: Any) -> Any:
-        # A session follows redirects by sending again from within.
+        # A session follows redirects by calling send() from inside send().
         call = None if getattr(inside, "now", False) else _quietly(begin, request)
         if call is None:
             return send(request, **options)

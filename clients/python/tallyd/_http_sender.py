@@ -1,7 +1,7 @@
 """Records over HTTP: `POST /api/v1/records`, one request at a time, as JSON.
 
-The key of a request is made of its numbers, so one that is sent again because its answer was lost counts once. A thread
-of its own waits for the answer, so that the sender goes on to take records in.
+A request's idempotency key is made of its sequence numbers, so a request that is sent again because its answer was lost
+counts once. A second thread waits for the answer, so that the sender keeps taking records in.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ if TYPE_CHECKING:
 _MAX_RECORDS = 4096
 _MAX_BYTES = 1 << 20
 _PASSING = (408, 409, 425, 429)
-"""What passes by itself, as 5xx do. Any other no stays until somebody changes something."""
+"""Statuses of temporary refusals, as 5xx are. Any other refusal lasts until somebody changes something."""
 
 Answer = Tuple[int, bytes, Optional[str]]
 
 
 class HttpSender(Sender):
-    """A sender whose connection is requests. See the module."""
+    """A sender whose connection is a series of requests. See the module."""
 
     def __init__(self, recorder: Recorder) -> None:
         super().__init__(recorder)
         self._max_records, self._max_bytes = _MAX_RECORDS, _MAX_BYTES
         self._asked: Optional[Tuple[int, int]] = None
-        """The numbers of the request that is under way."""
+        """First and last sequence number of the request under way."""
         self._jobs: queue.SimpleQueue[Optional[Tuple[str, bytes]]] = queue.SimpleQueue()
         self._answers: queue.SimpleQueue[Union[Answer, Exception]] = queue.SimpleQueue()
         self._thread: Optional[threading.Thread] = None
@@ -71,7 +71,7 @@ class HttpSender(Sender):
         if item is None:
             return False
         recorder = self._recorder
-        # From here on the daemon may have it.
+        # From here on the daemon may have the frame.
         self.window.wrote()
         self._asked = item.first_seq, item.last_seq
         key = f"{recorder.producer}-{recorder.secret}-{item.first_seq}-{len(item.records)}"
@@ -94,7 +94,7 @@ class HttpSender(Sender):
         error = said.get("error") or {}
         reason = str(error.get("message") or body[:200].decode(errors="replace"))
         if status == 422 or (status == 413 and first == last):
-            # It would be refused for ever, and hold up what comes after.
+            # Sent again it would be refused again, for ever, and hold up the records behind it.
             refused = {"code": error.get("code") or f"http_{status}", "message": reason}
             self._take_ack({"seq": last, "rejected": [{"seq": seq, **refused} for seq in range(first, last + 1)]})
             return
@@ -104,7 +104,7 @@ class HttpSender(Sender):
         )
 
     def _post_all(self) -> None:
-        """The thread's body: each request, until the end."""
+        """The second thread's body: sends each request, until the end."""
         endpoint, connection = self._recorder.endpoint, None
         parts = urlsplit(endpoint.url or "")
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
@@ -132,7 +132,7 @@ class HttpSender(Sender):
 def _read(body: bytes) -> Dict[str, Any]:
     try:
         said = json.loads(body)
-    except ValueError:  # A proxy's.
+    except ValueError:  # Not JSON: the answer comes from a proxy.
         return {}
     return said if isinstance(said, dict) else {}
 

@@ -1,21 +1,21 @@
 """`instrument(client)`: records every call of an Anthropic, OpenAI or Google client, from the usage in the answer.
 
-The official SDKs send everything through one HTTP client (httpx, or httpx2), so its `send` is the one place where
-plain calls, streams, `messages.stream()`, raw responses, retries and copies of the client (`with_options`) pass. The
-bytes of the answer are read on their way; the objects that the application gets are those it would have got.
+The official SDKs send everything through one HTTP client (httpx, or httpx2). So its `send` is the one place where plain
+calls, streams, `messages.stream()`, raw responses, retries and copies of the client (`with_options`) pass. The answer's
+bytes are read while they pass; the application gets the same objects as without recording.
 
-*One record an HTTP attempt.* An SDK that retries a 529 makes two calls, and both are recorded: the failure counts as
+*One record per HTTP attempt.* An SDK that retries a 529 makes two calls, and both are recorded: the failure counts as
 an error and costs nothing.
 
-*The status* is the provider's, with three additions: an error inside a stream has the status it stands for, 499 is a
-stream that the application left before its end, 599 an attempt that got no answer or lost it half-way. What is missing
-then is said in the metadata (`{"incomplete": true}`): the provider bills what it had produced, and nobody was told. A
-call that told no usage at all is unpriced, and so is one that was sent and got no answer: it may have been billed.
+*The status* is the provider's, with three additions: an error inside a stream has the status of that error, 499 is a
+stream that the application left before its end, 599 an attempt without a complete answer. A stream that ended early
+has `{"incomplete": true}` in its metadata, because the provider bills tokens that it did not report. Unpriced are:
+a call without any usage, and a call that was sent and not answered, which may have been billed.
 
-*OpenAI's chat streams* tell their usage only if asked to. They are asked to (`stream_options.include_usage`), and the
-extra chunk is taken out again, unless the application had asked itself.
+*OpenAI's chat streams* report usage only on request. The request is added (`stream_options.include_usage`), and the
+extra chunk removed, unless the application asked for it itself.
 
-What goes wrong in here never reaches the application.
+Errors in this module never reach the application.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ from ._usage import UNTOLD
 Client = TypeVar("Client")
 
 LEFT = 499
-"""The application left the stream before its end."""
+"""Status: the application left the stream before its end."""
 UNANSWERED = 599
-"""No answer came, or it broke off."""
+"""Status: no answer came, or it broke off."""
 
 _BILLED: Dict[str, str] = {
     "anthropic": r"/(messages|complete)$|/model/[^/]+/invoke(-with-response-stream)?$|:(rawPredict|streamRawPredict)$",
@@ -47,7 +47,7 @@ _BILLED: Dict[str, str] = {
     r"|images/(generations|edits|variations)|audio/(speech|transcriptions|translations)|videos)$",
     "google": r":(generateContent|streamGenerateContent|embedContent|batchEmbedContents|predict|predictLongRunning)$",
 }
-"""What is billed by the call. Lists, counts of tokens, batches and files are not."""
+"""Paths of billed calls. Lists, token counts, batches and files are not billed."""
 _PROVIDERS = {"anthropic": "claude", "openai": "openai", "google": "google"}
 _HOSTS = {
     "openrouter.ai": "openrouter",
@@ -63,7 +63,7 @@ _HOSTS = {
     "api.perplexity.ai": "perplexity",
     "generativelanguage.googleapis.com": "google",
 }
-"""Vendors behind the SDKs of others."""
+"""Vendors behind the SDKs of others, by host."""
 _ENDS = {
     ".openai.azure.com": "azure",
     ".services.ai.azure.com": "azure",
@@ -71,9 +71,9 @@ _ENDS = {
     "aiplatform.googleapis.com": "vertex",
 }
 _UNSENT = ("Connect", "Pool", "UnsupportedProtocol")
-"""Words in the names of httpx's errors that come before a request is sent."""
+"""Words in the names of httpx's errors that are raised before a request is sent."""
 _NO_STREAM_OPTIONS = ("openrouter", "mistral", "perplexity")
-"""They tell a stream's usage unasked."""
+"""Vendors that send a stream's usage without being asked."""
 
 
 def instrument(
@@ -83,16 +83,15 @@ def instrument(
     provider: Optional[str] = None,
     stream_usage: bool = True,
 ) -> Client:
-    """Records the calls of this client, and of the copies made of it. Returns the same client.
+    """Records the calls of this client, and of copies made of it. Returns the same client.
 
-    `client` is one of the official SDKs': `Anthropic`, `AsyncAnthropic`, `OpenAI`, `AsyncOpenAI`, `google.genai.Client`
-    (its `aio` calls included, which then go through httpx rather than aiohttp), or derived from them. `recorder`: the
-    process's default one, if left out. `provider` names another vendor behind an SDK; those of known hosts
-    (OpenRouter, DeepSeek, Azure …) are told by them. `stream_usage=False` leaves OpenAI's chat requests as they are,
-    for a server that knows no `stream_options`; streams are then recorded without tokens, and unpriced.
-    Instrumenting twice changes nothing.
+    `client`: an official SDK's `Anthropic`, `AsyncAnthropic`, `OpenAI`, `AsyncOpenAI`, `google.genai.Client` (its `aio`
+    calls included, which then go through httpx rather than aiohttp), or a class derived from them. `recorder`: by
+    default the process's one. `provider`: another vendor behind an SDK; known hosts (OpenRouter, DeepSeek, Azure …)
+    need no name. `stream_usage=False` leaves OpenAI's chat requests unchanged, for servers that do not accept
+    `stream_options`; their streams are recorded without tokens, and unpriced. A second call changes nothing.
 
-    Raises TypeError for anything else.
+    Raises TypeError for another kind of client.
     """
     family = _family(client)
     transports = _transports(client, family) if family else []
@@ -110,7 +109,7 @@ def instrument(
 
 
 def _transports(client: object, family: str) -> List[Any]:
-    """The HTTP clients that everything is sent through; none if there is another way out."""
+    """The HTTP clients that all requests go through; empty if one of them cannot be observed."""
     if family != "google":
         found = [getattr(client, "_client", None)]
     else:
@@ -120,7 +119,7 @@ def _transports(client: object, family: str) -> List[Any]:
         if callable(uses_google_auth) and uses_google_auth():
             return []
         if callable(getattr(api, "_use_aiohttp", None)):
-            # What goes through aiohttp could not be seen here.
+            # Requests through aiohttp would not pass here.
             api._use_aiohttp = lambda: False  # type: ignore[union-attr]
     return found if all(callable(getattr(http, "send", None)) for http in found) else []
 
@@ -147,16 +146,16 @@ Begin = Callable[[Any], Optional["Call"]]
 
 
 class _Beginnings:
-    """Those who look on at one HTTP client, each once: several SDKs may share it. The first who takes a request has it.
+    """The instrumentations of one HTTP client, each once: several SDKs may share it. The first to take a request wins.
 
-    Several SDKs of one family are told apart by their base URL; a client's copy that has another one is anybody's.
+    The base URL distinguishes SDKs of one family. Requests to a base URL of none of them are offered to all.
     """
 
     def __init__(self) -> None:
         self._all: Dict[Hashable, Tuple[str, Begin]] = {}
 
     def add(self, key: Hashable, base: str, begin: Begin) -> None:
-        # The most exact one first; who has no base of its own takes what is left.
+        # The longest base URL comes first, one without a base last.
         self._all.setdefault(key, (base, begin))
         self._all = dict(sorted(self._all.items(), key=lambda item: -len(item[1][0])))
 
@@ -171,7 +170,7 @@ class _Beginnings:
 
 
 def wrap(http: Any, begin: Begin, key: Hashable, base: str = "") -> None:
-    """Puts `begin` before every `send` of an httpx client, sync or async. Its None means: not to be recorded."""
+    """Puts `begin` before every `send` of an httpx client, sync or async. None from `begin`: do not record."""
     present: Optional[_Beginnings] = getattr(http, "_tallyd", None)
     if present is not None:
         present.add(key, base, begin)
@@ -197,7 +196,7 @@ def wrap(http: Any, begin: Begin, key: Hashable, base: str = "") -> None:
             return await send(request, *args, **options)
         try:
             response = await send(request, *args, **options)
-        except BaseException as error:  # A cancelled task among them.
+        except BaseException as error:  # Includes a cancelled task.
             call.unanswered(error)
             raise
         _quietly(observe, response, call)
@@ -211,7 +210,7 @@ def wrap(http: Any, begin: Begin, key: Hashable, base: str = "") -> None:
 def _quietly(function: Callable[..., Any], *arguments: Any) -> Any:
     try:
         return function(*arguments)
-    except Exception:  # Recording may fail; the application's call may not fail by it.
+    except Exception:  # An error in recording must not fail the application's call.
         return None
 
 
@@ -234,7 +233,7 @@ def _begin(
 
 
 def _ask_for_usage(request: Any) -> bool:
-    """Asks a chat stream for its usage. False where it is no stream, or is asked already."""
+    """Asks a chat stream for its usage. False: the request is not a stream, or asks already."""
     content = request.content
     if b'"stream"' not in content:
         return False
@@ -250,7 +249,7 @@ def _ask_for_usage(request: Any) -> bool:
 
 
 class Call:
-    """One attempt, from before it is sent until its record is made. `settle` makes it, once."""
+    """One attempt, from before it is sent until its record is made. `settle` makes the record, once."""
 
     def __init__(self, recorder: Optional[Recorder], fields: Dict[str, Any], family: str = "") -> None:
         self.family = family
@@ -259,7 +258,7 @@ class Call:
         self.request: Any = None
         self.hides_usage = False
         self.status = 200
-        # Who is served now: a stream may be read to its end in another context.
+        # The context of now: a stream may be read to its end in another one.
         self._context = _context.current()
         self._recorder = recorder
         self._begun_us, self._begun = time.time_ns() // 1000, time.monotonic()
@@ -267,7 +266,7 @@ class Call:
         self._is_answered = False
 
     def answered(self, response: Any) -> None:
-        """The head of the answer is there."""
+        """Takes the head of the answer."""
         headers = response.headers
         self._is_answered = True
         self.status = int(response.status_code)
@@ -276,13 +275,13 @@ class Call:
             self.answer = Answer(self.family, "text/event-stream" in headers.get("content-type", ""))
 
     def unanswered(self, error: BaseException) -> None:
-        """No answer came: by the application's will, or by a failure. What was sent may have been billed."""
+        """No answer came, by the application's will or a failure. A request that was sent may have been billed."""
         if self.family and not any(word in type(error).__name__ for word in _UNSENT):
             self.fields["metadata"] = dict(UNTOLD)
         self.settle(UNANSWERED if isinstance(error, Exception) else LEFT)
 
     def settle(self, status: Optional[int] = None) -> None:
-        """Makes the record. Never raises."""
+        """Makes the record, at the first call. Never raises."""
         if not self._settled:
             self._settled = True
             _quietly(self._record, status)
@@ -294,11 +293,11 @@ class Call:
             fields.update(answer.fields())
             incomplete = answer.is_stream and not answer.complete
             status = answer.failed or (None if answer.complete else status)
-        elif self.family and self._is_answered and self.status < 400:  # It could not be read.
+        elif self.family and self._is_answered and self.status < 400:  # The answer could not be read.
             fields["metadata"] = dict(UNTOLD)
         if self.family:
             fields["model"] = fields.get("model") or self._asked_model()
-            # The route that was served says more than a provider's one path for everything.
+            # The served route says more than a provider's one path for all calls.
             fields["endpoint"] = self._context.get("endpoint") or fields["endpoint"]
         fields["status"] = status or self.status
         fields["latency_ms"] = round((time.monotonic() - self._begun) * 1000)
@@ -314,5 +313,5 @@ class Call:
             return named.group(1) if named else ""
         try:
             return str(json.loads(self.request.content).get("model") or "")
-        except Exception:  # A request that was streamed, or is no JSON: the model stays unknown.
+        except Exception:  # A streamed request, or not JSON: the model stays unknown.
             return ""

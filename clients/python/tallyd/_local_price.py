@@ -1,6 +1,6 @@
-"""What a call costs by the last known prices, for a moment in which the daemon does not answer.
+"""A call's cost by the last known prices, for times when the daemon does not answer.
 
-The daemon's own price is the one that is stored and counted.
+The stored cost is always the daemon's.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _DATE = re.compile(r"-\d{8}$")
 
 
 def local_price(prices: PricingInfo, rentcast: Decimal, record: Mapping[str, Any]) -> Optional[Decimal]:
-    """USD, or None where a price or a unit is not known here."""
+    """The cost in USD; None if a price or a unit is not known here."""
     if record.get("cost_usd") is not None:
         return Decimal(record["cost_usd"])
     if record.get("extra_units") or (record.get("service_tier") or "standard") != "standard":
@@ -32,7 +32,7 @@ def local_price(prices: PricingInfo, rentcast: Decimal, record: Mapping[str, Any
         requests = record.get("requests")
         return rentcast * (1 if requests is None else int(requests))
     name = str(record.get("model") or "").strip().lower()
-    # The date at the end of a name, as vendors write it, changes no price.
+    # A date at the end of a model's name does not change the price.
     model = prices["claude"].get(name) or prices["claude"].get(_DATE.sub("", name))
     if record["provider"] != "claude" or model is None:
         return None

@@ -1,4 +1,4 @@
-"""What went wrong, told once a kind, on the logger `tallyd`: Python writes a warning to standard error by default."""
+"""Warnings on the logger `tallyd`, each kind once. By default Python writes a warning to standard error."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _log = logging.getLogger("tallyd")
 
 
 class Notices:
-    """Tells each kind once. `quiet`: never."""
+    """Logs each kind once. `quiet`: logs nothing."""
 
     def __init__(self, quiet: bool) -> None:
         self._quiet = quiet
@@ -21,5 +21,5 @@ class Notices:
         self._told.add(kind)
         try:
             _log.warning(message, *arguments)
-        except Exception:  # A handler's fault must not reach the caller of record().
+        except Exception:  # An error in a logging handler must not reach the caller of record().
             pass

@@ -1,8 +1,7 @@
-"""A response whose body is seen as it passes.
+"""Observes a response's body while it passes.
 
-The response's class is exchanged for one derived from it, for as long as the body is read: an attribute on the object
-that referred to the object would be a cycle, and a stream that the application just drops would stay open until the
-garbage collector finds it.
+While the body is read, the response has a class derived from its own. An attribute with a wrapper that refers to the
+response would be a cycle, and a stream that the application drops would stay open until the garbage collector runs.
 """
 
 from __future__ import annotations
@@ -18,17 +17,17 @@ _LEFT, _UNANSWERED = 499, 599
 
 
 class Hide:
-    """Takes the chunk that holds nothing but the usage out of a stream of server-sent events."""
+    """Removes the chunk that has only usage from a stream of server-sent events."""
 
     def __init__(self) -> None:
         self._rest = b""
         self._drop_blank = False
 
     def feed(self, data: bytes) -> bytes:
-        """What may be passed on by now."""
+        """The bytes that can be passed on."""
         *lines, self._rest = (self._rest + data).split(b"\n")
         kept = b"".join(line + b"\n" for line in lines if not self._is_hidden(line))
-        # A line that cannot be the one is not held back.
+        # Passes on an unfinished line that cannot be the usage chunk.
         if self._rest and not b"data:".startswith(self._rest[:5]) and not self._rest.startswith(b"data:"):
             kept, self._rest = kept + self._rest, b""
         return kept
@@ -42,7 +41,7 @@ class Hide:
         return is_usage
 
     def end(self) -> bytes:
-        """What was held back to the end."""
+        """The rest, at the end."""
         rest, self._rest = self._rest, b""
         return b"" if self._is_hidden(rest) else rest
 
@@ -53,7 +52,7 @@ def observe(response: Any, call: Call) -> None:
     answer = call.answer
     if answer is None:
         call.settle()
-    elif hasattr(response, "_content"):  # It has been read.
+    elif hasattr(response, "_content"):  # It has been read already.
         answer.feed(response.content)
         answer.end()
         call.settle()
@@ -64,7 +63,7 @@ def observe(response: Any, call: Call) -> None:
 
 
 class _Body:
-    """One pass over a body: what each chunk means for the call, the same for both kinds of iteration."""
+    """One pass over a body: handles each chunk, for sync and async iteration."""
 
     def __init__(self, response: Any) -> None:
         self.response = response
@@ -78,7 +77,7 @@ class _Body:
         if self.call.answer is not None:
             try:
                 self.call.answer.feed(data)
-            except Exception:  # The application's bytes go on, whatever recording makes of them.
+            except Exception:  # The application gets its bytes despite an error in recording.
                 self.call.answer = None
         return data if self.hide is None else self.hide.feed(data)
 
@@ -94,7 +93,7 @@ class _Body:
             except Exception:  # As in chunk().
                 self.call.answer = None
             if answer.is_stream and not answer.complete:
-                self.status = _UNANSWERED  # It broke off, however politely.
+                self.status = _UNANSWERED  # Its last event is missing, so the stream broke off.
         return b"" if self.hide is None else self.hide.end()
 
     def over(self) -> None:
@@ -109,9 +108,9 @@ def _settle(response: Any, status: Optional[int]) -> None:
 
 
 def _closed(response: Any) -> None:
-    """The response was closed. An iteration that is under way closes it, too, and goes on."""
+    """Called when the response is closed. An iteration under way closes it, too, and settles the call itself."""
     if "_tallyd_call" in response.__dict__ and not response._tallyd_inside:
-        # Read in its raw form, it told nothing: that is no fault of the call.
+        # A body that was read in its raw form passed unseen; the call itself did not fail.
         unseen = response.is_stream_consumed and response._tallyd_call.answer.is_unread()
         _settle(response, None if unseen else _LEFT)
 

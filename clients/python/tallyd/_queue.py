@@ -1,4 +1,4 @@
-"""What waits to be sent: records as they were given, or encoded already, and how much memory they may take."""
+"""Records that wait to be sent, as given or encoded, and bounds of their memory."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from ._sender import Waiter
 
 Item = Union[Dict[str, Any], bytes]
 Waiting = Tuple[Optional[Item], Optional[Waiter], int]
-"""A record and who waits for it, with the bytes that they take. Without a record: who waits for those before."""
+"""A record, its waiter, and their bytes. Without a record: a waiter for the records before it."""
 
 ROOM_BYTES = 64 * 1024
-"""What `room()` waits for: more than most records take."""
+"""The free bytes that `room()` waits for: more than most records need."""
 _PLACE_BYTES = 192
-"""The place in the queue, and what the id takes beside its object."""
+"""A place in the queue, and the id's share beside its object."""
 _VALUE_BYTES = 128
 """A value without its text, and its place among the fields."""
 _CHARACTER_BYTES = 4
-"""A character, at most: what is exact takes a microsecond more."""
+"""An upper bound of a character: an exact figure takes a microsecond more."""
 _UNIT_BYTES = 256
 """A unit or a tag."""
 _WAITER_BYTES = 2048
 
 
 def bytes_of_fields(fields: Dict[str, Any], waiter: Optional[Waiter]) -> int:
-    """What a record may take of the memory: text that several share is counted for each. `record()` waits for this."""
+    """An upper bound of a record's memory. Shared text counts in full. Must be fast: `record()` waits for it."""
     characters = sum(map(length_hint, fields.values()))
     size = _PLACE_BYTES + _VALUE_BYTES * len(fields) + _CHARACTER_BYTES * characters
     for entries in (fields.get("extra_units"), fields.get("tags")):
@@ -38,7 +38,7 @@ def bytes_of_fields(fields: Dict[str, Any], waiter: Optional[Waiter]) -> int:
 
 
 def bytes_of(item: Item, waiter: Optional[Waiter]) -> int:
-    """What a record takes, encoded or not."""
+    """The bytes of a record, encoded or not."""
     if isinstance(item, dict):
         return bytes_of_fields(item, waiter)
     return _PLACE_BYTES + getsizeof(item) + (0 if waiter is None else _WAITER_BYTES)

@@ -1,10 +1,10 @@
 """The recorder: `record()` never blocks and never raises; a thread of its own does the rest.
 
-Bounds: `queue_bytes` of memory for the queue, `window_bytes` of encoded records behind it. A record waits as it was
-given, and the thread encodes it. Where a quarter of the queue is taken, `record()` encodes it first: that takes a third
-of the memory, so that a burst fits, and is less work for the thread. What does not fit is counted and handed to
-`on_drop`; `room()` waits until it would. After a fork the child starts afresh as another producer, with a name and a
-secret of its own: what the parent had recorded is the parent's to send, so nothing is sent twice.
+Bounds: `queue_bytes` of memory for the queue, `window_bytes` of encoded records behind it. A record waits as given, and
+the thread encodes it. Once a quarter of the queue is full, `record()` encodes records itself: they then take a third of
+the memory, so that a burst fits, and the thread has less work. A record that does not fit is counted and goes to
+`on_drop`; `room()` waits for room. After a fork the child starts afresh as another producer, with its own name and
+secret. The parent sends the records that it took, so nothing is sent twice.
 """
 
 from __future__ import annotations
@@ -28,26 +28,26 @@ from ._standing import Standing
 
 
 class RecordError(Exception):
-    """A record that was waited for was refused, dropped, or not settled in time."""
+    """An awaited record was refused, dropped, or not settled in time."""
 
 
 @dataclass(frozen=True)
 class Stats:
-    """Counts since the recorder, or this process after a fork, began."""
+    """Counts since the recorder was made, or since the fork in a child."""
 
     recorded: int
-    """Taken by `record()`."""
+    """Records that `record()` took."""
     settled: int
-    """Durable or refused, as the daemon said."""
+    """Records that the daemon reported as durable or refused."""
     rejected: int
-    """Refused, by the daemon or because they could not be encoded."""
+    """Records that the daemon refused, or that could not be encoded."""
     dropped: int
-    """Lost: the bound was reached, or the recorder was closed first."""
+    """Lost records: the bound was reached, or the recorder was closed first."""
     connected: bool
     last_error: str
     """Why the last connection ended; empty if none did."""
     last_warning: str = ""
-    """What the daemon last warned of: `name_in_use`, where another process uses this producer's name."""
+    """The daemon's last warning, such as `name_in_use`: another process uses this producer's name."""
 
 
 Drop = Callable[[Mapping[str, Any]], None]
@@ -55,12 +55,14 @@ Reject = Callable[[Optional[uuid.UUID], str, str], None]
 
 
 class Recorder:
-    """Records paid API calls. One a process; shared by its threads.
+    """Records paid API calls. One a process; its threads share it. Raises ValueError for an invalid endpoint.
 
-    `on_drop(fields)` and `on_reject(id, code, message)` are called on whichever thread notices, and may not block. What
-    neither hears is logged as a warning, once a kind; `quiet` turns that off. `disabled` (`TALLYD_DISABLED=1`, if left
-    out) makes a recorder that keeps nothing and opens nothing, for tests. `tags` are of every record, such as
-    `{"environment": "production"}`; those of the context and of the record come before them.
+    `queue_bytes` and `window_bytes` bound the memory of waiting and of sent records. `backoff` is the shortest and
+    longest pause between connections, `ack_timeout` the wait for an overdue ack, `close_timeout` the wait at the
+    process's end; all in seconds. `on_drop(fields)` and `on_reject(id, code, message)` are called on the thread that
+    notices, and must not block. Without them a warning is logged, once a kind; not with `quiet`. `disabled` (default:
+    `TALLYD_DISABLED`) makes a recorder that keeps nothing and opens nothing, for tests. `tags` go
+    into all records, such as `{"environment": "production"}`; tags of the context and of the record win.
     """
 
     def __init__(
@@ -98,7 +100,7 @@ class Recorder:
         _ends.watch(self)
 
     def _begin(self) -> None:
-        """The state of a process that has recorded nothing yet. The name is its own: two processes never share one."""
+        """The state before the first record. The name includes the process id: two processes never share one."""
         self.producer = f"{self._base}-{os.getpid()}-{os.urandom(4).hex()}"
         self.secret = _wire.new_secret()
         self.queue: Deque[_queue.Waiting] = deque()
@@ -114,13 +116,13 @@ class Recorder:
         self._connected, self._last_error, self._last_warning = False, "", ""
 
     def record(self, provider: str = "", **fields: Any) -> bool:
-        """Records a call; returns at once. False: it was dropped, counted, and given to `on_drop`.
+        """Records a call; returns at once, and never raises. False: it was dropped, counted, and given to `on_drop`.
 
-        The fields are those of the protocol's record. Money is a Decimal, an int or decimal text, never a float.
+        `fields` are those of the protocol's record. Amounts are Decimal, int or decimal text, never float.
         """
         try:
             return self._put(provider, fields, None)
-        except Exception as error:  # Promised never to raise; what could not even be queued is a drop.
+        except Exception as error:  # The promise never to raise: a record that cannot be queued is a drop.
             self.drop({"provider": provider, **fields}, f"the record cannot be read: {error}")
             return False
 
@@ -136,7 +138,7 @@ class Recorder:
         fields["provider"] = provider
         if fields.get("id") is None:
             fields["id"] = _wire.new_id(at if isinstance(at, int) else None)
-        # The caller may change its own before the thread reads it.
+        # Copied, because the caller may change it before the thread reads it.
         metadata = fields.get("metadata")
         if metadata is not None and not isinstance(metadata, str):
             fields["metadata"] = _wire.metadata_text(dict(metadata))
@@ -166,7 +168,7 @@ class Recorder:
         if not fits:
             self.drop(fields, "the queue is full: the daemon is away, or too slow")
             return False
-        if self._sender.ended.is_set():  # Closed meanwhile: the thread may not have seen it.
+        if self._sender.ended.is_set():  # Closed meanwhile: the thread may not have seen the record.
             for left in self.drop_queue():
                 left.error = "the recorder was closed first"
                 left.finish()
@@ -180,7 +182,7 @@ class Recorder:
                 self._thread = thread
 
     def flush(self, timeout: float = 5.0) -> bool:
-        """Waits until everything recorded before is settled. False: not within `timeout` seconds."""
+        """Waits until all earlier records are durable or refused. False: not within `timeout` seconds."""
         waiter = self._wait_in_line()
         return waiter is None or (waiter.done.wait(timeout) and waiter.error is None)
 
@@ -205,7 +207,7 @@ class Recorder:
         return waiter
 
     def room(self, timeout: float = 5.0) -> bool:
-        """Waits until a record would be taken; returns at once if one would. For a burst that is larger than the queue.
+        """Waits until the queue has room for a record. For bursts that are larger than the queue.
 
         False: not within `timeout` seconds, or the recorder is closed.
         """
@@ -250,7 +252,8 @@ class Recorder:
     async def record_and_wait(self, provider: str = "", *, timeout: float = 10.0, **fields: Any) -> uuid.UUID:
         """Records a call and waits until it is durable; returns its id. Does not block the event loop.
 
-        Raises RecordError if it is refused or dropped, or not settled in time (then it may still become durable).
+        Raises RecordError if it is refused, dropped, or not settled within `timeout` seconds. In the last case it may
+        still become durable.
         """
         done = asyncio.Event()
         waiter = self.begin(provider, fields, waker(done))
@@ -270,7 +273,7 @@ class Recorder:
     def begin(
         self, provider: str, fields: Dict[str, Any], call: Optional[Callable[[Waiter], None]] = None
     ) -> Optional[Waiter]:
-        """Records a call at once, for someone who waits for its ack and then abandons the waiter. None: dropped."""
+        """Records a call at once, for a caller that waits for its ack and may abandon the waiter. None: dropped."""
         waiter = Waiter(is_record=True, call=call)
         if not self._put(provider, fields, waiter):
             return None
@@ -280,17 +283,17 @@ class Recorder:
 
     @property
     def budget(self) -> Dict[str, Any]:
-        """How the budgets of everything stand: `should_throttle`, `status`. By what the daemon said last, in the last 5
-        minutes; empty where none is set."""
+        """State of the budgets of everything: `should_throttle`, `status`. Empty without such a budget, and if the
+        daemon's last message is older than 5 minutes."""
         self._listen()
         return self.standing.budget
 
     def should_throttle(self, *, provider: str = "", model: str = "", user: str = "", app: str = "") -> bool:
-        """Whether a budget that the call counts towards is used up, and the call should be held back.
+        """Whether a budget that the call counts towards is used up, so that the call should be held back.
 
-        One of everything, of its provider, model (or the model's family), user or application; the context's user and
-        application, and the recorder's own, where they are left out. Returns at once, by what the daemon said last, in
-        the last 5 minutes. False before it has said anything (see `ready`), and over HTTP.
+        It may be a budget of everything, of its provider, model (or the model's family), user or application. Default
+        user and application: the context's, else the recorder's. Returns at once, from the daemon's last message, which
+        counts for 5 minutes. False before the first message (see `ready`), and always false over HTTP.
         """
         self._listen()
         if not user or not app:
@@ -301,26 +304,26 @@ class Recorder:
     def ready(self, timeout: float = 5.0) -> bool:
         """Waits until the daemon has answered for the first time. False: not within `timeout` seconds.
 
-        For programs that ask once whether to hold back, and end.
+        For programs that check once whether to hold back, and end.
         """
         self._listen()
         return not self.is_disabled and self._welcomed.wait(timeout)
 
     def _listen(self) -> None:
-        """Connects, though nothing is recorded yet. Not before somebody asks: a process that forks has none."""
+        """Connects without a record. Not before a budget is asked for: a process that forks should have no thread."""
         if self._thread is None and not self.is_disabled:
             try:
                 self._start()
             except RuntimeError:
-                pass  # The interpreter ends, and starts no thread.
+                pass  # At its end the interpreter starts no thread.
 
     @property
     def is_connected(self) -> bool:
-        """As `stats().connected`, for less."""
+        """`stats().connected`, but faster."""
         return self._connected
 
     def close(self, timeout: Optional[float] = None) -> bool:
-        """Sends what is left within `timeout` seconds, then ends the thread. False: records were lost, and counted."""
+        """Sends the rest within `timeout` seconds, then ends the thread. False: records were lost, and counted."""
         self._closed = True
         self.took(0)
         if self._thread is None:
@@ -343,7 +346,7 @@ class Recorder:
         self.close()
 
     def stats(self) -> Stats:
-        """The counts."""
+        """The counts so far."""
         window = self._sender.window
         waiting = sum(1 for item in list(self.queue) if item[0] is not None)
         return Stats(
@@ -356,23 +359,23 @@ class Recorder:
             last_warning=self._last_warning,
         )
 
-    # What the sender says.
+    # Called by the sender.
 
     def drop(self, fields: Mapping[str, Any], reason: str = "") -> None:
-        """Counts a lost record. Without a reason it is told of elsewhere."""
+        """Counts a lost record. With a reason it also warns."""
         with self._lock:
             self._dropped += 1
         if self._on_drop is not None:
             try:
                 self._on_drop(fields)
-            except Exception:  # The callback's own fault must not reach the caller of record().
+            except Exception:  # An error in the callback must not reach the caller of record().
                 pass
         elif reason:
             kind, message = reason.split(":")[0], "tallyd: a record was not kept: %s. stats().dropped counts them"
             self.notices.tell(kind, message, reason)
 
     def took(self, size: int) -> None:
-        """So many bytes have left the queue: those who wait for room are told, if there is some."""
+        """Takes `size` bytes off the queue's sum, and wakes callers that wait for room."""
         with self._lock:
             self._queue_bytes -= size
             resumed: List[Waiter] = []
@@ -382,7 +385,7 @@ class Recorder:
             waiter.finish()
 
     def drop_queue(self) -> List[Waiter]:
-        """Counts what is queued as lost; returns those who wait for it. Safe from two threads."""
+        """Counts queued records as lost; returns their waiters. Safe from two threads."""
         waiters: List[Waiter] = []
         while True:
             try:
@@ -396,11 +399,11 @@ class Recorder:
                 waiters.append(waiter)
 
     def lost(self, records: int) -> None:
-        """Counts what was in the window at the end."""
+        """Counts the window's records as lost, at the end."""
         self._lost += records
 
     def refuse(self, identity: Optional[uuid.UUID], code: str, message: str) -> None:
-        """Counts a refused record."""
+        """Counts a refused record, and reports it."""
         with self._lock:
             self._rejected += 1
             self._unencodable += code == "client"
@@ -424,13 +427,13 @@ class Recorder:
             self.notices.tell("away", message, self.endpoint, error)
 
     def warned(self, warning: Optional[Mapping[str, Any]]) -> None:
-        """Keeps what the daemon warns of, and tells the first one."""
+        """Keeps the daemon's warning, and logs the first one."""
         if warning:
             self._last_warning = f"{warning.get('code')}: {warning.get('message')}"
             self.notices.tell("warning", "tallyd: producer %s: %s", self.producer, self._last_warning)
 
     def after_fork(self) -> None:
-        """In the child: begins anew. The locks are new too, whoever held them in the parent."""
+        """In a forked child: starts afresh, with new locks, because threads of the parent may hold the old ones."""
         self._sender.forget()
         closed = self._closed
         self._begin()
@@ -442,13 +445,13 @@ def _is_on(text: Optional[str]) -> bool:
 
 
 def waker(done: asyncio.Event) -> Callable[[Waiter], None]:
-    """What sets an event of the running loop from the sender thread."""
+    """A callback that sets an event of the running loop from the sender thread."""
     loop = asyncio.get_running_loop()
 
     def wake(_: Waiter) -> None:
         try:
             loop.call_soon_threadsafe(done.set)
         except RuntimeError:
-            pass  # The loop has ended, and with it whoever waited.
+            pass  # The loop has ended, and its tasks with it.
 
     return wake

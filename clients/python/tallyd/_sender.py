@@ -1,8 +1,8 @@
 """The sender thread: takes records out of the queue, and gets them to the daemon.
 
-Each turn: queue -> window, window -> socket, acks -> counters, then whoever waits. It naps on the socket, 0.5 ms to
-20 ms, so that `record()` never has to wake anybody; a flush does. It is the only one to touch the window and the
-connection. At the window's bound the queue is left alone, fills up, and `record()` says so.
+Each turn: queue -> window, window -> socket, acks -> counters, then waiters. The thread naps on the socket for 0.5 ms
+to 20 ms, so that `record()` does not have to wake it; a flush does. Only this thread touches the window and the
+connection. At the window's bound it leaves the queue alone. The queue then fills up, and `record()` drops.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _SLOW_CODES = ("fenced", "unauthorized", "protocol_version", "producer", "secret
 
 
 class Waiter:
-    """Someone who waits until what was recorded before is settled. `error` says why a record was refused."""
+    """A caller that waits until earlier records are settled. `error`: why its record was refused or dropped."""
 
     __slots__ = ("done", "position", "error", "is_record", "call", "is_told", "cost", "is_abandoned")
 
@@ -41,13 +41,13 @@ class Waiter:
         self.error: Optional[str] = None
         self.is_record = is_record
         self.call = call
-        """Called when done, from the sender thread."""
+        """Called on the sender thread when done."""
         self.is_told = False
         """Whether the ack had the record's cost."""
         self.cost: Optional[str] = None
-        """USD as decimal text; None where the record is unpriced."""
+        """USD as decimal text; None if the record is unpriced."""
         self.is_abandoned = False
-        """Set by someone who waits no longer."""
+        """Set by a caller that has stopped waiting."""
 
     def finish(self) -> None:
         self.done.set()
@@ -56,7 +56,7 @@ class Waiter:
 
 
 class Broken(Exception):
-    """The connection is of no further use. `slow`: do not come back soon. `wait`: come back in so many seconds."""
+    """The connection has to end. `slow`: use the slow interval. `wait`: seconds before the next connection."""
 
     def __init__(self, message: str, slow: bool = False, wait: Optional[float] = None) -> None:
         super().__init__(message)
@@ -64,7 +64,7 @@ class Broken(Exception):
 
 
 class Sender:
-    """The loop. See the module."""
+    """The thread's loop. See the module."""
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
@@ -75,7 +75,7 @@ class Sender:
         self._max_records = 0
         self._max_bytes = _wire.FRAME_BYTES
         self._is_told = False
-        """Whether the daemon tells where the budgets stand. If not, its acks say a part of it."""
+        """Whether the daemon sends the state of all budgets. If not, its acks have a part of it."""
         self._failures = 0
         self._retry_at = 0.0
         self._heard_at = 0.0
@@ -92,10 +92,10 @@ class Sender:
         try:
             self.wake_write.send(b"!")
         except OSError:
-            pass  # Full: it is awake already. Closed: it has ended.
+            pass  # Full: the thread is awake already. Closed: it has ended.
 
     def forget(self) -> None:
-        """In a child after fork: closes this process's copies of the descriptors. The parent's go on."""
+        """In a forked child: closes this process's copies of the descriptors. The parent's stay open."""
         for sock in (self.sock, self.wake_read, self.wake_write):
             if sock is not None:
                 sock.close()
@@ -164,20 +164,20 @@ class Sender:
         return took > 0
 
     def _sweep(self) -> None:
-        """Forgets who waits no longer: while the daemon is away there would be one more for every call."""
+        """Removes abandoned waiters: while the daemon is away, each call would add one."""
         if len(self._waiters) >= self._sweep_at:
             self._waiters = deque(waiter for waiter in self._waiters if not waiter.is_abandoned)
             self._sweep_at = 2 * len(self._waiters) + _WAITERS
 
     def packed(self, fields: Dict[str, Any]) -> Item:
-        """The record encoded, on whichever thread; as it is, if it cannot be: then it is refused in its turn."""
+        """The record, encoded on the calling thread. If that fails, it stays as it is, and is refused in its turn."""
         try:
             return self._encoded(fields)
         except Exception:
             return fields
 
     def unpacked(self, item: Item) -> Mapping[str, Any]:
-        """The fields of a record that may be encoded."""
+        """The fields of a record, encoded or not."""
         return self._decoded(item) if isinstance(item, bytes) else item
 
     def _encode(self, item: Item) -> Optional[str]:
@@ -185,7 +185,7 @@ class Sender:
             encoded = item if isinstance(item, bytes) else self._encoded(item)
             if len(encoded) + _wire.HEAD_BYTES > self._max_bytes:
                 raise ValueError(f"the record is {len(encoded)} bytes, a frame holds {self._max_bytes}")
-        except Exception as error:  # Whatever the caller put into it: the record alone is at fault.
+        except Exception as error:  # The error concerns this record only, whichever value caused it.
             self._recorder.refuse(self.unpacked(item).get("id"), "client", str(error))
             return str(error)
         self.window.add(encoded)
@@ -239,8 +239,8 @@ class Sender:
         self.sock.sendall(_wire.hello(recorder.producer, recorder.secret, recorder.endpoint.token, want_costs=True))
         while (message := self._inbox.next()) is None:
             left = self._left(now + _CONNECT_TIMEOUT)
-            # A daemon that accepts and says nothing must not fill the queue while the window has room; and a close
-            # that is asked for meanwhile is to be seen.
+            # Takes records in meanwhile: a daemon that accepts and does not answer must not fill the queue while the
+            # window has room. Also notices a close.
             for _ in range(_INTAKES):
                 if not self._take_in():
                     break
@@ -270,7 +270,7 @@ class Sender:
         return True
 
     def _left(self, deadline: float) -> float:
-        """Seconds until the deadline or the recorder's end, 0.01 at least."""
+        """Seconds until the deadline or the recorder's end, at least 0.01."""
         if self.stop_at is not None:
             deadline = min(deadline, self.stop_at)
         return max(0.01, deadline - time.monotonic())
@@ -305,7 +305,7 @@ class Sender:
                 self.window.wrote()
 
     def _last_words(self, error: OSError) -> Exception:
-        """A daemon that closes a connection says why first: its error frame is worth more than EPIPE."""
+        """A daemon that closes a connection sends an error frame first, which says more than EPIPE."""
         try:
             self._read()
         except Broken as said:
@@ -347,7 +347,7 @@ class Sender:
         self._recorder.warned(body.get("warning"))
 
     def _take_costs(self, costs: Sequence[Optional[str]], ending: int) -> None:
-        """The costs of the frame that the ack is for: the last `ending` of the records that are settled."""
+        """Gives waiters the costs of the acknowledged frame: the last `ending` records of the settled ones."""
         if len(costs) != ending:
             return
         before = self.window.settled - ending

@@ -1,6 +1,6 @@
-"""Where the budgets stand, as the daemon said last, and whether a call is held back: answered without the network.
+"""The state of budgets by the daemon's last message, and whether a call should be held back. Needs no network.
 
-The sender thread writes, any thread asks. What was heard is one object that is replaced whole, so there is no lock.
+The sender thread writes, any thread reads. Each message is one object, replaced as a whole, so there is no lock.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import time
 from typing import Any, Callable, Dict, FrozenSet, List, Mapping, Tuple
 
 BELIEVED = 300.0
-"""Seconds that the daemon's word is believed: five times as long as it takes to say it again. Then it is gone."""
+"""How long the daemon's last message counts, in seconds: five of the intervals at which the daemon repeats it."""
 
 _DIMENSIONS = ("provider", "model", "user", "app")
 _DATE = re.compile(
@@ -22,7 +22,7 @@ _DATE = re.compile(
 
 
 class _Heard:
-    """What the daemon said at one time."""
+    """One message of the daemon, and its time."""
 
     __slots__ = ("at", "budget", "everything", "single", "several")
 
@@ -35,7 +35,7 @@ class _Heard:
         """Scopes of several dimensions, all of which have to match."""
         for scope in told.get("used_up") or ():
             if not isinstance(scope, dict) or not all(name in single for name in scope):
-                continue  # The daemon may know more dimensions: nobody here can tell whether a call counts.
+                continue  # A newer daemon may know more dimensions. This client cannot match them.
             if not scope:
                 self.everything = True
             elif len(scope) == 1:
@@ -63,19 +63,19 @@ class _Heard:
 
 
 class Standing:
-    """What was heard last, for as long as it is believed."""
+    """The daemon's last message, for as long as it counts."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._heard = _Heard({}, float("-inf"))
 
     def hear(self, told: Mapping[str, Any]) -> None:
-        """The daemon has said this."""
+        """Takes the daemon's message."""
         self._heard = _Heard(told, self._clock())
 
     @property
     def budget(self) -> Dict[str, Any]:
-        """How the budgets of everything stand: `should_throttle`, `status`. Empty where there is none."""
+        """State of the budgets of everything: `should_throttle`, `status`. Empty without such a budget or a message."""
         heard = self._heard
         return heard.budget if self._is_believed(heard) else {}
 

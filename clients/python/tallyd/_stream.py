@@ -1,4 +1,4 @@
-"""The usage of a whole answer, and of a stream of events, whoever's they are."""
+"""The usage of a complete answer, and of a stream of events, for every family."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from ._usage import Fields, anthropic, openai
 
 
 def usage_of(family: str, answer: Any) -> Optional[Fields]:
-    """The fields of a record that a whole answer tells: `anthropic`'s, `openai`'s or `google`'s. None if it tells none.
+    """The record's usage fields in a complete answer (parsed JSON); None without usage.
 
-    `openai` stands for all that spell their usage as OpenAI does.
+    `family`: the form of the usage, `anthropic`, `openai` or `google`. `openai` includes all vendors that use its form.
     """
-    if family == "google" and isinstance(answer, list):  # A stream that was asked for as an array.
+    if family == "google" and isinstance(answer, list):  # A stream that was requested as an array.
         stream = StreamUsage(family)
         for event in mappings(answer):
             stream.event(event)
@@ -25,7 +25,7 @@ def usage_of(family: str, answer: Any) -> Optional[Fields]:
 
 
 class StreamUsage:
-    """Gathers the usage of a stream of events. One that is left has what it had told until then, and is marked."""
+    """Collects the usage of a stream's events. An incomplete stream has its usage so far, and a mark in metadata."""
 
     def __init__(self, family: str) -> None:
         self._family = family
@@ -48,7 +48,7 @@ class StreamUsage:
         if kind == "message_start":
             self._answer = dict(mapping(event.get("message")))
             self._usage = dict(mapping(self._answer.get("usage")))
-        elif kind == "message_delta":  # Its counts are the message's so far, and it leaves some of them out.
+        elif kind == "message_delta":  # Its counts are cumulative, and some may be missing.
             told = mapping(event.get("usage"))
             self._usage.update({name: value for name, value in told.items() if value is not None})
             self._answer["stop_reason"] = mapping(event.get("delta")).get("stop_reason")

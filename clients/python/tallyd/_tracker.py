@@ -1,9 +1,9 @@
-"""A drop-in for a tracker that kept its numbers in memory: the same members, and the numbers survive.
+"""A drop-in for a tracker that kept its numbers in memory: the same members, and the numbers survive a restart.
 
-* Recording never raises, and waits for the cost: `cost_timeout` seconds at most, 50 ms while the daemon is away. Then
-  the cost is by the last known prices.
-* Settings hold at once and become durable in the background; so do the prices stay fresh.
-* Members that ask block until the daemon answers, and raise CostsError where it does not. Each has an async form.
+* Recording never raises, and waits for the cost: `cost_timeout` seconds at most, 50 ms while the daemon is away. Later
+  the cost comes from the last known prices.
+* Settings hold at once and become durable in the background. Prices are refreshed in the background, too.
+* Members that ask block until the daemon answers, and raise CostsError if it does not. Each has an async form.
 """
 
 from __future__ import annotations
@@ -38,11 +38,13 @@ _RENTCAST_COST = "/api/admin/rentcast-cost"
 
 
 class CostTracker:
-    """Records, and asks the daemon for what is recorded. One a process; shared by its threads.
+    """Records calls, and asks the daemon for costs, prices and budgets. One a process; its threads share it.
 
-    `daily_budget_usd` (None: none) and `alert_threshold_percent` are set if the daemon has no daily budget yet. `http`
-    and `http_token` are those of `Costs`: role `read` asks, role `admin` also sets. `on_error(error)` gets what goes
-    wrong in the background; the log, if it is left out. `recorder` are further options of `Recorder`.
+    `daily_budget_usd` (None: no budget) and `alert_threshold_percent` are set only if the daemon does not have a daily
+    budget yet. `cost_timeout`: seconds to wait for a call's cost. `http` and `http_token` are those of `Costs`: role
+    `read` for answers, role `admin` also for settings. `on_error(error)` gets errors in the background; default: a
+    warning on the logger `tallyd`. `recorder`: further options of `Recorder`. Raises ValueError for an invalid
+    endpoint.
     """
 
     recorder: Recorder
@@ -67,7 +69,7 @@ class CostTracker:
         on_error: Optional[Callable[[Exception], None]] = None,
         **recorder: Any,
     ) -> None:
-        # First, because it raises ValueError for an endpoint that cannot be.
+        # First, because it raises ValueError for an invalid endpoint.
         self.recorder = Recorder(endpoint, app=os.environ.get("TALLYD_APP", "") if app is None else app, **recorder)
         self._on_error, self._cost_timeout = on_error, cost_timeout
         _twice.watch()
@@ -90,8 +92,8 @@ class CostTracker:
     ) -> Decimal:
         """Records a call of Claude; returns its cost in USD. Never raises.
 
-        0, with one warning a model, where no price is known: the call is then stored as unpriced. `more` are further
-        fields of the record. The user `anonymous` is nobody.
+        For a model without a known price: 0, with one warning per model, and the call is stored as unpriced. `more`:
+        further fields of the record. The user `anonymous` is stored as no user.
         """
         return self._cost(_claude(model, input_tokens, output_tokens, endpoint, user_id, more))
 
@@ -108,7 +110,7 @@ class CostTracker:
         return await self._acost(_claude(model, input_tokens, output_tokens, endpoint, user_id, more))
 
     def record_rentcast(self, endpoint: str, user_id: Optional[str] = None, **more: Any) -> Decimal:
-        """Records a request to RentCast; returns the cost of one more request, as `record_claude` does."""
+        """Records a request to RentCast; returns its cost in USD, as `record_claude` does. Never raises."""
         return self._cost({"provider": "rentcast", **_named(endpoint, user_id), **more})
 
     async def arecord_rentcast(self, endpoint: str, user_id: Optional[str] = None, **more: Any) -> Decimal:
@@ -116,25 +118,25 @@ class CostTracker:
         return await self._acost({"provider": "rentcast", **_named(endpoint, user_id), **more})
 
     def get_today_costs(self) -> DailyCosts:
-        """Today."""
+        """Today's costs. Raises CostsError."""
         return self.get_summary()["today"]
 
     def get_summary(self) -> CostSummary:
-        """Today against its budget; what was set before is in it."""
+        """Today's costs against the daily budget, with all settings that were made before. Raises CostsError."""
         self._background.start()
         self._background.tried(_ASK_TIMEOUT)
         return cast(CostSummary, self._costs.get("/api/admin/costs"))
 
     def get_history(self, days: int = 30) -> List[DailyCosts]:
-        """The last days that have calls, newest first."""
+        """The last `days` days that have calls, newest first. Raises CostsError."""
         return cast(List[DailyCosts], self._costs.get("/api/admin/cost-history", days=days))
 
     def get_user_call_stats(self) -> List[UserCallStats]:
-        """Lifetime calls by user, the user who cost most first: 1,000 at most."""
+        """Lifetime calls by user, highest cost first, 1,000 users at most. Raises CostsError."""
         return cast(List[UserCallStats], self._costs.get("/api/admin/user-stats", limit=_USERS))
 
     def get_active_sessions(self) -> ActiveSessions:
-        """Sessions, for the server's own metrics. Zeros where the daemon's database has no accounts."""
+        """Counts of sessions; zeros if the daemon's database has no accounts. Raises CostsError."""
         return cast(ActiveSessions, self._costs.get("/api/admin/metrics")["sessions"])
 
     async def aget_today_costs(self) -> DailyCosts:
@@ -158,20 +160,20 @@ class CostTracker:
         return await asyncio.to_thread(self.get_active_sessions)
 
     def get_pricing_info(self) -> PricingInfo:
-        """The prices in force, as last heard: asked for at the start and every minute. Before the first answer, those
-        known at this release."""
+        """The prices in force, asked for at the start and every minute; before the first answer, the prices of this
+        release. Never blocks."""
         self._background.start()
         prices = copy.deepcopy(self._prices)
         prices["rentcast"]["costPerRequest"] = self.get_rentcast_cost_per_request()
         return prices
 
     def get_rentcast_cost_per_request(self) -> Decimal:
-        """USD for one more request to RentCast."""
+        """The cost of one more request to RentCast, in USD. Never blocks."""
         cost = self._rentcast_cost
         return self._prices["rentcast"]["costPerRequest"] if cost is None else cost
 
     def set_rentcast_cost_per_request(self, cost: Amount) -> None:
-        """Sets what one more request to RentCast costs, from now on. Never raises: a refusal goes to `on_error`."""
+        """Sets the cost of a further request to RentCast, in USD. Never raises: a refusal goes to `on_error`."""
         try:
             exact, background = amount_of(cost), self._background
             self._rentcast_cost = exact
@@ -181,12 +183,12 @@ class CostTracker:
             self._failed(error)
 
     def set_daily_budget(self, usd: Amount) -> None:
-        """Sets the daily budget. Never raises: a refusal goes to `on_error`."""
+        """Sets the daily budget, in USD. Never raises: a refusal goes to `on_error`."""
         self._put_budget(usd)
 
     @property
     def should_throttle(self) -> bool:
-        """Whether paid calls should be held back: a budget's alert threshold is reached, as the daemon said last."""
+        """Whether paid calls should be held back: a budget's alert threshold is reached (daemon's last message)."""
         budget = self.recorder.budget
         return bool(budget.get("should_throttle")) or budget.get("status", "normal") != "normal"
 
@@ -195,7 +197,7 @@ class CostTracker:
         return self.recorder.should_throttle(provider=provider, model=model, user=user, app=app)
 
     def close(self, timeout: float = 5.0) -> bool:
-        """Makes durable what can be made so in `timeout` seconds, and ends. False: records were lost, and counted."""
+        """Waits `timeout` seconds for records and settings to become durable, and ends. False: records were lost."""
         self._background.close(timeout)
         return self.recorder.close(timeout)
 
@@ -220,7 +222,7 @@ class CostTracker:
         try:
             patience, done = self._patience(), asyncio.Event()
             waiter, fields = self._begin(fields, waker(done))
-            if waiter is not None and waiter.call is None:  # Of a call that was seen, which calls nobody.
+            if waiter is not None and waiter.call is None:  # An instrumented call: nobody is called when it is done.
                 await asyncio.to_thread(waiter.done.wait, patience)
             elif waiter is not None:
                 try:
@@ -237,7 +239,7 @@ class CostTracker:
     def _begin(
         self, fields: Dict[str, Any], call: Optional[Callable[[Waiter], None]] = None
     ) -> Tuple[Optional[Waiter], Dict[str, Any]]:
-        """Records the call, or finds it where it was seen and recorded already."""
+        """Records the call, or finds the record of the same instrumented call."""
         seen = _twice.take(fields, str(self.recorder.endpoint))
         if seen is not None:
             self.recorder.notices.tell(
@@ -254,7 +256,7 @@ class CostTracker:
         return self._cost_timeout if self.recorder.is_connected else min(_AWAY_TIMEOUT, self._cost_timeout)
 
     def _told(self, waiter: Optional[Waiter], fields: Dict[str, Any]) -> Decimal:
-        """The cost as the ack has it, else by the last known prices; 0 of a record that is refused, lost, unpriced."""
+        """The cost in the ack, else by the last known prices; 0 for a record that is refused, lost or unpriced."""
         if waiter is None:
             return Decimal(0)
         waiter.is_abandoned = True
@@ -271,7 +273,7 @@ class CostTracker:
 
     def _unpriced(self, name: str) -> None:
         mine = object()
-        # One step, so that of two threads one warns.
+        # One atomic step, so that only one of two threads warns.
         if len(self._warned) < _WARNINGS_MAX and self._warned.setdefault(name, mine) is mine:
             _log.warning(
                 "tallyd: no price of %s is known: its calls are recorded as unpriced, and count as 0 here. "
@@ -286,10 +288,10 @@ class CostTracker:
     def _put_budget(self, usd: Amount, **more: Any) -> None:
         try:
             self._background.put(_BUDGET, {"budget": _wire.exact(amount_of(usd)), **more})
-        except Exception as error:  # Not an amount; or the interpreter ends, and starts no thread.
+        except Exception as error:  # Not an amount, or the interpreter is ending and starts no thread.
             self._failed(error)
 
-    # What the background says, one after the other.
+    # Called by the background thread, one after the other.
 
     def _rentcast_is(self, cost: Decimal) -> None:
         prices = copy.deepcopy(self._prices)
@@ -298,7 +300,7 @@ class CostTracker:
         self._forget(cost)
 
     def _forget(self, cost: Decimal) -> None:
-        """A price that the daemon has, or refused, is not this process's any longer; a newer one may be."""
+        """Forgets a price that the daemon has accepted or refused, unless a newer one was set."""
         if self._rentcast_cost == cost:
             self._rentcast_cost = None
 
@@ -311,13 +313,13 @@ class CostTracker:
                 self._on_error(error)
             else:
                 _log.warning("tallyd: %s", error)
-        except Exception as fault:  # Of the handler: it must not reach the application, or end the thread.
+        except Exception as fault:  # An error in the handler must not reach the application, or end the thread.
             _log.warning("tallyd: %s; and on_error raised %r", error, fault)
 
 
 def _named(endpoint: Optional[str], user_id: Optional[str]) -> Dict[str, Any]:
-    """Nothing for what is left out: the context's endpoint and user hold then."""
-    # The replaced tracker's callers name a visitor who is not signed in so.
+    """The arguments as fields. One that is left out has no field, so that the context's value applies."""
+    # Callers of the replaced tracker name a visitor who is not signed in "anonymous".
     user_id = None if user_id == "anonymous" else user_id
     return {name: value for name, value in (("endpoint", endpoint), ("user_id", user_id)) if value}
 
@@ -330,7 +332,7 @@ def _claude(
 
 
 def amount_of(value: Amount) -> Decimal:
-    """A float is read as the decimal that it prints as, because people type settings. Raises TypeError, ValueError."""
+    """An exact amount. A float is read as the decimal that it prints as, for settings. Raises TypeError, ValueError."""
     if isinstance(value, bool) or not isinstance(value, (Decimal, int, float, str)):
         raise TypeError(f"{value!r} is not an amount in USD")
     try:

@@ -1,9 +1,9 @@
-"""Calls that were recorded by looking on, for a tracker that is told of the same calls once more.
+"""Calls that instrumented clients have recorded, so that a tracker does not record them again.
 
-An application that moves from `CostTracker.record_claude` to `instrument` has both for a while, and each would record
-the call. So a tracker looks here first. A call is the same if its model and its tokens are, or its path at RentCast,
-and the daemon that was told of it is the tracker's; each is found once, within ten minutes. Nothing is kept before the
-process has a tracker.
+An application that moves from `CostTracker.record_claude` to `instrument` uses both for a while, and each would record
+the call. So a tracker looks here first. Two calls are the same if they went to the same daemon and have the same model
+and tokens, or the same path at RentCast. Each is found once, within ten minutes. Nothing is kept in a process without a
+tracker.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _CLAUDE = re.compile(r"claude[a-z0-9.-]*?(?=([-@]\d{8})?(-v\d+)?(:\d+)?$)")
 _CACHES = ("cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens")
 
 Noted = Tuple[float, Mapping[str, Any], Waiter, str]
-"""When it was seen, its record, who waits for that, and the recorder's endpoint."""
+"""The time, the record, its waiter, and the recorder's endpoint."""
 
 _lock = threading.Lock()
 _noted: Deque[Noted] = deque()
@@ -31,13 +31,13 @@ _is_watched = False
 
 
 def watch() -> None:
-    """From here on calls are noted."""
+    """Keeps calls from here on."""
     global _is_watched
     _is_watched = True
 
 
 def record(recorder: Any, fields: Mapping[str, Any]) -> None:
-    """Records what was seen of a call, and notes it for a tracker."""
+    """Records an instrumented call, and keeps it for a tracker."""
     begin = getattr(recorder, "begin", None) if _is_watched else None
     if begin is None:
         recorder.record(**fields)
@@ -54,7 +54,7 @@ def record(recorder: Any, fields: Mapping[str, Any]) -> None:
 
 
 def take(record: Mapping[str, Any], endpoint: str) -> Optional[Tuple[Mapping[str, Any], Waiter]]:
-    """The same call as it was seen, which is then forgotten; None if the daemon at this endpoint was not told of it."""
+    """Finds and removes the same call; None if the daemon at `endpoint` did not get it."""
     if not _noted:
         return None
     since = time.monotonic() - _SECONDS
@@ -71,7 +71,7 @@ def _is_same(seen: Mapping[str, Any], told: Mapping[str, Any]) -> bool:
         one, other = str(seen.get("endpoint") or ""), str(told.get("endpoint") or "")
         return seen["provider"] == "rentcast" and bool(other) and (one.endswith(other) or other.endswith(one))
     inputs = seen.get("input_tokens") or 0
-    # People also tell the whole prompt, caches included.
+    # Some callers count the whole prompt as input, caches included.
     prompts = (inputs, inputs + sum(seen.get(name) or 0 for name in _CACHES))
     model = _model(seen)
     same = bool(model) and model == _model(told) and told.get("input_tokens") in prompts
@@ -79,14 +79,14 @@ def _is_same(seen: Mapping[str, Any], told: Mapping[str, Any]) -> bool:
 
 
 def _model(record: Mapping[str, Any]) -> str:
-    """Without what a platform or a date adds."""
+    """The model's name without a platform's prefix and suffix, and without a date."""
     found = _CLAUDE.search(str(record.get("model") or "").strip().lower())
     return found[0] if found else ""
 
 
 def _after_fork_in_child() -> None:
     global _lock
-    _lock = threading.Lock()  # Another thread of the parent may have held it.
+    _lock = threading.Lock()  # A thread of the parent may hold the old lock.
     _noted.clear()
 
 

@@ -1,16 +1,16 @@
-"""What a vendor's answer says was used, as fields of a record. Pure: JSON in, fields out.
+"""Converts vendors' usage into fields of a record. Pure: JSON in, fields out.
 
-The record's token buckets are disjoint; vendors differ in what they count twice:
+The record's token buckets are disjoint; vendors differ in the tokens that they count twice:
 
-* Anthropic's `input_tokens` leave out everything cached. A compaction is billed beside the answer, a declined attempt
-  of a fallback is not.
-* OpenAI's `prompt_tokens` and `input_tokens` hold the cached and the written ones, and those of audio and pictures,
-  which have prices of their own; cached audio is within the cached tokens and within the audio. Azure, OpenRouter,
-  DeepSeek, Groq, Moonshot, xAI and LiteLLM spell their usage so, with some counts of their own.
-* Gemini's prompt holds the cached content; thoughts and the prompts of tools stand beside.
+* Anthropic's `input_tokens` exclude cached tokens. A compaction is billed in addition to the answer; a declined attempt
+  of a fallback is not billed.
+* OpenAI's `prompt_tokens` and `input_tokens` include tokens read from and written to the cache, and audio and image
+  tokens, which have rates of their own. Cached audio is part of both the cached tokens and the audio. Azure,
+  OpenRouter, DeepSeek, Groq, Moonshot, xAI and LiteLLM use the same names, with some counts of their own.
+* Gemini's prompt includes the cached content. Thoughts and the prompts of tools are separate.
 
-What the catalog has no rate for makes the call *unpriced*, and so does what is not understood: its name goes with the
-record. Leaving it out would make the call cheap. `clients/vectors/usage.json` holds every client to this reading.
+A unit without a rate in the catalog makes the call unpriced. So does a count that is not understood; its name goes into
+the metadata. Leaving it out would make the call too cheap. `clients/vectors/usage.json` has cases for every client.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from ._counts import Counts, Doubts, mapping, mappings, text
 Fields = Dict[str, Any]
 
 UNTOLD = {"tallyd.not_understood": "usage"}
-"""The metadata of a call that used what nobody tells."""
+"""Metadata of a call with unknown usage."""
 
 _STANDARD = ("", "standard", "default", "auto", "global", "not_available")
-"""Names that say nothing of the price. Every other one is the daemon's to know."""
+"""Tiers without an effect on the price. The daemon decides about all others."""
 
 
 def units(**counts: Any) -> Fields:
@@ -41,7 +41,7 @@ def model(model: Any) -> Fields:
 
 
 def tier(*parts: Any) -> str:
-    """Tier, speed and place in one: `batch+us`."""
+    """Tier, speed and region as one text: `batch+us`."""
     return "+".join(part for part in map(text, parts) if part not in _STANDARD) or "standard"
 
 
@@ -51,10 +51,10 @@ def noted(doubts: Doubts, **more: Any) -> Fields:
 
 
 def _charged(counts: Counts) -> Fields:
-    """What the vendor itself charges, in USD: OpenRouter's `cost`, and Perplexity's.
+    """The vendor's own charge in USD: `cost` of OpenRouter and Perplexity.
 
-    With a key of one's own OpenRouter's is its fee, and the vendor's charge comes beside it. A cost of 0 is one only
-    where OpenRouter says so: others mean that they do not know.
+    With the caller's own key, OpenRouter's `cost` is its fee, and the upstream vendor's charge is added. A cost of 0
+    counts only from OpenRouter; for other vendors it means unknown.
     """
     path = "cost.total_cost" if "total_cost" in mapping(counts.get("cost")) else "cost"
     if counts.get(path) is None:
@@ -68,13 +68,13 @@ def _charged(counts: Counts) -> Fields:
 
 
 def _buckets(counts: Counts) -> List[int]:
-    """Anthropic's buckets, of an answer or of one iteration: input, output, read, five minutes, an hour."""
+    """Anthropic's buckets, for an answer or one iteration: input, output, cache read, 5-minute and 1-hour write."""
     found = [counts.count(name) for name in ("input_tokens", "output_tokens", "cache_read_input_tokens")]
     written = counts.count("cache_creation_input_tokens")
     five = counts.count("cache_creation.ephemeral_5m_input_tokens")
     hour = counts.count("cache_creation.ephemeral_1h_input_tokens")
     counts.part("output_tokens_details")
-    if written >= five + hour:  # What is beyond the split is of five minutes, the default.
+    if written >= five + hour:  # Writes that the split leaves out are those of five minutes, the default.
         return [*found, written - hour, hour]
     if written:
         counts.doubt("cache_creation_input_tokens")
@@ -82,7 +82,7 @@ def _buckets(counts: Counts) -> List[int]:
 
 
 def anthropic(message: Mapping[str, Any]) -> Optional[Fields]:
-    """The fields of an answer of Anthropic's."""
+    """The usage fields of an answer in Anthropic's form; None without usage."""
     usage = mapping(message.get("usage"))
     if "input_tokens" not in usage and "output_tokens" not in usage:
         return None
@@ -103,7 +103,7 @@ def anthropic(message: Mapping[str, Any]) -> Optional[Fields]:
             own.rest()
         elif kind not in ("message", "fallback_message"):
             counts.doubt(f"iterations.{kind}")
-    # The bill then has cache writes of the usage as reads, and does not say how many.
+    # The bill then counts some cache writes as reads, and the usage does not say how many.
     if mapping(mapping(usage.get("fallback_credit")).get("status")).get("type") == "redeemed":
         counts.doubt("fallback_credit")
     cost = _charged(counts)
@@ -123,14 +123,14 @@ def anthropic(message: Mapping[str, Any]) -> Optional[Fields]:
 
 
 def openai(answer: Mapping[str, Any]) -> Optional[Fields]:
-    """The fields of an answer of OpenAI's: chat, responses, embeddings, pictures, transcriptions, realtime."""
+    """The usage fields in OpenAI's form: chat, responses, embeddings, images, transcriptions, realtime. Else None."""
     usage = mapping(answer.get("usage"))
     if not usage:
         return None
     doubts = Doubts()
     counts = Counts(usage, "usage", doubts)
     names = ("input_token", "output_token") if "input_tokens" in usage else ("prompt_token", "completion_token")
-    # Realtime and transcriptions spell it without the plural.
+    # Realtime and transcriptions use the singular.
     asked, said = (f"{name}_details" if f"{name}_details" in usage else f"{name}s_details" for name in names)
     prompt, completion = (f"{name}s" for name in names)
     whole, output = counts.count(prompt), counts.count(completion)
@@ -155,7 +155,7 @@ def openai(answer: Mapping[str, Any]) -> Optional[Fields]:
         "server_tool_use.web_fetch_requests",
         "iterations",
     )
-    # Embeddings and ranks of some vendors tell their total alone.
+    # Embeddings and rankings of some vendors have a total only.
     if answer.get("object") == "list" and not whole and not output:
         whole = total
     if total and total == whole + output + thoughts:
@@ -175,7 +175,7 @@ def openai(answer: Mapping[str, Any]) -> Optional[Fields]:
         "cache_write_5m_tokens": counts.less(f"{asked}.cache_creation_token_details", written, hour),
         "cache_write_1h_tokens": hour,
     }
-    # LiteLLM sums all of Anthropic's attempts, those that are not billed and those of other models among them.
+    # LiteLLM sums all attempts of Anthropic, including unbilled ones and those of other models.
     for kind in (text(one.get("type")) for one in mappings(usage.get("iterations"))):
         if kind not in ("message", "compaction"):
             counts.doubt(f"iterations.{kind}")
@@ -210,12 +210,12 @@ _TOKENS_ALONE = (
     "apply_patch_call",
     "tool_search_call",
 )
-"""Calls within a response that cost their tokens alone."""
+"""Calls within a response that cost only their tokens."""
 _SEARCHES = re.compile("-search-(preview|api)")
 
 
 def _items(answer: Mapping[str, Any], doubts: Doubts) -> Dict[str, int]:
-    """What the items of a response, or a model that always searches, cost beside their tokens."""
+    """Units that a response's items, or a model that always searches, cost in addition to tokens."""
     counts: Dict[str, int] = {}
     containers: Set[str] = set()
     if text(answer.get("object")).startswith("chat.completion") and _SEARCHES.search(text(answer.get("model"))):
@@ -234,9 +234,9 @@ def _items(answer: Mapping[str, Any], doubts: Doubts) -> Dict[str, int]:
 
 
 def _billed_as(kind: str, item: Mapping[str, Any]) -> Optional[str]:
-    """The unit that an item is one of; empty if it is not billed; None if that is not known."""
+    """The item's unit; empty if the item is not billed, None if that is unknown."""
     status, done = item.get("status"), item.get("status") in (None, "completed")
-    if kind == "web_search_call":  # Pages that are opened, or searched in, are not billed.
+    if kind == "web_search_call":  # Opening a page, or searching in one, is not billed.
         return "web_search" if done and text(mapping(item.get("action")).get("type")) in ("", "search") else ""
     if kind == "file_search_call":
         return "file_search" if done else ""

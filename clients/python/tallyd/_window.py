@@ -1,8 +1,8 @@
 """The window: every record that left the queue and is not settled yet, encoded once, in order.
 
-A frame is numbered when it is first written, and keeps its numbers once all of it was handed to the socket: from then
-on the daemon may have it. A frame that a broken connection cut short cannot have been accepted, so it gives its
-numbers back: records that were never sent are never mistaken for durable ones.
+A frame gets its sequence numbers when it is first written, and keeps them once the socket has taken all of it: from
+then on the daemon may have it. A frame that a broken connection cut short cannot have been accepted, so its numbers
+are given back. Thus a record that was never sent is never mistaken for a durable one.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ FRAME_SIZE = 64 * 1024
 
 
 class Frame:
-    """Some encoded records. `first_seq` is 0 until it is numbered."""
+    """Some encoded records. `first_seq` is 0 until the frame is numbered."""
 
     __slots__ = ("first_seq", "records", "size", "written")
 
@@ -36,7 +36,7 @@ class Frame:
 
 
 class Window:
-    """The window. See the module. Not for more than one thread."""
+    """The window, for one thread. See the module."""
 
     def __init__(self, max_bytes: int) -> None:
         self.frames: Deque[Frame] = deque()
@@ -45,7 +45,7 @@ class Window:
         self.next_seq = 1
         self.known_seq = 0
         self.settled = 0
-        """Records that are settled, ever, in the order in which they came."""
+        """The number of records that were ever settled, in the order of their arrival."""
         self.added = 0
         self._max_bytes = max_bytes
 
@@ -65,7 +65,7 @@ class Window:
         self.added += 1
 
     def welcome(self, last_seq: int) -> None:
-        """Begins a connection on which the daemon has everything up to `last_seq`."""
+        """Begins a connection. The daemon has everything up to `last_seq`, which settles those records."""
         self.disconnected()
         while self.frames and self.frames[0].first_seq and self.frames[0].last_seq <= last_seq:
             self._pop()
@@ -73,7 +73,7 @@ class Window:
         self.known_seq = max(self.known_seq, last_seq)
 
     def disconnected(self) -> None:
-        """Ends a connection: everything will be written again, in order."""
+        """Ends a connection: all frames will be written again, in order."""
         self.cursor = 0
         cut = False
         for item in self.frames:
@@ -84,7 +84,7 @@ class Window:
                 item.first_seq = 0
 
     def next(self, max_records: int, max_bytes: int) -> Optional[Frame]:
-        """The next frame to write, within the daemon's bounds; None if everything is written."""
+        """The next frame to write, split to the daemon's bounds; None if everything is written."""
         if self.cursor >= len(self.frames):
             return None
         item = self.frames[self.cursor]
@@ -105,14 +105,14 @@ class Window:
         self.frames.insert(self.cursor + 1, rest)
 
     def wrote(self) -> None:
-        """The frame that `next` gave is with the socket."""
+        """Marks the frame of the last `next` as taken by the socket."""
         item = self.frames[self.cursor]
         item.written = True
         self.known_seq = max(self.known_seq, item.last_seq)
         self.cursor += 1
 
     def place(self, seq: int) -> Optional[Tuple[int, bytes]]:
-        """Where in the order of all records the one numbered `seq` stands, and its bytes."""
+        """The position of the record numbered `seq` among all records, and its bytes; None if it is not here."""
         at = self.settled
         for item in self.frames:
             if item.first_seq and item.first_seq <= seq <= item.last_seq:
@@ -121,7 +121,7 @@ class Window:
         return None
 
     def settle(self, seq: int) -> int:
-        """Forgets what is wholly covered by `seq`. Returns how many records the frame has that ends with it."""
+        """Settles frames up to `seq`. Returns the number of records of the frame that ends with `seq`, else 0."""
         ending = 0
         while self.cursor and self.frames[0].last_seq <= seq:
             ending = len(self.frames[0].records) if self.frames[0].last_seq == seq else 0

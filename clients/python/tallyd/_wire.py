@@ -20,21 +20,21 @@ from ._fields import FIELDS
 PROTOCOL = 2
 CLIENT = "tallyd-py/0.1.0"
 FRAME_BYTES = 1 << 20
-"""What a daemon accepts before its welcome says otherwise."""
+"""The daemon's bound before its welcome states one."""
 ANSWER_BYTES = 8 << 20
-"""The largest frame that a daemon sends."""
+"""Bound of a daemon's frame, in bytes."""
 HEAD_BYTES = 48
-"""Bytes of a `records` body around its records, at most."""
+"""Bound of the bytes around the records of a `records` body."""
 
 _NAMES = tuple(name for name, _ in FIELDS)
 _KNOWN = frozenset(_NAMES)
 
 
 def exact(value: Any) -> Union[int, str]:
-    """Money or a quantity as the wire has it. A float is refused: it has been rounded already."""
+    """The wire's form of an amount or a quantity. Raises TypeError for a float, which is already rounded."""
     if isinstance(value, Decimal):
         if not value.is_finite():
-            raise ValueError(f"{value} is no amount")
+            raise ValueError(f"{value} is not an amount")
         return format(value, "f")
     if isinstance(value, (int, str)) and not isinstance(value, bool):
         return value
@@ -48,12 +48,12 @@ def tag_texts(tags: Mapping[str, Any]) -> Dict[str, str]:
 
 
 def metadata_text(value: Any) -> str:
-    """Metadata as JSON text. Raises TypeError or ValueError for what JSON cannot hold."""
+    """Metadata as JSON text. Raises TypeError or ValueError for a value that JSON cannot hold."""
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False, default=str)
 
 
 def _values(fields: Mapping[str, Any]) -> Tuple[List[Any], int]:
-    """Each field as the wire has it, and how many there are up to the last that is not at its default."""
+    """The wire's form of each field, and the number of fields up to the last one that is not at its default."""
     unknown = fields.keys() - _KNOWN
     if unknown:
         raise TypeError(f"a record has no field {sorted(unknown)[0]!r}; it has {', '.join(_NAMES)}")
@@ -83,9 +83,9 @@ def _values(fields: Mapping[str, Any]) -> Tuple[List[Any], int]:
 
 
 def encode_record(fields: Mapping[str, Any]) -> bytes:
-    """The array form, trailing defaults left off.
+    """The array form, without trailing defaults.
 
-    Raises TypeError, ValueError or OverflowError for what the wire cannot carry; the daemon judges the bounds.
+    Raises TypeError, ValueError or OverflowError for a value that the wire cannot carry. The daemon checks the bounds.
     """
     values, length = _values(fields)
     encoded: bytes = msgpack.packb(values[: max(length, 3)])
@@ -97,28 +97,28 @@ def decode_record(encoded: bytes) -> Dict[str, Any]:
     values: List[Any] = msgpack.unpackb(encoded)
     said = {name: value for (name, default), value in zip(FIELDS, values) if value != default}
     if "id" in said:
-        # 17 bytes, if it was made here.
+        # 17 bytes if the client made it.
         said["id"] = uuid.UUID(bytes=said["id"][-16:])
     return said
 
 
 def encode_json(fields: Mapping[str, Any]) -> bytes:
-    """The same as a JSON object, for the HTTP API. Raises as `encode_record` does."""
+    """As `encode_record`, but a JSON object for the HTTP API. Raises the same errors."""
     values, _ = _values(fields)
     said = {name: value for (name, default), value in zip(FIELDS, values) if value != default}
     if isinstance(said.get("id"), bytes):
-        # 17 bytes, if it was made here: over HTTP an id is an id.
+        # 17 bytes if the client made it; over HTTP it is a plain UUID.
         said["id"] = str(uuid.UUID(bytes=said["id"][-16:]))
     return json.dumps(said, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
 def frame(body: bytes) -> bytes:
-    """A body with its length before it."""
+    """A body after its length."""
     return struct.pack(">I", len(body)) + body
 
 
 def new_secret() -> str:
-    """128 random bits: what makes a producer's name its own."""
+    """128 random bits, in hexadecimal digits, which prove that the producer's name is this recorder's."""
     return os.urandom(16).hex()
 
 
@@ -134,12 +134,12 @@ def hello(
 
 
 def watch() -> bytes:
-    """Asks to be told where the budgets stand. Only for a daemon whose welcome has told it."""
+    """Asks for the state of budgets at each change. Only for a daemon whose welcome has `budgets`."""
     return frame(msgpack.packb({"watch": {}}))
 
 
 def records(first_seq: int, encoded: List[bytes]) -> bytes:
-    """A frame of records that :func:`encode_record` made."""
+    """A frame of records from :func:`encode_record`."""
     packer = msgpack.Packer(autoreset=False)
     packer.pack_map_header(1)
     packer.pack("records")
@@ -152,11 +152,11 @@ def records(first_seq: int, encoded: List[bytes]) -> bytes:
 
 
 class Garbage(Exception):
-    """What answers is not tallyd."""
+    """The bytes do not come from a tallyd daemon."""
 
 
 class Inbox:
-    """Bytes in, messages out. Holds one unfinished frame at most, and refuses one that no daemon sends."""
+    """Bytes in, messages out. Holds one unfinished frame at most, and refuses lengths beyond the daemon's bound."""
 
     def __init__(self) -> None:
         self._bytes = bytearray()
@@ -165,7 +165,7 @@ class Inbox:
         self._bytes += data
 
     def next(self) -> Optional[Tuple[str, Dict[str, Any]]]:
-        """The next message's name and body, None until one is whole. Raises Garbage."""
+        """The next message's name and body; None until one is complete. Raises Garbage."""
         if len(self._bytes) < 4:
             return None
         (length,) = struct.unpack_from(">I", self._bytes)
@@ -185,16 +185,16 @@ class Inbox:
 
 
 class MadeId(uuid.UUID):
-    """An id that is made here, and not stated by the application.
+    """An id that the client made; the application did not state one.
 
-    The daemon does not look it up: its record's number keeps it from counting twice.
+    The daemon does not look it up, because the sequence number prevents a second count.
     """
 
     __slots__ = ()
 
 
 def new_id(micros: Optional[int] = None) -> MadeId:
-    """A UUID of version 7."""
+    """A UUID of version 7 for a call at `micros` microseconds since 1970; default: now."""
     millis = (micros if micros is not None else time.time_ns() // 1000) // 1000
     value = (millis & (2**48 - 1)) << 80 | int.from_bytes(os.urandom(10), "big")
     return MadeId(int=value & ~(0xF << 76) & ~(0x3 << 62) | 7 << 76 | 2 << 62)

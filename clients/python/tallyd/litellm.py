@@ -1,8 +1,9 @@
 """A callback for LiteLLM: `litellm.callbacks.append(TallydLogger())` records every call that goes through it.
 
-LiteLLM tells of each call once it has ended: plain and streamed, sync and async, success and failure. It counts all
-providers' tokens OpenAI's way; the record has them apart again. Who is served comes from `user` or `metadata`'s
-`user_api_key_user_id`, else from the context of the call. Its team, key and `metadata["tags"]` are the call's tags.
+LiteLLM calls it after each call has ended: plain and streamed, sync and async, success and failure. LiteLLM counts all
+providers' tokens in OpenAI's form, and the record separates them again. The user comes from `user` or from
+`user_api_key_user_id` in `metadata`, else from the context of the call. Its team, key and
+`metadata["tags"]` become tags.
 """
 
 from __future__ import annotations
@@ -21,15 +22,15 @@ from ._usage import UNTOLD, openai
 
 _PROVIDERS = {"anthropic": "claude", "text-completion-openai": "openai", "gemini": "google", "vertex_ai": "google"}
 _CHARGES = ("openrouter", "perplexity")
-"""Vendors whose usage has what they charge."""
+"""Vendors whose usage includes their charge."""
 _ASYNC = ("acompletion", "atext_completion", "aembedding", "aresponses", "aimage_generation", "arerank", "aspeech")
 _REMEMBERED = 4096
 _UNANSWERED = (408, 599)
-"""LiteLLM's status of a call that timed out, and ours of one without any."""
+"""LiteLLM's status of a call that timed out, and this module's status of a call without any."""
 
 
 class TallydLogger(CustomLogger):
-    """Records LiteLLM's calls, with the process's default recorder if none is given."""
+    """Records LiteLLM's calls with `recorder`, by default the process's one."""
 
     def __init__(self, recorder: Optional[Recorder] = None) -> None:
         super().__init__()
@@ -55,11 +56,11 @@ class TallydLogger(CustomLogger):
                 fields = _fields(kwargs, _plain(response), start, end, status)
                 recorder = default_recorder() if self._recorder is None else self._recorder
                 _twice.record(recorder, fields)
-        except Exception:  # Recording may fail; the application's call may not fail by it.
+        except Exception:  # An error in recording must not fail the application's call.
             pass
 
     def _is_new(self, key: Any) -> bool:
-        """Some calls are told of twice, by their sync and by their async handler."""
+        """Whether the call is new: LiteLLM reports some calls twice, to the sync and the async handler."""
         with self._lock:
             if key in self._seen:
                 return False
@@ -87,10 +88,10 @@ def _fields(
         "model": str(kwargs.get("model") or body.get("model") or ""),
         "status": status or 200,
     }
-    # A call that timed out may have been billed, and one that told no usage was.
+    # A call that timed out may have been billed, and one without usage was.
     if status in (None, *_UNANSWERED) and "input_tokens" not in fields:
         fields["metadata"] = dict(UNTOLD)
-    if provider not in _CHARGES:  # Else it is LiteLLM's own estimate.
+    if provider not in _CHARGES:  # Otherwise the cost is LiteLLM's estimate.
         fields.pop("cost_usd", None)
     if user:
         fields["user_id"] = str(user)
@@ -100,7 +101,7 @@ def _fields(
     if isinstance(start, datetime) and isinstance(end, datetime):
         fields["occurred_at"] = int(start.timestamp() * 1_000_000)
         fields["latency_ms"] = max(0, round((end - start).total_seconds() * 1000))
-    if kwargs.get("cache_hit"):  # Answered by LiteLLM's own cache: the provider was not asked.
+    if kwargs.get("cache_hit"):  # From LiteLLM's own cache: the provider was not asked.
         fields = {name: value for name, value in fields.items() if not name.endswith("_tokens")}
         fields.pop("extra_units", None)
         fields.update(requests=0, cost_usd=0, metadata={"cache_hit": True})
@@ -123,18 +124,18 @@ def _tags(metadata: Mapping[str, Any]) -> Dict[str, str]:
 
 
 def _kind(call_type: str) -> str:
-    """LiteLLM's name for the kind of call; sync and async ones are the same kind."""
+    """LiteLLM's name of the kind of call; sync and async calls are the same kind."""
     return call_type[1:] if call_type in _ASYNC else call_type
 
 
 def _plain(response: Any) -> Mapping[str, Any]:
-    """The answer as JSON has it."""
+    """The answer as JSON has it; a mapping."""
     if str(getattr(response, "type", "")).startswith("response."):  # A stream's last event.
         response = getattr(response, "response", None)
     body = response.model_dump() if hasattr(response, "model_dump") else response
     if not isinstance(body, Mapping):
         return {}
-    # The usage of a response is not of the class that the response declares: dumped with it, it would lose its counts.
+    # `model_dump` of a response loses the counts, because its usage is not of the class that the response declares.
     dump = getattr(getattr(response, "usage", None), "model_dump", None)
     return {**body, "usage": dump()} if callable(dump) else body
 

@@ -1,8 +1,8 @@
-"""Middleware that says who is being served, and where: each record made meanwhile gets `user_id` and `endpoint`.
+"""Middleware that sets `user_id` and `endpoint` of each record that is made while a request is served.
 
-`WsgiMiddleware` for Flask, Django and the like, `AsgiMiddleware` for FastAPI, Starlette, Django. Both keep the
-application's own context variables working, also while a body is streamed. A thread that the application starts by
-itself does not inherit them: start it with `contextvars.copy_context().run`.
+`WsgiMiddleware` is for Flask, Django and the like, `AsgiMiddleware` for FastAPI, Starlette, Django. With both, the
+application's own context variables keep working, also while a body is streamed. A thread that the application starts
+does not inherit the context: start it with `contextvars.copy_context().run`.
 """
 
 from __future__ import annotations
@@ -20,16 +20,15 @@ User = Callable[[Any], Optional[str]]
 
 
 def shorten(path: str) -> str:
-    """A path as an endpoint: what looks like an id becomes `{id}`, so that endpoints stay few."""
+    """A path as an endpoint: parts that look like ids become `{id}`, so that endpoints stay few."""
     return _ID.sub("/{id}", path)
 
 
 class WsgiMiddleware:
     """Wraps a WSGI application.
 
-    `user(environ)` gives the user's id, or None. It is asked when a call is recorded, so that it may rely on what
-    the application has found out by then; the default is `REMOTE_USER`. `endpoint(environ)` likewise; the default
-    is the shortened path.
+    `user(environ)` returns the user's id, or None. It is called when a call is recorded, after the application's
+    authentication; default: `REMOTE_USER`. `endpoint(environ)` is called then, too; default: the shortened path.
     """
 
     def __init__(
@@ -53,7 +52,7 @@ class WsgiMiddleware:
 
 
 class _Body:
-    """A body that is made in the context of its request."""
+    """A body that is produced in the context of its request."""
 
     def __init__(self, body: Iterable[bytes], copy: contextvars.Context) -> None:
         self._body, self._copy = body, copy
@@ -76,8 +75,8 @@ class _Body:
 class AsgiMiddleware:
     """Wraps an ASGI application.
 
-    `user(scope)` and `endpoint(scope)` as for WSGI, with the connection's scope; the default user is what
-    authentication middleware put there (`scope["user"].identity`), the default endpoint the route's own path.
+    `user(scope)` and `endpoint(scope)` are as for WSGI, but get the connection's scope. The default user is the one of
+    authentication middleware (`scope["user"].identity`), the default endpoint the route's own path.
     """
 
     def __init__(

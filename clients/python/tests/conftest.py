@@ -38,5 +38,5 @@ def caught():
 
 @pytest.fixture(autouse=True)
 def nothing_is_seen():
-    """A tracker finds calls that the process recorded in the last ten minutes: those of other tests are not its own."""
+    """Forgets calls of earlier tests, which a tracker would find for ten minutes."""
     _twice._noted.clear()

@@ -62,7 +62,7 @@ def build(tracker: tallyd.CostTracker) -> flask.Flask:
         sonnet = prices["claude"]["claude-sonnet-4-5"]["inputPerMToken"]
         return {**terms, "sonnet": f"{sonnet or 0:.2f}", "request": f"{tracker.get_rentcast_cost_per_request():.3f}"}
 
-    # Both are done at once, as far as the caller sees.
+    # Neither call waits: for the caller both settings take effect at once.
     @app.post("/api/admin/budget")
     def budget() -> str:
         tracker.set_daily_budget(flask.request.get_json())

@@ -1,7 +1,7 @@
-"""A server on this machine that answers as Anthropic, OpenAI and RentCast do, and counts what it served.
+"""A server on this machine that answers as Anthropic, OpenAI and RentCast do, and counts its answers.
 
-What it does is asked for in the prompt: `overloaded` is a 529, `limited` a 429 for the first attempt of two, `broken`
-an answer that breaks off in the middle of a stream, `failing` an error event inside a stream, `slow` no answer at all.
+The prompt chooses the answer: `overloaded` gets a 529, and `limited` a 429 for the first of two attempts. `broken` is a
+stream that breaks off in the middle, `failing` an error event inside a stream, `slow` no answer at all.
 """
 
 import gzip
@@ -207,7 +207,7 @@ class Handler(BaseHTTPRequestHandler):
             self.json({"input_tokens": 12})
 
     def google(self, path):
-        """Gemini's answers: the model stands in the path."""
+        """Gemini's answers. The path names the model."""
         if path.endswith(":streamGenerateContent"):
             parts = [gemini(WORDS[0]), {**gemini("".join(WORDS[1:])), **GEMINI_END}]
             self.events(f"data: {json.dumps(part)}\r\n\r\n" for part in parts)
@@ -239,7 +239,7 @@ class Handler(BaseHTTPRequestHandler):
         try:
             for text in texts:
                 data = text.encode()
-                # In two pieces, so that lines are cut.
+                # In two pieces, so that lines are split.
                 for part in (data[:9], data[9:]):
                     self.wfile.write(b"%x\r\n%s\r\n" % (len(part), part))
             self.wfile.write(b"0\r\n\r\n")
@@ -270,4 +270,4 @@ class Stub(ThreadingHTTPServer):
         threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
 
     def handle_error(self, *_):
-        pass  # A client that left.
+        pass  # The client went away.

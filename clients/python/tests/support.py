@@ -1,4 +1,4 @@
-"""The daemon under test, on a data folder and a PostgreSQL of its own."""
+"""The daemon under test, with its own data folder and PostgreSQL."""
 
 import json
 import os
@@ -19,7 +19,7 @@ PATIENCE = 60.0
 
 
 def until(what, condition, patience=PATIENCE):
-    """Waits for a condition; fails naming it."""
+    """Waits for a condition, `patience` seconds at most; the failure names the condition."""
     deadline = time.monotonic() + patience
     while time.monotonic() < deadline:
         value = condition()
@@ -30,7 +30,7 @@ def until(what, condition, patience=PATIENCE):
 
 
 def free_port():
-    """A port below those that the system gives to connections: none of those takes it before the daemon does."""
+    """A port below the range for outgoing connections, so that none of them takes it before the daemon does."""
     while True:
         with socket.socket() as one:
             one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -45,7 +45,7 @@ def admits(url, token):
     try:
         tallyd.Costs(url, token).today()
     except tallyd.CostsError as error:
-        # A token that may only record is known, too.
+        # A token that may only record gets a 403, so it is known.
         return error.status == 403
     return True
 
@@ -121,15 +121,15 @@ class Daemon:
         return token
 
     def postmaster(self):
-        """The process id of the daemon's own PostgreSQL; 0 while there is none."""
+        """The process id of the daemon's own PostgreSQL; 0 if it does not run."""
         try:
             return int((self.data / "postgres/postmaster.pid").read_text().split()[0])
         except (OSError, ValueError, IndexError):
             return 0
 
     def crash_database(self):
-        """An immediate shutdown, as good as a crash; the daemon starts its PostgreSQL again by itself."""
-        # A server that ends while it starts is a fault of its installation, and ends the daemon.
+        """Shuts PostgreSQL down immediately, which is like a crash. The daemon starts it again by itself."""
+        # Waits first: a server that ends while it starts counts as a faulty installation, and ends the daemon.
         until("the daemon has its database", lambda: self.status().get("database", {}).get("connected"))
         before = until("PostgreSQL runs", self.postmaster)
         os.kill(before, signal.SIGQUIT)
@@ -145,14 +145,14 @@ class Daemon:
             self.process.wait(PATIENCE)
 
     def until_stored(self, count, app):
-        # It accepts records before its schema is made.
+        # The daemon accepts records before the schema exists.
         until("there is a schema", lambda: self.psql("SELECT to_regclass('api_usage_log') IS NOT NULL") == ["t"])
         sql = f"SELECT count(*) FROM api_usage_log WHERE app = '{app}'"
         until(f"{count} rows of {app} are stored", lambda: int(self.psql(sql)[0]) >= count)
 
 
 class Caught(list):
-    """Stands in for a recorder: the records that it would have sent, each of which the wire can carry."""
+    """A recorder that keeps its records in a list, and checks that the wire can carry each."""
 
     def record(self, provider="", **fields):
         record = {"provider": provider, **fields}
@@ -166,5 +166,5 @@ class Caught(list):
 
 
 def having(record, **fields):
-    """Whether the record has these fields; what differs is shown."""
+    """Asserts that the record has these fields. The failure shows the differences."""
     assert {name: record.get(name) for name in fields} == fields

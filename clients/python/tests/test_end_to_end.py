@@ -1,4 +1,4 @@
-"""An application with its daemon killed and its database crashed: the history shows exactly what was served."""
+"""An application whose daemon is killed and whose database crashes: the history shows exactly the served calls."""
 
 import itertools
 import threading
@@ -21,7 +21,7 @@ GPT = Decimal("0.00171")  # 100 x 5 + 40 x 30 + 20 x 0.5 USD a million.
 
 
 def application(stub, recorder):
-    """What a product looks like: a route for each vendor."""
+    """A typical product: a route for each vendor."""
     claude = tallyd.instrument(anthropic.Anthropic(api_key="k", base_url=stub.url), recorder)
     gpt = tallyd.instrument(openai.OpenAI(api_key="k", base_url=stub.url + "/v1"), recorder)
     app = flask.Flask("product")
@@ -101,10 +101,10 @@ def test_the_history_is_what_was_served(stub, own_daemon):
     assert recorder.stats().settled == CALLS and recorder.stats().dropped == 0
 
     own_daemon.until_stored(CALLS, "product")
-    # Tokens are in the database: a daemon that was started again knows them once it has asked.
+    # Tokens are in the database. A restarted daemon knows them once it has read them.
     until("the daemon knows the token again", lambda: admits(own_daemon.url, token))
     costs = tallyd.Costs(own_daemon.url, token)
-    # A run over midnight has two days.
+    # A test run over midnight has two days.
     days = costs.history(days=2)
     by_model = {}
     for day in days:

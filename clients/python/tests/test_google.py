@@ -1,4 +1,4 @@
-"""google-genai against the stub: each way to call, what it records, and that the application sees no difference."""
+"""google-genai against the stub: each way to call, the records, and that the application sees no difference."""
 
 import asyncio
 

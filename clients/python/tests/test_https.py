@@ -14,7 +14,7 @@ from tallyd import _tracker
 
 
 class Proxy(ThreadingHTTPServer):
-    """In front of the daemon. `faults`: what becomes of the next requests: `away`, `lost` (its answer), or a status."""
+    """A proxy for the daemon. `faults`, one per next request: `away`, `lost` (its answer), or a status."""
 
     def __init__(self, url, faults):
         super().__init__(("127.0.0.1", 0), Handler)

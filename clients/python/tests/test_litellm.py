@@ -6,7 +6,7 @@ import os
 import pytest
 from support import having, until
 
-os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # It would ask the network for its price list.
+os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # Otherwise it downloads its price list.
 litellm = pytest.importorskip("litellm")
 
 from tallyd.litellm import TallydLogger  # noqa: E402
@@ -37,7 +37,7 @@ LOGGER = TallydLogger()
 
 @pytest.fixture
 def logged(caught):
-    # LiteLLM keeps the first callback of a class for good.
+    # LiteLLM keeps the first callback of a class, so the class's one callback gets the test's recorder.
     LOGGER._recorder = caught
     litellm.callbacks = [LOGGER]
     return caught
@@ -80,7 +80,7 @@ def test_streamed(stub, logged):
 def test_failed(stub, logged):
     with pytest.raises(litellm.exceptions.InternalServerError, match="Overloaded"):
         litellm.completion(**call(stub, "anthropic/claude-sonnet-4-5", "overloaded"))
-    # LiteLLM's word for a 529. It is not billed.
+    # LiteLLM's status for a 529. The call is not billed.
     having(settled(logged, 1)[0], status=500, model="claude-sonnet-4-5", metadata=None)
 
 

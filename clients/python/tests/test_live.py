@@ -1,4 +1,4 @@
-"""Against the real daemon: what is recorded is stored once, whatever is killed."""
+"""Against the real daemon: each call is stored once, despite kills."""
 
 import asyncio
 import multiprocessing
@@ -129,7 +129,7 @@ def child(recorder, count):
 
 
 def neighbour(daemon, producer, numbers):
-    """A client of that name with a secret of its own, which sends one record under each of these numbers."""
+    """A client with this producer name and its own secret, which sends one record under each number."""
     inbox, heard = _wire.Inbox(), []
     record = _wire.encode_record({"provider": "rentcast", "app": "neighbour"})
     with socket.socket(socket.AF_UNIX) as link:
@@ -183,7 +183,7 @@ def test_forked_children_send_their_own_and_nothing_twice(daemon):
     workers = [multiprocessing.get_context("fork").Process(target=child, args=(recorder, 50)) for _ in range(2)]
     for worker in workers:
         worker.start()
-    pid = os.fork()  # A bare child, as a preforking server makes it.
+    pid = os.fork()  # A bare child, as preforking servers make it.
     if pid == 0:
         child(recorder, 25)
         os._exit(0 if recorder.close() else 1)

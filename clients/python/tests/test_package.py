@@ -1,4 +1,4 @@
-"""The package as it is published: built from a fresh copy, it has its licences, readme and metadata."""
+"""The package as published: built from a fresh copy, with its licences, readme and metadata."""
 
 import email
 import shutil
@@ -41,7 +41,7 @@ def test_a_fresh_copy_installs_with_its_metadata(tmp_path):
     assert metadata["License-Expression"] == "MIT OR Apache-2.0" and metadata["Keywords"] and metadata["Summary"]
     assert any("github.com/tallyd/tallyd" in url for url in metadata.get_all("Project-URL"))
     assert "# tallyd for Python" in metadata.get_payload()
-    # As it is imported where nothing else is: msgpack alone comes with it.
+    # As imported in an environment that has only msgpack besides.
     venv.create(tmp_path / "venv", with_pip=False)
     folder = next((tmp_path / "venv/lib").glob("python*/site-packages"))
     with zipfile.ZipFile(wheel) as packed:

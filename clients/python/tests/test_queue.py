@@ -1,4 +1,4 @@
-"""The queue is bounded by the memory that it takes, a burst fits it, and whoever records more can wait for room."""
+"""The queue's memory is bounded, a burst fits the queue, and larger bursts can wait for room."""
 
 import asyncio
 import threading
@@ -30,7 +30,7 @@ def test_a_burst_beside_a_daemon_loses_nothing(daemon):
 
 @pytest.fixture
 def nobody(tmp_path):
-    """Makes recorders whose daemon is not there, and whose window is full with one record."""
+    """Makes recorders without a daemon, whose window one record fills."""
     made = []
 
     def make(**options):
@@ -62,7 +62,7 @@ def test_the_bound_is_the_memory_that_is_taken(nobody, fields):
     try:
         before = tracemalloc.get_traced_memory()[0]
         taken = 0
-        # As an application does, which has each text anew.
+        # New text for each record, as in an application.
         while recorder.record("x", **{"request_id": str(taken) * 20, **fields}):
             taken += 1
         taken_bytes = tracemalloc.get_traced_memory()[0] - before
@@ -116,7 +116,7 @@ def test_who_waits_for_room_loses_nothing(daemon):
             assert recorder.room(60)
             assert recorder.record("rentcast")
 
-    # Two threads may find the same room: each takes less of it than is waited for.
+    # Two threads may find the same room, so each uses less of it than it waited for.
     with tallyd.Recorder(daemon.socket, app="room", queue_bytes=150_000) as recorder:
         threads = [threading.Thread(target=thread, args=(recorder,)) for _ in range(2)]
         for one in threads:

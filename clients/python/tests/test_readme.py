@@ -1,4 +1,4 @@
-"""Every sample of the README runs, as it stands there, against the stub and a real daemon."""
+"""Every sample of the README runs unchanged, against the stub and a real daemon."""
 
 import itertools
 import os
@@ -11,7 +11,7 @@ from support import ROOT
 
 PACKAGE = ROOT / "clients/python"
 SAMPLES = re.findall(r"^## ([^\n]+)|^```python\n(.*?)^```", (PACKAGE / "README.md").read_text(), re.M | re.S)
-# What a sample needs around it: the vendor's address, a request to the application that it makes.
+# Code around a sample: the vendor's address, or a request to the sample's application.
 FLASK = "\nassert app.test_client().get('/report/7').text == 'done'\n"
 FASTAPI = "\nfrom starlette.testclient import TestClient\nassert TestClient(app).get('/report/7').json() == 'done'\n"
 DJANGO = """
@@ -74,7 +74,7 @@ def test_a_sample_runs(code, daemon, stub, tmp_path):
     tracker = re.search(r"\b(cost_)?tracker\b", code)
     recorder = f"{tracker[0]}.recorder" if tracker else "tallyd.default_recorder()"
     code = f"{before}\n{code}\n{after}\nimport tallyd\nrecorder = {recorder}\n{AFTER if records else ''}"
-    if "litellm" in code:  # Its callbacks run behind its back.
+    if "litellm" in code:  # LiteLLM runs callbacks in the background.
         code += "while not recorder.stats().settled: time.sleep(0.02)\n"
     environment = {
         **os.environ,

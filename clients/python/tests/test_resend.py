@@ -1,4 +1,4 @@
-"""Against a fake daemon that closes at bad moments: nothing lost, nothing doubled, a resend is the same bytes."""
+"""Against a fake daemon that closes at bad moments: nothing is lost or doubled, and a resend has the same bytes."""
 
 import socket
 import struct
@@ -11,7 +11,7 @@ import tallyd
 
 
 class Fake:
-    """A daemon by script: each connection gets a `last_seq`, and an action for the first frame of records."""
+    """A scripted daemon: each connection gets a `last_seq`, and an action for the first frame of records."""
 
     def __init__(self, path):
         self.path = str(path)
@@ -58,7 +58,7 @@ def fake(tmp_path):
 
 
 def run(fake, script, after_first):
-    """Records one, has the first connection closed on it, then records another. Returns what was heard, decoded."""
+    """Records a call whose connection is closed, then records another. Returns the received frames, decoded."""
     recorder = tallyd.Recorder(fake.path, backoff=(0.01, 0.05), close_timeout=10)
     recorder.record("x", endpoint="/one")
     fake.serve(script)
@@ -77,7 +77,7 @@ def test_an_unacknowledged_frame_is_sent_again_byte_for_byte(fake):
 
 def test_what_was_durable_before_the_ack_was_lost_is_not_sent_again(fake):
     def another(recorder):
-        assert recorder.flush(10)  # Settled by the second welcome alone.
+        assert recorder.flush(10)  # The second welcome alone settles it.
         recorder.record("x", endpoint="/two")
 
     first, second = run(fake, [(0, False), (1, True)], another)

@@ -25,7 +25,7 @@ SONNET = "claude-sonnet-4-5"
 
 @pytest.fixture(scope="module")
 def daemon():
-    # Budgets stand where they are within a second.
+    # Budgets' states follow within a second.
     one = Daemon(TALLYD_HTTP_ANALYSIS_ENDPOINT=ANALYSIS, TALLYD_ALERTS_INTERVAL_MS="1000")
     try:
         one.up()
@@ -61,7 +61,7 @@ def until_all_are_loaded(daemon):
 
 
 def answered(ask):
-    """The answer; None where the daemon cannot give one now."""
+    """The answer; None if the daemon cannot give one now."""
     try:
         return ask()
     except tallyd.CostsError:
@@ -70,14 +70,14 @@ def answered(ask):
 
 @pytest.fixture
 def told(tracker, monkeypatch):
-    """The tracker, connected, and knowing only the costs that an ack has."""
+    """A connected tracker that knows only the costs in acks."""
     monkeypatch.setattr(_tracker, "local_price", lambda *_: None)
     until("an ack has a cost", lambda: tracker.record_rentcast("/avm/value"))
     return tracker
 
 
 def run(daemon, code, **environment):
-    """Runs a program whose environment names the daemon; what it prints."""
+    """Runs a program whose environment names the daemon; returns its output."""
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("TALLYD_")},
         "PYTHONPATH": str(ROOT / "clients/python"),
@@ -146,8 +146,8 @@ def test_each_waiter_of_a_frame_has_its_own_cost(told):
         claude = []
         for n in range(1, 101):
             claude.append(asyncio.create_task(told.arecord_claude(SONNET, 1000 * n, 0, "/x")))
-            await asyncio.sleep(0)  # It records.
-            told.recorder.record("rentcast")  # Nobody waits for this one.
+            await asyncio.sleep(0)  # The coroutines record.
+            told.recorder.record("rentcast")  # A record without a waiter.
         return await asyncio.gather(*claude, told.arecord_rentcast("/avm/value"))
 
     *claude, rentcast = asyncio.run(many())
@@ -331,10 +331,10 @@ def test_a_call_that_instrument_records_is_not_recorded_twice(tracker, daemon, s
         assert tracker.record_rentcast("/avm/rent/long-term", "u-1") == tracker.get_rentcast_cost_per_request()
     assert cost == Decimal("0.0218075"), "as the instrumented call costs, with its cache and its searches"
     assert len([record for record in caplog.records if "not counted again" in record.getMessage()]) == 1
-    # The next ones are calls of their own.
+    # The next calls are new ones.
     tracker.record_claude(SONNET, used.input_tokens, used.output_tokens)
     tracker.record_rentcast("/avm/rent/long-term")
-    # So is one that another daemon was told of.
+    # So is a call that went to another daemon.
     other = tallyd.Recorder(str(tmp_path / "other.sock"), quiet=True)
     another = tallyd.instrument(anthropic.Anthropic(api_key="k", base_url=stub.url), other)
     another.messages.create(model=SONNET, max_tokens=9, messages=[{"role": "user", "content": "hello"}])

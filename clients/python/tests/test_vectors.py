@@ -1,4 +1,4 @@
-"""The shared vectors: what this client writes, byte for byte, and what it reads."""
+"""The shared vectors: this client writes them byte for byte, and reads them."""
 
 import json
 from decimal import Decimal

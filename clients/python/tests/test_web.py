@@ -1,4 +1,4 @@
-"""Middleware: who is served, and where, as each framework tells it, streamed bodies included."""
+"""Middleware: the user and the endpoint that each framework reports, streamed bodies included."""
 
 import asyncio
 from types import SimpleNamespace

@@ -1,4 +1,4 @@
-"""What the vectors do not say of the encoder."""
+"""Properties of the encoder that the vectors do not cover."""
 
 import pytest
 

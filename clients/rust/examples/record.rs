@@ -1,4 +1,4 @@
-//! Records a call, and says what became of it: `cargo run -p tallyd-client --example record -- /run/tallyd/tallyd.sock`
+//! Records two calls and prints their outcome: `cargo run -p tallyd-client --example record -- /run/tallyd/tallyd.sock`
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -13,7 +13,7 @@ fn main() -> ExitCode {
         .on_reject(|rejected| eprintln!("refused: {} ({})", rejected.message, rejected.code))
         .build();
 
-    // Where the call is made: this returns at once, whatever the daemon does.
+    // At the place of the call. This returns at once, even without a daemon.
     recorder.record(Record::claude("claude-sonnet-4-20250514", 1200, 350).user("u-42"));
     recorder.record(Record::rentcast("/avm/value").user("u-42"));
 

@@ -1,7 +1,7 @@
-//! A call while it is made: its latency and its status are told by how it ends.
+//! A call while it is made. Its end determines its latency and its status.
 //!
-//! A call that ends early (an error that is passed on, a future that is dropped, a panic) may have been paid for all the same. So a
-//! [`Call`] records when it is dropped, whatever else happens; only [`Call::forget`] takes it back.
+//! A call that ends early (an error that is passed on, a future that is dropped, a panic) may have been paid for all the
+//! same. So a [`Call`] records when it is dropped, in any case except after [`Call::forget`].
 
 use std::borrow::Borrow;
 use std::time::Instant;
@@ -11,7 +11,7 @@ use tallyd_protocol::record::Text;
 
 use crate::Recorder;
 
-/// The status of a call whose answer nobody waited for: the client closed the request.
+/// The status of a call that the application left before its answer: the client closed the request.
 const LEFT: u16 = 499;
 
 /// A paid call that is being made. Recorded when it is dropped, with the time since [`Call::begin`] as its latency.
@@ -31,19 +31,19 @@ const LEFT: u16 = 499;
 #[derive(Debug)]
 pub struct Call<R: Borrow<Recorder>> {
     recorder: R,
-    /// None once it was recorded or taken back.
+    /// None once it was recorded or forgotten.
     record: Option<Record>,
     begun: Instant,
     is_answered: bool,
 }
 
 impl<R: Borrow<Recorder>> Call<R> {
-    /// Begins a call: `record` has what is known before its answer. The recorder may be a reference or an `Arc`.
+    /// Begins a call. `record` has the fields known before the answer. The recorder may be a reference or an `Arc`.
     pub fn begin(recorder: R, record: Record) -> Self {
         Self { recorder, record: Some(record), begun: Instant::now(), is_answered: false }
     }
 
-    /// The answer's HTTP status. One of 400 and above is not billed by the request: its `requests` become 0.
+    /// Sets the answer's HTTP status. From 400 on, a request is not billed, so `requests` becomes 0.
     pub fn answered(&mut self, status: u16) {
         self.is_answered = true;
         if let Some(record) = &mut self.record {
@@ -54,8 +54,8 @@ impl<R: Borrow<Recorder>> Call<R> {
         }
     }
 
-    /// What the answer says that was used: tokens, other units, service tier, a charge and metadata, and the model and provider if it
-    /// names them. See [`crate::usage`].
+    /// Adds the usage of the answer: tokens, other units, service tier, a charge and metadata, and the model and provider if
+    /// `used` names them. See [`crate::usage`].
     pub fn used(&mut self, used: Record) {
         let Some(record) = &mut self.record else { return };
         if !used.provider.is_empty() {
@@ -71,14 +71,14 @@ impl<R: Borrow<Recorder>> Call<R> {
         record.cache_write_1h_tokens = used.cache_write_1h_tokens;
         record.extra_units = used.extra_units;
         record.service_tier = used.service_tier;
-        // Without them a call that was not understood would be priced, and a charge that the vendor tells lost.
+        // Without these a call that was not understood would be priced, and a charge by the vendor would be lost.
         if used.cost_usd.is_some() {
             record.cost_usd = used.cost_usd;
         }
         record.metadata = both(record.metadata.take(), used.metadata);
     }
 
-    /// Changes any other field of the record.
+    /// Changes other fields of the record.
     pub fn change(&mut self, change: impl FnOnce(&mut Record)) {
         if let Some(record) = &mut self.record {
             change(record);
@@ -90,7 +90,7 @@ impl<R: Borrow<Recorder>> Call<R> {
         self.settle()
     }
 
-    /// Takes the call back: it was never made.
+    /// Forgets the call, because it was not made.
     pub fn forget(mut self) {
         self.record = None;
     }
@@ -100,14 +100,14 @@ impl<R: Borrow<Recorder>> Call<R> {
         if !self.is_answered {
             record.status = LEFT;
         }
-        // A call of seven weeks is told as one of seven weeks.
+        // A longer call is recorded with the largest latency, seven weeks.
         let ms = u32::try_from(self.begun.elapsed().as_millis()).unwrap_or(u32::MAX);
         record.latency_ms.get_or_insert(ms);
         self.recorder.borrow().record(record)
     }
 }
 
-/// Two JSON objects' text as one's. Their keys differ: those of a vendor's answer are the client's own.
+/// Joins two JSON objects' texts. Their keys differ: the client itself chooses those of a vendor's answer.
 fn both(own: Option<Text>, more: Option<Text>) -> Option<Text> {
     let (Some(first), Some(second)) = (own.as_deref(), more.as_deref()) else { return more.or(own) };
     match (first.trim().strip_suffix('}'), second.trim().strip_prefix('{')) {

@@ -1,4 +1,4 @@
-//! Where the daemon listens, and the stream to it.
+//! The daemon's address, and the stream to it.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -7,27 +7,27 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Where the daemon listens.
+/// The daemon's address.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Endpoint {
     /// A Unix socket. Its file permissions decide who may record.
     Unix(PathBuf),
-    /// TCP.
+    /// A TCP listener.
     Tcp {
         /// `host:port`.
         addr: String,
-        /// The access token that the daemon asks for. Sent in the clear: use it on a private network.
+        /// The access token that the daemon requires. It is sent in the clear: use it in a private network.
         token: String,
     },
 }
 
 impl Endpoint {
-    /// A Unix socket.
+    /// A Unix socket at this path.
     pub fn unix(path: impl Into<PathBuf>) -> Self {
         Self::Unix(path.into())
     }
 
-    /// TCP with an access token.
+    /// A TCP listener at `host:port`, with an access token.
     pub fn tcp(addr: impl Into<String>, token: impl Into<String>) -> Self {
         Self::Tcp { addr: addr.into(), token: token.into() }
     }
@@ -39,8 +39,8 @@ impl Endpoint {
         }
     }
 
-    /// Connects, blocking. A Unix connect waits as long as the listener's backlog is full: there is no timeout for it,
-    /// which is why the recorder connects on a thread of its own.
+    /// Connects, blocking. A Unix connect has no timeout, and waits while the listener's backlog is full. Therefore the
+    /// recorder connects on a thread of its own.
     pub(crate) fn connect(&self, timeout: Duration) -> io::Result<Stream> {
         match self {
             Self::Unix(path) => UnixStream::connect(path).map(Stream::Unix),
@@ -49,7 +49,7 @@ impl Endpoint {
     }
 }
 
-/// The token is left out: this is what ends up in logs.
+/// Without the token, because this text ends up in logs.
 impl fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -59,7 +59,7 @@ impl fmt::Debug for Endpoint {
     }
 }
 
-/// For people, without the token.
+/// For messages, without the token.
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

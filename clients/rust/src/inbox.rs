@@ -1,17 +1,17 @@
-//! Reads the daemon's frames from a stream, in whatever pieces they arrive, and bounds them.
+//! Reads the daemon's frames from a stream, in pieces of any size, and bounds them.
 
 use std::fmt;
 use std::io::{self, Read};
 
 use tallyd_protocol::{ServerMessage, frame};
 
-/// Bytes that a frame of the daemon may have. An ack that refuses every record of a full frame is the largest.
+/// Bound of a daemon's frame, in bytes. The largest is an ack that refuses every record of a full frame.
 pub const SERVER_FRAME_BYTES: usize = 8 * 1024 * 1024;
 
-/// Bytes asked of the stream at once: hundreds of plain acks.
+/// Bytes per read from the stream: hundreds of plain acks.
 const READ_BYTES: usize = 16 * 1024;
 
-/// What the daemon sent is not the protocol.
+/// The daemon's bytes violate the protocol.
 #[derive(Debug)]
 pub struct Garbage(String);
 
@@ -21,7 +21,7 @@ impl fmt::Display for Garbage {
     }
 }
 
-/// Bytes received and not yet understood. It grows with what arrives, never with what a length prefix claims.
+/// Received bytes that are not decoded yet. It grows with the bytes that arrived, not with the length that a prefix claims.
 #[derive(Debug, Default)]
 pub struct Inbox {
     bytes: Vec<u8>,
@@ -32,7 +32,7 @@ impl Inbox {
     /// Reads once. Returns the bytes read, 0 at the end of the stream.
     ///
     /// # Errors
-    /// The stream's own, `WouldBlock` among them; nothing that was read before is lost.
+    /// The stream's own, `WouldBlock` among them. Bytes that were read before are kept.
     pub fn fill(&mut self, stream: &mut impl Read) -> io::Result<usize> {
         self.bytes.drain(..std::mem::take(&mut self.start));
         let used = self.bytes.len();
@@ -42,10 +42,10 @@ impl Inbox {
         result
     }
 
-    /// Takes the next whole message, if it is there.
+    /// Takes the next complete message; None until it has arrived.
     ///
     /// # Errors
-    /// [`Garbage`]: the connection is of no further use.
+    /// [`Garbage`]: the connection has to end.
     pub fn next(&mut self) -> Result<Option<ServerMessage>, Garbage> {
         let received = &self.bytes[self.start..];
         let Some((prefix, rest)) = received.split_first_chunk::<{ frame::PREFIX_BYTES }>() else {

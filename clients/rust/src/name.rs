@@ -1,10 +1,10 @@
-//! Producer names and secrets. Names are for people: two processes that share one are warned. Secrets tell them apart.
+//! Producers' names and secrets. Names are for people, and two processes with one name are warned. Secrets distinguish them.
 
 use tallyd_protocol::limits::PRODUCER_BYTES;
 
 use crate::rng::Rng;
 
-/// `<app or program>@<host>-<pid>-<random>`: unique a process, readable in the daemon's log.
+/// `<app or program>@<host>-<pid>-<random>`: unique per process, readable in the daemon log.
 pub fn default_producer(app: &str, rng: &mut Rng) -> String {
     let app = if app.is_empty() { program() } else { app.to_owned() };
     let tail = format!("-{}-{:016x}", std::process::id(), rng.next_u128() >> 64);
@@ -13,8 +13,8 @@ pub fn default_producer(app: &str, rng: &mut Rng) -> String {
     name + &tail
 }
 
-/// Fits a name that an application chose into the protocol's bounds: NUL becomes `_`, and a long name keeps its start
-/// and gets a hash of the whole, so that two long names stay two. An empty name gives none.
+/// Fits an application's name into the protocol's bounds: NUL becomes `_`; a long name is cut and gets a hash of the whole,
+/// so that two long names stay different. None for an empty name.
 pub fn chosen_producer(name: &str) -> Option<String> {
     let mut name = name.replace('\0', "_");
     if name.len() > PRODUCER_BYTES {
@@ -29,7 +29,7 @@ pub fn chosen_producer(name: &str) -> Option<String> {
 pub fn new_secret() -> String {
     let mut bytes = [0; 16];
     if getrandom::fill(&mut bytes).is_err() {
-        // The keys of the standard library's maps come from the same source, and were drawn when there was one.
+        // The standard library's map keys come from the same source, and were drawn while it worked.
         bytes = Rng::from_entropy().next_u128().to_ne_bytes();
     }
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -42,14 +42,14 @@ fn program() -> String {
 }
 
 fn host() -> String {
-    // Linux first; elsewhere the shell's variable, if it is exported. The random tail makes the name unique anyway.
+    // Linux first; elsewhere the shell's variable, if exported. The random tail makes the name unique in any case.
     let linux = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
     let name = linux.or_else(|| std::env::var("HOSTNAME").ok()).unwrap_or_default();
     let name = name.trim();
     if name.is_empty() { "host".to_owned() } else { name.to_owned() }
 }
 
-/// FNV-1a, 64 bits: stable from one release to the next, which the standard hasher is not.
+/// FNV-1a, 64 bits. Unlike the standard hasher, it is the same in each release.
 fn fnv1a(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }

@@ -1,4 +1,4 @@
-//! The recorder: what an application calls.
+//! The recorder: the API of an application that records calls.
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,9 +20,9 @@ use crate::{Endpoint, clock, name};
 /// Records paid API calls. One for the whole process; share it behind an `Arc`.
 pub struct Recorder {
     shared: Arc<Shared>,
-    /// None if the system gave no thread, or the recorder is switched off.
+    /// None if the system gave no thread, or the recorder is disabled.
     thread: Option<JoinHandle<()>>,
-    /// Keeps nothing and opens nothing.
+    /// Whether the recorder keeps nothing and opens nothing.
     is_disabled: bool,
     drop_deadline: Duration,
     app: Text,
@@ -34,11 +34,11 @@ impl Recorder {
         Builder::new(endpoint)
     }
 
-    /// Records one call, now if it has no time of its own. Returns whether it was taken; false means that the ring is
-    /// full, the record was counted and given to the drop callback.
+    /// Records one call, with the current time if it has no time. Returns whether it was taken. False means that the ring is
+    /// full; the record was counted and given to the drop callback.
     ///
-    /// Never blocks, never panics, allocates nothing and wakes nobody; what the drop callback does is its own affair.
-    /// Fields are not looked at here: the daemon refuses what is wrong, and the reject callback hears of it.
+    /// Never blocks, never panics, allocates nothing and wakes no thread; the drop callback may do any of these. Fields are
+    /// not checked here: the daemon refuses an invalid record, and the reject callback gets it.
     #[inline]
     pub fn record(&self, mut record: Record) -> bool {
         if self.is_disabled {
@@ -56,7 +56,7 @@ impl Recorder {
         }
     }
 
-    /// Waits until everything recorded before the call is settled, or `deadline` has passed. Blocks.
+    /// Waits until every earlier record is settled, or `deadline` has passed. Blocks.
     pub fn flush(&self, deadline: Duration) -> FlushOutcome {
         if self.is_disabled {
             return FlushOutcome::Settled;
@@ -71,8 +71,8 @@ impl Recorder {
         }
     }
 
-    /// Waits until a record would be taken, or `deadline` has passed; returns at once if one would. Blocks. Before each record
-    /// of a burst that is larger than the ring: then nothing is dropped, by up to 64 threads at a time.
+    /// Waits until the ring has room for a record, or `deadline` has passed. Returns whether it has room. Blocks. Call it
+    /// before each record of a burst that is larger than the ring: then nothing is dropped, with up to 64 threads at a time.
     ///
     /// ```no_run
     /// # use std::time::Duration;
@@ -98,28 +98,29 @@ impl Recorder {
         self.shared.stats()
     }
 
-    /// Whether a budget of everything is used up, and all paid calls should be held back: by what the daemon said last, in the
-    /// last 5 minutes.
+    /// Whether a budget of everything is used up, so that all paid calls should be held back. The daemon's last message
+    /// counts for 5 minutes.
     pub fn should_throttle(&self) -> bool {
         self.shared.standing.ask(Instant::now(), UsedUp::everything)
     }
 
-    /// Whether a budget that the call counts towards is used up, and the call should be held back: one of everything, of its
-    /// provider, model (or the model's family), user or application. An empty application is the recorder's own. Answered by
-    /// what the daemon said last, in the last 5 minutes; false before it has said anything ([`Recorder::ready`]).
+    /// Whether a budget that the call counts towards is used up, so that the call should be held back: a budget of
+    /// everything, of its provider, model (or the model's family), user or application. An empty application is the
+    /// recorder's own. The daemon's last message counts for 5 minutes; false before the first one ([`Recorder::ready`]).
     pub fn should_throttle_for(&self, call: &CallScope<'_>) -> bool {
         let app = if call.app.is_empty() { &*self.app } else { call.app };
         self.shared.standing.ask(Instant::now(), |used_up| used_up.holds_back(&CallScope { app, ..*call }))
     }
 
-    /// Waits until the daemon has answered for the first time, or `deadline` has passed. Blocks. For programs that ask once
-    /// whether to hold back, and end: before the answer nobody knows.
+    /// Waits until the daemon has answered for the first time, or `deadline` has passed. Returns whether it has answered.
+    /// Blocks. For programs that check once whether to hold back, and end.
     pub fn ready(&self, deadline: Duration) -> bool {
         !self.is_disabled && self.shared.wait_until(clock::after(deadline), |control| control.welcomed)
     }
 
-    /// Flushes within `deadline` and ends the sender. What is outstanding then is lost to this process: records still
-    /// in the ring go to the drop callback, which gets 200 ms more. Dropping the recorder does the same with the builder's deadline.
+    /// Flushes within `deadline` and ends the sender. Records that are then outstanding are lost to this process. Those still
+    /// in the ring go to the drop callback, which gets 200 ms more. Dropping the recorder does the same with the builder's
+    /// deadline.
     pub fn close(mut self, deadline: Duration) -> FlushOutcome {
         self.stop(deadline)
     }
@@ -139,14 +140,14 @@ impl Recorder {
         };
         // A recorder that is dropped by one of its own callbacks cannot wait for itself.
         let own = thread::current().id() == handle.thread().id();
-        // The sender looks at its deadline at least every 20 ms, unless a callback holds it: then it is left behind,
-        // and ends by itself.
+        // The sender checks its deadline at least every 20 ms, unless a callback blocks it. Then it is left behind, and
+        // ends by itself.
         let grace = until + Duration::from_millis(200);
         if own || !self.shared.wait_until(grace, |control| control.left.is_some()) {
             return outcome(self.shared.in_flight());
         }
         let left = self.shared.control().left.unwrap_or(0);
-        // The thread has nothing left to do; a panic of its own would have been reported by the panic hook.
+        // The thread has finished its work; the panic hook would have reported a panic.
         let _ = handle.join();
         outcome(left)
     }
@@ -209,7 +210,7 @@ impl Builder {
         }
     }
 
-    /// The application's name: fills in [`Record::app`] where it is empty, and begins the default producer name.
+    /// The application's name: the default of [`Record::app`], and the start of the default producer name.
     pub fn app(mut self, app: impl Into<Text>) -> Self {
         self.settings.app = app.into();
         self
@@ -221,31 +222,31 @@ impl Builder {
         self
     }
 
-    /// A producer name of one's own, for people who look at dead letters. The default is
-    /// `<app>@<host>-<pid>-<random>`. Records are kept apart by a random secret of each recorder, so two processes of one
-    /// name lose nothing; the daemon warns both ([`crate::Stats::last_warning`]). Longer names than the protocol takes are
-    /// shortened and keep a hash of the whole; an empty one means the default.
+    /// A producer name, for people who look at dead letters. Default: `<app>@<host>-<pid>-<random>`; an empty name means
+    /// the default. A random secret of each recorder keeps records apart, so two processes with one name lose nothing; the
+    /// daemon warns both ([`crate::Stats::last_warning`]). A name beyond the protocol's bound is cut and gets a hash of the
+    /// whole.
     pub fn producer(mut self, name: impl Into<String>) -> Self {
         self.settings.hello.producer = name.into();
         self
     }
 
-    /// Records that the ring holds, at least 1. Default 16,384, at some 350 bytes each. It has to take what is
-    /// recorded within 20 ms, and whatever the window does not take while the daemon is away.
+    /// Records that the ring holds, at least 1. Default 16,384, at some 350 bytes each. The ring has to take the records of
+    /// 20 ms, and those that do not fit the window while the daemon is away.
     pub fn ring_capacity(mut self, records: usize) -> Self {
         self.ring_capacity = records;
         self
     }
 
-    /// Bytes of text that the ring's records may own, besides the records: of metadata, ids, users. Default 64 MiB. Text that
-    /// is a constant counts nothing.
+    /// Bytes of text that the ring's records may own, in addition to the records: metadata, ids, users. Default 64 MiB.
+    /// Constant text does not count.
     pub fn ring_bytes(mut self, bytes: usize) -> Self {
         self.ring_bytes = bytes;
         self
     }
 
-    /// Encoded bytes that may wait for the daemon, besides the ring. Default 32 MiB, some 300,000 records. The bound
-    /// is looked at before a record is added, so one record may stand above it.
+    /// Encoded bytes that may wait for the daemon, in addition to the ring. Default 32 MiB, some 300,000 records. The bound
+    /// is checked before a record is added, so one record may exceed it.
     pub fn window_bytes(mut self, bytes: usize) -> Self {
         self.settings.window_bytes = bytes.max(1);
         self
@@ -257,19 +258,19 @@ impl Builder {
         self
     }
 
-    /// The wait after the first failed connection, and its bound as it doubles. Default 50 ms and 5 s.
+    /// The pause after the first failed connection, and the bound up to which it doubles. Default 50 ms and 5 s.
     pub fn reconnect_backoff(mut self, min: Duration, max: Duration) -> Self {
         (self.settings.backoff_min, self.settings.backoff_max) = (min, max.max(min));
         self
     }
 
-    /// The wait after another process took over this producer's name. Default 60 s.
+    /// The pause after another process has taken over this producer. Default 60 s.
     pub fn fenced_backoff(mut self, wait: Duration) -> Self {
         self.settings.fenced_backoff = wait;
         self
     }
 
-    /// How long a daemon may owe an ack in silence before the connection is made anew. Default 60 s.
+    /// How long to wait for an overdue ack before reconnecting. Default 60 s.
     pub fn ack_timeout(mut self, timeout: Duration) -> Self {
         self.settings.ack_timeout = timeout;
         self
@@ -281,7 +282,7 @@ impl Builder {
         self
     }
 
-    /// Gets every record that is not kept. Runs on the recording thread (at the end, on the sender's): keep it short.
+    /// Gets every record that is not kept. Runs on the recording thread, or at the end on the sender's: keep it short.
     /// If it panics, the panic is caught, provided that the program unwinds.
     pub fn on_drop(mut self, callback: impl Fn(Record) + Send + Sync + 'static) -> Self {
         self.on_drop = Some(Box::new(callback));
@@ -295,24 +296,24 @@ impl Builder {
         self
     }
 
-    /// Tells nothing on standard error. By default the first loss and the first refusal that no callback hears, the
-    /// first failed connection and the first warning are a line each.
+    /// Writes nothing to standard error. By default one line each is written for the first loss and the first refusal
+    /// without a callback, the first failed connection and the first warning.
     pub fn quiet(mut self) -> Self {
         self.quiet = true;
         self
     }
 
-    /// A recorder that keeps nothing and opens nothing, for tests: `record()` returns true. The default is what the environment
-    /// says: `TALLYD_DISABLED=1` switches it off.
+    /// A recorder that keeps nothing and opens nothing, for tests: `record()` returns true. Default: whether
+    /// `TALLYD_DISABLED` is `1`, `true`, `yes` or `on`.
     pub fn disabled(mut self, disabled: bool) -> Self {
         self.disabled = Some(disabled);
         self
     }
 
-    /// Starts the sender thread. The daemon need not be there yet.
+    /// Starts the sender thread. The daemon may start later.
     ///
-    /// If the system gives no thread, the recorder is still there and keeps what its ring holds; everything else is
-    /// dropped as with a full ring, and [`Stats::last_error`] says why.
+    /// If the system gives no thread, the recorder keeps the records that fit its ring, and drops all others as a full
+    /// ring does. [`Stats::last_error`] then has the reason.
     pub fn build(mut self) -> Recorder {
         let mut rng = Rng::from_entropy();
         let producer = name::chosen_producer(&self.settings.hello.producer);
@@ -337,7 +338,7 @@ impl Builder {
     }
 }
 
-/// Whether the environment says so, read as the other clients read it.
+/// Whether `TALLYD_DISABLED` means yes, as in the other clients.
 fn is_switched_off() -> bool {
     let text = std::env::var("TALLYD_DISABLED").unwrap_or_default();
     ["1", "true", "yes", "on"].contains(&text.trim().to_lowercase().as_str())

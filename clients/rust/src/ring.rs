@@ -1,13 +1,12 @@
 //! The ring between `record()` and the sender: bounded, any number of producers, one consumer.
 //!
 //! It is an [`ArrayQueue`] that is never allowed to fill up. A push into a *full* `ArrayQueue` whose consumer was
-//! preempted in the middle of a pop spins until the consumer runs again. So producers take their leave before that:
-//! the queue has [`SLACK`] slots more than the ring's capacity, and a push looks first at how many records are inside.
-//! Only a preempted neighbour and more than `SLACK` simultaneous producers together could still meet a full queue,
-//! and they get the queue's own answer.
+//! preempted in the middle of a pop spins until the consumer runs again. So producers give up before that: the queue has
+//! [`SLACK`] slots more than the ring's capacity, and a push first reads the number of records inside. Only a preempted
+//! neighbour together with more than `SLACK` simultaneous producers could still meet a full queue, and wait in its push.
 //!
-//! A slot holds a record, not the text that a record owns. That text has a bound of its own, in bytes: a ring full of large
-//! metadata would take gigabytes. Threads that record at the same moment may together stand above it, by one record each.
+//! A slot holds a record, but not the text that a record owns. That text has its own bound in bytes, because a ring full
+//! of large metadata would take gigabytes. Threads that record at the same moment may exceed it by one record each.
 
 use std::borrow::Cow;
 
@@ -16,14 +15,14 @@ use tallyd_protocol::record::Text;
 
 use crate::sync::{ArrayQueue, AtomicU64, Ordering};
 
-/// Slots for producers that passed the look at the same time.
+/// Slots for producers that have read the number of records at the same time.
 const SLACK: usize = 64;
-/// What [`Ring::has_room`] looks for, in records and bytes of text: more than most records take, and a record for each of
-/// so many threads.
+/// The free room that [`Ring::has_room`] needs, in records and bytes of text: one record for each of 64 threads, and more
+/// text than most records have.
 const ROOM: (u64, u64) = (64, 64 * 1024);
 
-/// Keeps a counter that one side writes off the cache lines that the other side writes. Two lines: processors fetch
-/// them in pairs.
+/// Keeps a counter that one side writes off the cache lines that the other side writes. It spans two lines, because
+/// processors fetch them in pairs.
 #[repr(align(128))]
 struct Apart(AtomicU64);
 
@@ -39,7 +38,7 @@ pub struct Ring {
 }
 
 impl Ring {
-    /// A ring of at least one record, whose records own at most so many bytes of text.
+    /// A ring of at least one record, whose records own at most `max_bytes` bytes of text.
     pub fn new(capacity: usize, max_bytes: usize) -> Self {
         let capacity = capacity.max(1);
         let zero = || Apart(AtomicU64::new(0));
@@ -63,7 +62,7 @@ impl Ring {
         if self.inside() >= self.capacity {
             return Err(record);
         }
-        // Text that is a constant is not looked at further: then no other thread's line is touched.
+        // Constant text counts as 0, so that no other thread's cache line is touched.
         let bytes = own_bytes(&record);
         if bytes > 0 {
             if self.bytes_inside().saturating_add(bytes) > self.max_bytes {
@@ -79,13 +78,13 @@ impl Ring {
         Ok(())
     }
 
-    /// Whether a record of each of several threads would be taken now.
+    /// Whether the ring would take a record of each of several threads now.
     pub fn has_room(&self) -> bool {
         let (records, bytes) = (ROOM.0.min(self.capacity), ROOM.1.min(self.max_bytes));
         self.inside() <= self.capacity - records && self.bytes_inside() <= self.max_bytes - bytes
     }
 
-    /// The sender may have popped a record that its producer has not counted yet: that is an empty ring, not 2^64.
+    /// Records inside. Saturates at 0, because the sender may have popped a record that its producer has not counted yet.
     fn inside(&self) -> u64 {
         self.pushed().saturating_sub(self.popped())
     }
@@ -97,7 +96,7 @@ impl Ring {
     /// Takes the oldest record. Only the sender calls it.
     pub fn pop(&self) -> Option<Record> {
         let record = self.queue.pop()?;
-        // One writer: no read-modify-write is needed.
+        // Only one thread writes this counter, so a plain store is enough.
         self.popped.0.store(self.popped() + 1, Ordering::Relaxed);
         let bytes = own_bytes(&record);
         if bytes > 0 {
@@ -112,12 +111,12 @@ impl Ring {
         self.popped.0.load(Ordering::Relaxed)
     }
 
-    /// Records that were ever moved in.
+    /// Records that were ever moved in. May lag behind `popped`.
     pub fn pushed(&self) -> u64 {
         self.pushed.0.load(Ordering::Relaxed)
     }
 
-    /// The position in the ring's order behind everything that was pushed before this call. Only the sender calls it:
+    /// The position in the ring's order behind every record that was pushed before this call. Only the sender calls it:
     /// nothing is popped meanwhile, so the sum is exact.
     pub fn barrier(&self) -> u64 {
         self.popped() + self.queue.len() as u64
@@ -129,7 +128,7 @@ impl Ring {
     }
 }
 
-/// Bytes of memory that a record's text takes beside the record. The same at both ends of the ring: nothing is changed inside.
+/// Bytes of memory that a record's text takes in addition to the record. The same at both ends of the ring.
 fn own_bytes(record: &Record) -> u64 {
     fn own(text: &Text) -> usize {
         match text {

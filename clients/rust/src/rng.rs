@@ -4,7 +4,7 @@
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 
-/// A generator of 128 random bits a step. One a sender thread; never shared.
+/// A generator of 128 random bits a step. Each sender thread has its own.
 #[derive(Debug)]
 pub struct Rng {
     high: u64,
@@ -12,7 +12,7 @@ pub struct Rng {
 }
 
 impl Rng {
-    /// Seeds from the operating system's entropy, by way of the keys that the standard library draws for its maps.
+    /// Seeds from the operating system's entropy, through the keys that the standard library draws for its maps.
     pub fn from_entropy() -> Self {
         Self { high: seed(1), low: seed(2) }
     }
@@ -22,7 +22,7 @@ impl Rng {
         u128::from(step(&mut self.high)) << 64 | u128::from(step(&mut self.low))
     }
 
-    /// A number below `bound`, near enough to uniform for jitter; 0 if `bound` is 0.
+    /// A number below `bound`, uniform enough for jitter; 0 if `bound` is 0.
     pub fn below(&mut self, bound: u64) -> u64 {
         step(&mut self.low).checked_rem(bound).unwrap_or(0)
     }

@@ -1,8 +1,8 @@
-//! One blocking connection, for callers that bring their own sequence numbers.
+//! One blocking connection, for callers that have sequence numbers of their own.
 //!
-//! Several frames may be sent before their acks are read; how many is the caller's choice. The daemon answers each
-//! frame with one ack, in order. Keep the window moderate (some dozens of frames): a caller that never reads leaves the
-//! daemon with nowhere to put its acks, and then the daemon stops reading as well.
+//! A caller may send several frames before it reads their acks. The daemon answers each frame with one ack, in order. Keep
+//! the window moderate (some dozens of frames): if a caller never reads, the daemon cannot write its acks, and stops
+//! reading as well.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -15,7 +15,7 @@ use crate::endpoint::{Endpoint, Stream};
 use crate::inbox::{Garbage, Inbox};
 use crate::name;
 
-/// The client library's name and version, as the daemon logs it.
+/// The client library's name and version, which the daemon logs.
 const CLIENT: &str = concat!("tallyd-rust/", env!("CARGO_PKG_VERSION"));
 
 /// How a connection introduces itself.
@@ -23,11 +23,12 @@ const CLIENT: &str = concat!("tallyd-rust/", env!("CARGO_PKG_VERSION"));
 pub struct HelloOptions {
     /// The producer's name, at most [`tallyd_protocol::limits::PRODUCER_BYTES`] bytes.
     pub producer: String,
-    /// What makes the name this client's own: [`tallyd_protocol::limits::SECRET_BYTES_MIN`] bytes at least that nobody else
-    /// can guess. Name and secret together are the producer. A caller that sends records again gives the same one, also
-    /// after a restart; two processes never have the same. [`HelloOptions::new`] makes a random one.
+    /// A secret that proves the producer's name is this client's: at least
+    /// [`tallyd_protocol::limits::SECRET_BYTES_MIN`] bytes that nobody else can guess. Name and secret together are the
+    /// producer. A caller that resends records uses the same secret, also after a restart; two processes never share one.
+    /// [`HelloOptions::new`] makes a random one.
     pub secret: String,
-    /// Asks for each record's cost in [`Ack::costs`].
+    /// Requests each record's cost in [`Ack::costs`].
     pub want_costs: bool,
     /// Bounds a TCP connect. A Unix connect has no timeout.
     pub connect_timeout: Duration,
@@ -38,7 +39,7 @@ pub struct HelloOptions {
 }
 
 impl HelloOptions {
-    /// The options with a new secret, and 10 seconds for each step.
+    /// Options with a new secret, and 10 seconds for each step.
     pub fn new(producer: impl Into<String>) -> Self {
         let timeout = Duration::from_secs(10);
         Self {
@@ -55,14 +56,14 @@ impl HelloOptions {
 /// Why a session ended, or why a frame was not sent.
 #[derive(Debug)]
 pub enum SessionError {
-    /// The socket failed. `WouldBlock` and `TimedOut` from [`Session::recv_ack`] mean only that no ack came in time:
-    /// the session goes on.
+    /// The socket failed. `WouldBlock` and `TimedOut` from [`Session::recv_ack`] mean only that no ack came in time; the
+    /// session continues.
     Io(io::Error),
-    /// The daemon said why it closes the connection.
+    /// The daemon closed the connection with an error.
     Refused {
         /// A stable name, as listed in the protocol's specification: `fenced`, `unauthorized` …
         code: String,
-        /// What is wrong, and what to do.
+        /// The problem, and how to solve it.
         message: String,
     },
     /// The daemon answers in a version that this crate does not speak.
@@ -70,20 +71,20 @@ pub enum SessionError {
         /// The daemon's version.
         daemon: u32,
     },
-    /// The daemon sent something that is not the protocol, or not now.
+    /// The daemon's bytes violate the protocol, or its state.
     Protocol(String),
     /// More records than the daemon takes in one frame. Nothing was sent: split the batch.
     TooManyRecords {
-        /// Records given.
+        /// Records in the frame.
         records: usize,
-        /// Records accepted, [`Welcome::max_records`].
+        /// The daemon's bound, [`Welcome::max_records`].
         max: usize,
     },
     /// A frame larger than the daemon takes. Nothing was sent: split the batch.
     TooLarge {
         /// Bytes of the frame's body.
         bytes: usize,
-        /// Bytes accepted, [`Welcome::max_frame_bytes`].
+        /// The daemon's bound, [`Welcome::max_frame_bytes`].
         max: usize,
     },
 }
@@ -170,7 +171,7 @@ impl Session {
         }
     }
 
-    /// What the daemon said in the handshake: its bounds for a frame, and what a person should look at.
+    /// The daemon's answer to the handshake: its bounds for a frame, and warnings for people.
     pub fn welcome(&self) -> &Welcome {
         &self.welcome
     }
@@ -196,12 +197,12 @@ impl Session {
         self.stream.set_write_timeout(timeout)
     }
 
-    /// Sends one frame: `records[i]` has the sequence number `first_seq + i`. Fills in nothing: give ids and times if
-    /// the records may have to be sent again. An empty slice is a frame too, and gets its ack.
+    /// Sends one frame: `records[i]` has the sequence number `first_seq + i`. Fills in no fields: set ids and times if the
+    /// records may have to be sent again. An empty slice is a frame, too, and gets its ack.
     ///
     /// # Errors
-    /// `TooManyRecords` and `TooLarge` if nothing was sent; after any other the session is of no further use, as part
-    /// of the frame may have gone out.
+    /// `TooManyRecords` and `TooLarge` if nothing was sent. After any other error the session has to end, because part of
+    /// the frame may have been sent.
     pub fn send(&mut self, first_seq: u64, records: &[Record]) -> Result<(), SessionError> {
         let max = self.welcome.max_records as usize;
         if records.len() > max {
@@ -216,7 +217,7 @@ impl Session {
         self.stream.write_all(&self.out).map_err(|error| self.last_words(error))
     }
 
-    /// A daemon that closes a connection says why first: its error frame is worth more than `EPIPE`.
+    /// A daemon that closes a connection sends an error frame first, which says more than `EPIPE`.
     fn last_words(&mut self, error: io::Error) -> SessionError {
         if !matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) {
             return error.into();
@@ -232,15 +233,15 @@ impl Session {
         }
     }
 
-    /// Waits for the ack of the oldest frame that has none yet.
+    /// Waits for the ack of the oldest frame without one.
     ///
     /// # Errors
-    /// [`SessionError`]. After a timeout the call can be made again: what has arrived is kept.
+    /// [`SessionError`]. After a timeout the call can be repeated: bytes that have arrived are kept.
     pub fn recv_ack(&mut self) -> Result<Ack, SessionError> {
         loop {
             match receive(&mut self.stream, &mut self.inbox)? {
                 ServerMessage::Ack(ack) => return Ok(ack),
-                // Nobody has asked for it.
+                // This session has not asked for budgets.
                 ServerMessage::Budgets(_) => {}
                 ServerMessage::Welcome(_) => return Err(SessionError::Protocol("a second welcome came".to_owned())),
                 ServerMessage::Error(error) => {
@@ -250,7 +251,7 @@ impl Session {
         }
     }
 
-    /// Asks to be told where the budgets stand, of a daemon that tells.
+    /// Asks for the state of budgets at each change, if the daemon's welcome has `budgets`.
     pub(crate) fn watch(mut self) -> Result<Self, SessionError> {
         if self.welcome.budgets.is_some() {
             self.out.clear();

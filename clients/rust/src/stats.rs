@@ -12,11 +12,11 @@ use tallyd_protocol::budgets::{BELIEVED, UsedUp};
 
 use crate::ring::Ring;
 
-/// A snapshot of the counters, in records unless it says otherwise. Each is exact; together they are read one after
-/// the other, so they may be a few records apart under load.
+/// A snapshot of the counters, in records unless stated otherwise. Each is exact, but they are read one after the other,
+/// so under load they may be a few records apart.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Stats {
-    /// Accepted by `record()`.
+    /// Taken by `record()`.
     pub recorded: u64,
     /// Not kept: the ring was full, or the recorder was closed before the sender could take them.
     pub dropped: u64,
@@ -28,28 +28,28 @@ pub struct Stats {
     pub in_flight: u64,
     /// Connections made after the first.
     pub reconnects: u64,
-    /// Times that another connection took over this producer. Above 0: a copy of this process has its secret.
+    /// How often another connection has taken over this producer. Above 0: a copy of this process has its secret.
     pub fenced: u64,
     /// Whether the daemon is connected.
     pub connected: bool,
-    /// Why the last connection failed or ended, for a log or a health page.
+    /// Why the last connection failed or ended.
     pub last_error: Option<String>,
-    /// What the daemon last warned of: `name_in_use`, if another process uses this producer's name. No record is lost by it.
+    /// The daemon's last warning, such as `name_in_use`: another process uses this producer's name. It costs no record.
     pub last_warning: Option<String>,
 }
 
-/// What [`crate::Recorder::flush`] achieved.
+/// The result of [`crate::Recorder::flush`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub enum FlushOutcome {
-    /// Everything recorded before the call is on disk in the daemon, or was refused and reported.
+    /// Every earlier record is on disk in the daemon, or was refused and reported.
     Settled,
-    /// The deadline passed first. This many records were recorded and not settled at that moment, those recorded
-    /// since the call included.
+    /// The deadline passed first. The number of records not settled at that moment, including those recorded since the
+    /// call.
     Outstanding(u64),
 }
 
-/// A record that was refused. It is not sent again: unchanged, it would get the same answer.
+/// A refused record. It is not sent again, because unchanged it would be refused again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejected {
     /// The record's id, given or filled in.
@@ -58,13 +58,13 @@ pub struct Rejected {
     pub seq: u64,
     /// A stable name for the reason, as listed in the protocol's specification.
     pub code: String,
-    /// What is wrong, and what would be accepted.
+    /// The problem, and the accepted values.
     pub message: String,
-    /// The field at fault, if it is one.
+    /// The field at fault, if it is a single one.
     pub field: Option<String>,
 }
 
-/// Gets the records that find the ring full. Runs on the recording thread.
+/// Gets records that are not kept. Runs on the recording thread, at the end on the sender's.
 pub type OnDrop = Box<dyn Fn(Record) + Send + Sync>;
 /// Gets refused records. Runs on the sender thread.
 pub type OnReject = Box<dyn Fn(Rejected) + Send + Sync>;
@@ -79,7 +79,7 @@ pub struct Shared {
     pub fenced: AtomicU64,
     pub connected: AtomicBool,
     pub standing: Standing,
-    /// Flushes asked for so far.
+    /// The number of requested flushes.
     pub flushes: AtomicU64,
     /// Threads that wait for room in the ring.
     roomless: AtomicU64,
@@ -93,13 +93,13 @@ pub struct Shared {
 /// The rare part of the shared state: flushes, the end, and errors. `record()` never touches it.
 #[derive(Default)]
 pub struct Control {
-    /// Whether a daemon has answered yet.
+    /// Whether a daemon has answered.
     pub welcomed: bool,
-    /// Flushes done so far.
+    /// The number of finished flushes.
     pub flushed: u64,
-    /// When the sender has to be gone, once it is asked to go.
+    /// The time by which the sender has to end, once it was asked to.
     pub stop_at: Option<Instant>,
-    /// What the sender left behind, once it is gone.
+    /// The number of records that the sender left, once it has ended.
     pub left: Option<u64>,
     pub last_error: Option<String>,
     pub last_warning: Option<String>,
@@ -126,12 +126,12 @@ impl Shared {
         }
     }
 
-    /// No code that can panic runs under the lock, so a poisoned one is as good as any.
+    /// Ignores poisoning, because no code that can panic runs under the lock.
     pub fn control(&self) -> MutexGuard<'_, Control> {
         self.control.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes the rare state and tells whoever waits for it.
+    /// Changes the rare state and wakes the threads that wait for it.
     pub fn update(&self, change: impl FnOnce(&mut Control)) {
         change(&mut self.control());
         self.changed.notify_all();
@@ -150,17 +150,17 @@ impl Shared {
         true
     }
 
-    /// Waits until the ring has room, or the deadline. Returns whether it has.
+    /// Waits until the ring has room, or the deadline. Returns whether it has room.
     pub fn wait_for_room(&self, deadline: Instant) -> bool {
         self.roomless.fetch_add(1, Ordering::Relaxed);
-        // Either this thread sees what the sender takes next, or the sender sees this thread (`took`).
+        // Either this thread sees the sender's next pop, or the sender sees this thread (`took`).
         fence(Ordering::SeqCst);
         let found = self.wait_until(deadline, |control| self.ring.has_room() || control.left.is_some());
         self.roomless.fetch_sub(1, Ordering::Relaxed);
         found && self.ring.has_room()
     }
 
-    /// The sender has taken records out of the ring: tells those who wait for room.
+    /// Called after the sender has taken records: wakes threads that wait for room.
     pub fn took(&self) {
         fence(Ordering::SeqCst);
         if self.roomless.load(Ordering::Relaxed) > 0 && self.ring.has_room() {
@@ -168,7 +168,7 @@ impl Shared {
         }
     }
 
-    /// Counts a record that is not kept, and hands it to the callback. A panic of the callback stays here.
+    /// Counts a record that is not kept, and gives it to the callback. Catches a panic of the callback.
     pub fn drop_record(&self, record: Record) {
         self.dropped.fetch_add(1, Ordering::Relaxed);
         if let Some(on_drop) = &self.on_drop {
@@ -180,7 +180,7 @@ impl Shared {
         }
     }
 
-    /// Counts a refused record, and reports it. A panic of the callback stays here.
+    /// Counts a refused record, and reports it. Catches a panic of the callback.
     pub fn reject(&self, rejected: Rejected) {
         self.rejected.fetch_add(1, Ordering::Relaxed);
         if let Some(on_reject) = &self.on_reject {
@@ -229,30 +229,31 @@ pub enum Notice {
     Lost = 16,
 }
 
-/// The kinds of notices that were written already. Each kind is written once, on standard error: neither a loss nor an absent daemon
-/// goes unseen.
+/// The kinds of notices that were written already. The first of each kind goes to standard error, so that neither losses
+/// nor an absent daemon stay unseen.
 pub struct Notices(AtomicU8);
 
 impl Notices {
-    /// `quiet`: tells nothing.
+    /// `quiet`: writes nothing.
     pub fn new(quiet: bool) -> Self {
         Self(AtomicU8::new(if quiet { u8::MAX } else { 0 }))
     }
 
-    /// Tells the first of its kind.
+    /// Writes the first notice of its kind.
     pub fn tell(&self, kind: Notice, message: fmt::Arguments<'_>) {
         let bit = kind as u8;
         if self.0.load(Ordering::Relaxed) & bit == 0 && self.0.fetch_or(bit, Ordering::Relaxed) & bit == 0 {
-            // Nobody is there to hear that it cannot be told. `eprintln` would panic.
+            // A failed write cannot be reported anywhere. `eprintln` would panic.
             let _ = writeln!(io::stderr(), "tallyd: {message}");
         }
     }
 }
 
-/// Where the budgets stand, as the daemon said last. Asked before a call: a lock that is nearly never held, and a few lookups.
+/// The state of budgets by the daemon's last message. Read before each call: a lock that is nearly never held, and a few
+/// lookups.
 ///
-/// The answer is believed for [`BELIEVED`], which is five times as long as it takes to say it again: an application
-/// whose daemon is gone is held back no longer than that.
+/// A message counts for [`BELIEVED`], five of the intervals at which the daemon repeats it. So an application is held back
+/// no longer than that after its daemon has gone.
 #[derive(Debug, Default)]
 pub struct Standing(RwLock<Option<Heard>>);
 
@@ -263,15 +264,15 @@ struct Heard {
 }
 
 impl Standing {
-    /// The daemon has said this.
+    /// Takes the daemon's message.
     pub fn hear(&self, used_up: UsedUp, now: Instant) {
         let heard = Some(Heard { at: now, used_up });
-        // The former answer is dropped after the lock.
+        // The former message is freed outside the lock.
         let before = std::mem::replace(&mut *self.0.write().unwrap_or_else(PoisonError::into_inner), heard);
         drop(before);
     }
 
-    /// Asks the last answer. False without one, or if it is too old.
+    /// Asks the last message. False without one, or if it is too old.
     pub fn ask(&self, now: Instant, is: impl FnOnce(&UsedUp) -> bool) -> bool {
         let heard = self.0.read().unwrap_or_else(PoisonError::into_inner);
         heard.as_ref().is_some_and(|heard| now.saturating_duration_since(heard.at) < BELIEVED && is(&heard.used_up))

@@ -1,7 +1,7 @@
-//! What the ring is made of, exchangeable: with the feature `model` it is loom's, which tries every order in which
-//! threads can run, and every value that a load may see. The model beside the ring runs the ring itself.
+//! The ring's parts, in two versions. With the feature `model` they are loom's, which tries every order in which threads can
+//! run, and every value that a load may see. The model beside the ring runs the ring itself.
 //!
-//! The queue inside is crossbeam's and is taken at its word there: a bounded queue behind a lock stands for it.
+//! The model does not examine crossbeam's queue; a bounded queue behind a lock replaces it.
 
 #[cfg(not(feature = "model"))]
 pub use crossbeam_queue::ArrayQueue;

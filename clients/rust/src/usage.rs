@@ -1,17 +1,16 @@
-//! What a vendor's answer says was used, as a record. Pure: JSON in, record out.
+//! Converts vendors' usage into records. Pure: JSON in, record out.
 //!
-//! A record's token buckets are disjoint; vendors differ in what they count twice:
+//! A record's token buckets are disjoint; vendors differ in the tokens that they count twice:
 //!
-//! * Anthropic's `input_tokens` leave out everything cached. A compaction is billed beside the answer, a declined attempt of a
-//!   fallback is not.
-//! * OpenAI's `prompt_tokens` and `input_tokens` hold those read from and written to the cache, and those of audio and pictures,
-//!   which have prices of their own; cached audio is within the cached tokens and within the audio. Azure, OpenRouter, DeepSeek,
-//!   Groq, Moonshot, xAI and LiteLLM spell their usage so, with some counts of their own.
-//! * Gemini's prompt holds the cached content; thoughts and the prompts of tools stand beside.
+//! * Anthropic's `input_tokens` exclude cached tokens. A compaction is billed in addition to the answer; a declined attempt
+//!   of a fallback is not billed.
+//! * OpenAI's `prompt_tokens` and `input_tokens` include tokens read from and written to the cache, and audio and image
+//!   tokens, which have rates of their own. Cached audio is part of both the cached tokens and the audio. Azure,
+//!   OpenRouter, DeepSeek, Groq, Moonshot, xAI and LiteLLM use the same names, with some counts of their own.
+//! * Gemini's prompt includes the cached content. Thoughts and the prompts of tools are separate.
 //!
-//! What the catalog has no rate for makes the call *unpriced*, which somebody sees, and so does what is not understood: its name goes
-//! with the record, in its metadata. Leaving it out would make the call cheap. `clients/vectors/usage.json` holds every client to the
-//! same reading.
+//! A unit without a rate in the catalog makes the call unpriced. So does a count that is not understood; its name goes into
+//! the metadata. Leaving it out would make the call too cheap. `clients/vectors/usage.json` has cases for every client.
 
 mod answers;
 mod anthropic;
@@ -30,10 +29,10 @@ pub use self::google::google;
 pub use self::openai::openai;
 pub use self::stream::StreamUsage;
 
-/// Names that say nothing of the price. Every other one is the daemon's to know.
+/// Tiers without an effect on the price. The daemon decides about all others.
 const STANDARD: [&str; 6] = ["", "standard", "default", "auto", "global", "not_available"];
 
-/// Tier, speed and place in one: `batch+us`.
+/// Tier, speed and region as one text: `batch+us`.
 fn tier(parts: [&Value; 3]) -> Text {
     let told: Vec<&str> = parts.into_iter().map(text).filter(|part| !STANDARD.contains(part)).collect();
     if told.is_empty() { "standard".into() } else { told.join("+").into() }
@@ -51,7 +50,7 @@ fn list(value: &Value) -> &[Value] {
     value.as_array().map(Vec::as_slice).unwrap_or_default()
 }
 
-/// Those that were used, in the order of their names.
+/// The units above 0, in the order of their names.
 fn units<const N: usize>(counts: [(&'static str, u64); N]) -> Vec<(Text, Text)> {
     let used = counts.into_iter().filter(|(_, count)| *count > 0);
     let mut units: Vec<(Text, Text)> = used.map(|(unit, count)| (unit.into(), count.to_string().into())).collect();
@@ -59,7 +58,7 @@ fn units<const N: usize>(counts: [(&'static str, u64); N]) -> Vec<(Text, Text)> 
     units
 }
 
-/// Metadata, if there is any: what was not understood, and more.
+/// The metadata text of `more` and the first doubt; None if both are empty.
 fn noted(doubts: &Doubts, mut more: Map<String, Value>) -> Option<Text> {
     if let Some(name) = doubts.first() {
         more.insert("tallyd.not_understood".to_owned(), json!(name));
@@ -67,8 +66,9 @@ fn noted(doubts: &Doubts, mut more: Map<String, Value>) -> Option<Text> {
     (!more.is_empty()).then(|| Value::Object(more).to_string().into())
 }
 
-/// What the vendor itself charges, in USD: OpenRouter's `cost`, and Perplexity's. With a key of one's own OpenRouter's is its fee, and
-/// the vendor's charge comes beside it. A cost of 0 is one only where OpenRouter says so: others mean that they do not know.
+/// The vendor's own charge in USD: `cost` of OpenRouter and Perplexity. With the caller's own key, OpenRouter's `cost` is its
+/// fee, and the upstream vendor's charge is added. A cost of 0 counts only from OpenRouter; for other vendors it means
+/// unknown.
 fn charged(counts: &mut Counts<'_>) -> Option<Text> {
     let path = if counts.get("cost").get("total_cost").is_some() { "cost.total_cost" } else { "cost" };
     if counts.get(path).is_null() {

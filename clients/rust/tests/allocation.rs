@@ -12,12 +12,12 @@ thread_local! {
 
 struct Counting;
 
-// SAFETY: every call is passed on to the system's allocator unchanged, and so is its answer. The counter is a `Cell`
+// SAFETY: every call goes to the system's allocator, and its answer is returned, both unchanged. The counter is a `Cell`
 // that is initialised at compile time and has no destructor: touching it neither allocates nor unwinds.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: the caller keeps `GlobalAlloc::alloc`'s contract, which is the system's too.
+        // SAFETY: the caller keeps `GlobalAlloc::alloc`'s contract, which is also the system allocator's.
         unsafe { System.alloc(layout) }
     }
 
@@ -43,7 +43,7 @@ fn record_allocates_nothing() {
     let after = ALLOCATIONS.get();
     assert!((100..=101).contains(&taken), "{taken} were taken");
     assert_eq!(after - before, 0);
-    // The counter counts: a text that is not a constant is an allocation, and the application's own.
+    // Proves that the counter counts: text that is not a constant is an allocation, made by the application.
     let text = Record::claude("claude".to_owned(), 1, 1);
     assert_eq!(ALLOCATIONS.get() - after, 1);
     drop(text);

@@ -1,4 +1,4 @@
-//! The blocking session: handshake, bounds, windows, and what a refusal looks like.
+//! The blocking session: handshake, bounds, windows, and refusals.
 
 mod support;
 
@@ -62,7 +62,7 @@ fn a_frame_beyond_the_daemons_bounds_is_not_sent() {
     let large = Record { metadata: Some("x".repeat(1024).into()), ..Record::rentcast("/avm") };
     let error = session.send(1, &[large]).unwrap_err();
     assert!(matches!(error, SessionError::TooLarge { max: 1024, .. }), "{error}");
-    // The session goes on, and the daemon saw neither.
+    // The session continues, and the daemon got neither of the two frames.
     session.send(1, &records(1..11)).unwrap();
     assert_eq!(session.recv_ack().unwrap().seq, 10);
     daemon.state.with(|kept| assert_eq!(kept.frames.len(), 1));
@@ -98,7 +98,7 @@ fn refusals_are_typed_in_the_handshake_and_after_it() {
     session.send(1, &records(1..2)).unwrap();
     assert_eq!(session.recv_ack().unwrap().seq, 1);
     let fenced = |result| matches!(result, Err(SessionError::Refused { code, .. }) if code == "fenced");
-    // Sending into the closed connection finds the reason that is still in the socket.
+    // A send into the closed connection finds the error frame, which is still in the socket.
     let mut sent = Ok(());
     while sent.is_ok() {
         sent = session.send(2, &records(2..3));

@@ -1,4 +1,4 @@
-//! Vendors' answers are read as every client reads them: `clients/vectors/usage.json` and `batches.json`.
+//! Reads vendors' answers as every client does: `clients/vectors/usage.json` and `batches.json`.
 
 use serde_json::{Map, Value, json};
 use tallyd_client::{Record, usage};
@@ -8,7 +8,7 @@ fn uuid(id: [u8; 16]) -> String {
     [0..8, 8..12, 12..16, 16..20, 20..32].map(|part| digits[part].to_owned()).join("-")
 }
 
-/// The fields that the answers can set and that are not at their default, as the vectors have them.
+/// Fields that an answer can set and that are not at their defaults, in the vectors' form.
 fn fields(record: &Record) -> Value {
     let standard = Record::default();
     let mut fields = Map::new();

@@ -1,10 +1,10 @@
-// What record() takes, and what a daemon that is away for long costs in memory.
+// The time of record(), and the memory that a client uses while its daemon is away for long.
 //
 //   make bench-typescript            or: TALLYD_BIN=… node bench/record.mjs [--rounds 5] [--before ANOTHER/clients/typescript]
 //
-// Each figure comes from a process of its own: bursts of 500 records with a pause between, each record() timed alone. `dead`: nobody listens;
-// `stuck`: a daemon that accepts and says nothing. `memory`: a million records while nobody listens, of which the bounds keep some. With `--before`
-// another build of the client, such as that of an earlier commit, is measured in turns with this one.
+// Each figure comes from a process of its own: bursts of 500 records with pauses, each record() timed alone. `dead`: nobody listens; `stuck`: a
+// daemon that accepts and does not answer. `memory`: a million records while nobody listens, most of which the bounds drop. With `--before`,
+// another build of the client, such as one of an earlier commit, is measured in turns with this one.
 
 import { spawn } from "node:child_process";
 import { mkdtempSync } from "node:fs";
@@ -45,7 +45,7 @@ async function measure() {
     }
     await pause(30);
   }
-  // The first bursts are the compiler's.
+  // Skips the first bursts, in which V8 compiles.
   const sorted = times.slice(BURST * 10).sort((a, b) => a - b);
   process.stdout.write(JSON.stringify({ p50: sorted[Math.floor(sorted.length * 0.5)], p99: sorted[Math.floor(sorted.length * 0.99)], dropped: recorder.stats.dropped }));
   await recorder.close(0);

@@ -1,13 +1,13 @@
-// What recording costs a request: the p99 of an Express route that records, beside the same route that does not.
+// The cost of recording for a request: the p99 of an Express route that records, beside the same route without recording.
 //
 //   make bench-typescript            or: TALLYD_BIN=… node bench/route.mjs [--rounds 9] [--seconds 3] [--rate 500]
 //
-// Two servers in processes of their own, alike but for tallyd's middleware and one record() a request; a real daemon with a
-// PostgreSQL of its own loads what the one records, on the same machine. Requests come at times drawn with a fixed seed, over
-// connections that are kept, whether or not earlier ones are answered. A round asks both sides, in turns which is first. The figure is
-// the median of the rounds' ratios; `pooled` is the ratio over all rounds' requests together.
+// Two servers run in processes of their own. They differ only in tallyd's middleware and one record() a request. A real daemon with its own
+// PostgreSQL, on the same machine, loads the records. Requests come at times drawn with a fixed seed over kept connections, whether
+// or not earlier requests are answered. A round measures both servers, alternately first. The figure is the median of the rounds' ratios;
+// `pooled` is the ratio over all rounds' requests together.
 //
-// Two routes: `bare` answers at once, the hardest case; `paid` waits for a vendor that takes 20 ms, as a paid call does at best.
+// Two routes: `bare` answers at once, the hardest case; `paid` waits for a vendor that takes 20 ms, the fastest that a paid call is.
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -24,7 +24,7 @@ const { values: flags } = parseArgs({ options: {
   serve: { type: "string" }, socket: { type: "string" }, vendor: { type: "string" },
 } });
 
-/** One of the two servers: `recorded` or `plain`. Says its port, and ends when its standard input does. */
+/** One of the two servers: `recorded` or `plain`. Prints its port, and ends when its standard input ends. */
 function serve() {
   const recorder = flags.serve === "recorded" ? new Recorder({ socket: flags.socket, app: "bench" }) : undefined;
   const agent = new Agent({ keepAlive: true });
@@ -60,7 +60,7 @@ async function start(side, ...more) {
   return { port: Number(line), stop: async () => (child.stdin.end(), once(child, "exit")) };
 }
 
-/** mulberry32: the same times in each run. */
+/** mulberry32, so that each run has the same times. */
 function random(seed) {
   return () => {
     seed = (seed + 0x6d2b79f5) | 0;
@@ -84,14 +84,14 @@ function ask(port, path, agent) {
   });
 }
 
-/** Asks at random times for so many seconds. Resolves to the sorted latencies. */
+/** Sends requests at random times for `seconds`. Resolves to the sorted latencies in milliseconds. */
 async function load(port, path, seconds, rate, seed) {
   const agent = new Agent({ keepAlive: true, maxSockets: 128 });
   const draw = random(seed);
   const asked = [];
   const begun = performance.now();
   for (let due = begun; due < begun + seconds * 1000; due += (-Math.log(1 - draw()) * 1000) / rate) {
-    // Not waited out busily: that would take the core from those who are measured.
+    // A busy wait would take the core from the servers under test.
     while (performance.now() < due) await new Promise((wake) => setTimeout(wake, 1));
     asked.push(ask(port, path, agent));
   }
@@ -122,7 +122,7 @@ async function measure() {
       for (const side of order) {
         const latencies = await load(sides[side].port, path, seconds, rate, 1000 + round);
         if (side === "recorded") asked += latencies.length;
-        // The first round warms both up.
+        // The first round is a warm-up.
         if (round >= 0) pools[side].push(...latencies);
         if (round >= 0) rows[side].push({ p50: at(latencies, 0.5), p99: at(latencies, 0.99) });
       }

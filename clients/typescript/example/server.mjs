@@ -1,5 +1,5 @@
-// A server as many are: Express, Claude through the official SDK, RentCast by fetch, and an admin's page that asks for the
-// costs. What it takes to have them recorded stands in four lines, marked with (tallyd).
+// A typical server: Express, Claude through the official SDK, RentCast by fetch, and an admin page that shows costs. Recording takes four
+// lines, marked with (tallyd).
 
 import Anthropic from "@anthropic-ai/sdk";
 import express from "express";
@@ -12,7 +12,7 @@ export function build(settings) {
 
   const app = express();
   app.use(express.json());
-  // Your authentication says who it is.
+  // Stands for your authentication, which identifies the user.
   app.use((request, _response, next) => {
     request.user = { id: request.get("x-user") };
     next();
@@ -32,7 +32,7 @@ export function build(settings) {
     response.json(await answer.json());
   });
 
-  // What was there before, as it was called before.
+  // Routes from before tallyd; their calls of the tracker are unchanged.
   app.post("/api/import", async (request, response) => {
     const cost = await tracker.recordClaude("claude-sonnet-5", request.body.input, request.body.output, "/api/import", request.user.id);
     response.json({ cost });

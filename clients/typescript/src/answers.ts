@@ -1,6 +1,6 @@
-// What the daemon's admin API answers, in the shapes of the tracker that CostTracker takes the place of. Amounts are USD.
+// The answers of the daemon's admin API, in the shapes of the tracker that CostTracker replaces. Amounts are USD.
 
-/** One day. */
+/** The calls of one day. Costs are USD. */
 export interface DailyCosts {
   /** `YYYY-MM-DD`, in the daemon's reporting time zone. */
   date: string;
@@ -12,10 +12,11 @@ export interface DailyCosts {
   rentcastCalls: number;
   /** Calls with a status of 400 or above. */
   errors: number;
-  /** Calls without a known price: no cost includes them. */
+  /** Unpriced calls: no cost includes them. */
   unpricedCalls: number;
   /** Claude's models, by family: the name without a date. */
   byModel: Record<string, ModelCosts>;
+  /** RentCast's endpoints, by path. */
   byRentCastEndpoint: Record<string, CallCosts>;
   byProvider: Record<string, CallCosts>;
 }
@@ -32,16 +33,17 @@ export interface ModelCosts extends CallCosts {
   cacheWriteTokens: number;
 }
 
+/** `warning` from the alert threshold on, `exceeded` from the budget on. */
 export type BudgetStatus = "normal" | "warning" | "exceeded";
 
-/** The day against its budget. */
+/** Today's costs against the daily budget. */
 export interface CostSummary {
   today: DailyCosts;
   /** USD a day; 0 where no budget is set. */
   dailyBudget: number;
-  /** How much of it is used, in percent. */
+  /** The used part of the budget, in percent. */
   budgetPercent: number;
-  /** What is left of it, not below 0. */
+  /** The rest of the budget in USD, not below 0. */
   remaining: number;
   /** Whether paid calls should be held back: true from the alert threshold on. */
   shouldThrottle: boolean;
@@ -54,19 +56,19 @@ export interface UserCallStats {
   totalCalls: number;
   claudeCalls: number;
   rentcastCalls: number;
-  /** Calls of the endpoint that `http.analysis_endpoint` names in the daemon's configuration. */
+  /** Calls of the endpoint that the daemon's setting `http.analysis_endpoint` names. */
   analysisCalls: number;
 }
 
-/** A model's price: its rates, and those of larger prompts. */
+/** A model's rates, and its rates for larger prompts. */
 export interface ModelPricing extends ModelRates {
   inputPerMToken: number;
   outputPerMToken: number;
-  /** Rates that hold for the whole call where its input and cached tokens are more than `promptTokens`; smallest bound first, usually none. */
+  /** Rates for calls whose input and cached tokens exceed `promptTokens`. They apply to the whole call. Smallest bound first, usually empty. */
   above: (ModelRates & { promptTokens: number })[];
 }
 
-/** Rates, in USD for a million tokens. Null: the vendor quotes none. */
+/** USD per million tokens. Null: the vendor quotes no such rate. */
 export interface ModelRates {
   inputPerMToken: number | null;
   outputPerMToken: number | null;
@@ -77,7 +79,7 @@ export interface ModelRates {
 
 export type RentCastPlan = "developer" | "foundation" | "growth" | "scale";
 
-/** A plan's terms: USD a month, requests that it includes, USD for each request beyond. */
+/** `monthly`: USD a month; `included`: requests in it; `overage`: USD per further request. */
 export interface PlanTerms {
   monthly: number;
   included: number;
@@ -89,7 +91,7 @@ export interface PricingInfo {
   rentcast: { costPerRequest: number; plans: Record<RentCastPlan, PlanTerms> };
 }
 
-/** Sessions that could be used now, all that there are, and the first by the users' tier. */
+/** Sessions that can be used now, all sessions, and the former by the users' tier. */
 export interface ActiveSessions {
   active: number;
   total: number;

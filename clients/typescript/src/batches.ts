@@ -1,7 +1,7 @@
-// Records of answers that nothing here has seen on their way: fetched later, kept in a queue, or results of a batch.
+// Records from answers that did not pass through `instrument`: fetched later, kept in a queue, or results of a batch.
 //
-// The record's id follows from the vendor's own id of the answer, so an answer that is recorded again, by a second run of the same
-// job, is the same call. `clients/vectors/batches.json` holds every client to this reading.
+// The record's id is derived from the vendor's id of the answer. So an answer that a second run of the same job records again is the
+// same call. `clients/vectors/batches.json` has cases for every client.
 
 import { createHash } from "node:crypto";
 
@@ -13,7 +13,7 @@ import { format } from "./uuid.js";
 const NAMESPACE = Buffer.from("6d0f4d1e6d2b5a7e9a550f9a5f3b7c11", "hex");
 const PROVIDERS: Record<Family, string> = { anthropic: "claude", openai: "openai", google: "google" };
 
-/** A UUID of version 5. */
+/** A UUID of version 5, from the name's SHA-1. */
 function named(name: string): string {
   const bytes = createHash("sha1").update(NAMESPACE).update(name, "utf8").digest().subarray(0, 16);
   bytes[6] = (bytes[6]! & 0x0f) | 0x50;
@@ -22,8 +22,8 @@ function named(name: string): string {
 }
 
 /**
- * The record of a whole answer. `provider` names another vendor whose answers are of this family. An answer without usage is unpriced,
- * for it was paid for; one without an id of the vendor's gets a new one each time.
+ * The record of a complete answer (parsed JSON). `provider` is for another vendor whose answers have this family's form. An answer without
+ * usage was paid for, so its record is unpriced. An answer without an id of the vendor gets a new id at each call of this function.
  */
 export function recordOf(family: Family, answer: unknown, provider: string = PROVIDERS[family]): UsageRecord {
   const said = object(answer);
@@ -40,8 +40,8 @@ export function recordOf(family: Family, answer: unknown, provider: string = PRO
 }
 
 /**
- * The records of a batch's results: the lines of its file, or the objects that the SDK makes of them. They have the service tier `batch`.
- * Results that were not billed (errored, cancelled, expired) have no record. Throws a TypeError for a line that is not a result.
+ * The records of a batch's results: lines of its file (text), or the SDK's objects. Their service tier is `batch`. Results that were not
+ * billed (errored, cancelled, expired) have no record. Throws a TypeError with the line's number for a line that is not a result.
  */
 export function* recordsOfBatch(family: Family, results: Iterable<unknown>, provider?: string): Generator<UsageRecord> {
   let number = 0;
@@ -67,7 +67,7 @@ function parsed(line: string, number: number): unknown {
   }
 }
 
-/** The answer in a line; undefined if nothing was billed. */
+/** The answer in a result; undefined if the vendor did not bill it. */
 function answerOf(family: Family, line: Json, number: number): Json | undefined {
   const [result, response] = [object(line["result"]), object(line["response"])];
   if (family === "anthropic" && "result" in line) return result["type"] === "succeeded" ? object(result["message"]) : undefined;

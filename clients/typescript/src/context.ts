@@ -1,9 +1,9 @@
-// Who a call is made for, without passing it along: what a request's handler says holds for all that it awaits.
+// The user, endpoint and application of a call, set once per request and kept across `await`.
 
 import { platform } from "./platform.js";
 import type { UsageRecord } from "./record.js";
 
-/** Fields that records made within get, unless they say otherwise. */
+/** Fields for all records within a context. A record's own fields win. */
 export type Context = Partial<Pick<UsageRecord, "user_id" | "endpoint" | "app" | "metadata" | "tags">>;
 
 /** Tags of both; those of `inner` hold where both have one. */
@@ -11,7 +11,7 @@ function together(outer: Context["tags"], inner: Context["tags"]): { tags?: NonN
   return outer && inner ? { tags: { ...outer, ...inner } } : {};
 }
 
-/** Runs `task`; what is recorded within has these fields. Contexts nest, and so do their tags. */
+/** Runs `task` and returns its result. Records made within it, also after an `await`, get the fields of `context`. Contexts nest, and so do their tags. */
 export function withContext<T>(context: Context, task: () => T): T {
   const outer = platform.context.getStore();
   return platform.context.run({ ...outer, ...context, ...together(outer?.tags, context.tags) }, task);
@@ -26,7 +26,7 @@ export function currentContext(): Context {
   return platform.context.getStore() ?? {};
 }
 
-/** A copy of the record within a context. A field that is `undefined` is one that was left out: it does not hide the context's. */
+/** A copy of the record with the context's fields. A field that is `undefined` counts as left out, so the context's value stays. */
 export function within(context: Context, record: UsageRecord): UsageRecord {
   const whole = { ...context, ...record, ...together(context.tags, record?.tags) };
   for (const name of Object.keys(context) as (keyof Context)[]) {
@@ -38,18 +38,18 @@ export function within(context: Context, record: UsageRecord): UsageRecord {
 interface ExpressLike { method: string; path: string; baseUrl?: string; route?: { path?: unknown } }
 
 export interface ExpressOptions<Request> {
-  /** The user's id, from what your authentication has put into the request. */
+  /** The user's id, from the data that your authentication has put into the request. */
   user?: (request: Request) => string | undefined;
-  /** The endpoint's name. The request's path, if it is left out; name routes with ids in them, or each makes a row. */
+  /** The endpoint's name; default: the request's path. Give a name to routes with ids in their paths, or each id makes a row of its own. */
   endpoint?: (request: Request) => string | undefined;
 }
 
-/** Of middleware that is mounted at a whole path, as NestJS does it, the rest is `/`. */
+/** For middleware that is mounted at a complete path, as NestJS does, `path` is `/`, and `baseUrl` has the whole path. */
 function pathOf({ baseUrl = "", path }: ExpressLike): string {
   return baseUrl && path === "/" ? baseUrl : `${baseUrl}${path}`;
 }
 
-/** Express middleware: calls that a request's handler makes are recorded for its user and its endpoint. */
+/** Express middleware: calls that a request's handler makes are recorded with the request's user and endpoint. */
 export function express<Request extends ExpressLike>(options: ExpressOptions<Request> = {}) {
   return (request: Request, _response: unknown, next: () => void): void => {
     const context: Context = {};

@@ -1,7 +1,7 @@
-// A drop-in for a tracker that kept its numbers in memory: the same methods, and the numbers survive.
+// A drop-in for a tracker that kept its numbers in memory: the methods are the same, and the numbers survive a restart.
 //
-// Recording never rejects and never waits long. Settings are written at once and become durable in the background. Answers come from the
-// daemon; a promise that nobody awaits does not end the process.
+// Recording never rejects, and waits `costTimeout` at most. Settings are written in the background. Answers come from the daemon. A rejected
+// promise that the application does not await does not end the process.
 
 import type { ActiveSessions, BudgetStatus, CostSummary, DailyCosts, PricingInfo, UserCallStats } from "./answers.js";
 import { DaemonHttp } from "./daemon-http.js";
@@ -17,42 +17,42 @@ import { takeSeen, watchTwice } from "./twice.js";
 import type { CallScope } from "./standing.js";
 
 export interface CostTrackerOptions extends RecorderOptions {
-  /** The daemon's HTTP address. `TALLYD_HTTP`, or `http://127.0.0.1:7420`, if it is left out. */
+  /** The daemon's HTTP address. Default: `TALLYD_HTTP`, else `http://127.0.0.1:7420`. */
   http?: string;
-  /** A token for it: role `read` asks, role `admin` also sets. `TALLYD_HTTP_TOKEN`, if it is left out. */
+  /** A token for the HTTP API: role `read` for answers, role `admin` also for settings. Default: `TALLYD_HTTP_TOKEN`. */
   httpToken?: string;
-  /** How long a record's cost is waited for while the daemon is connected, in milliseconds. The record is kept either way. */
+  /** How long to wait for a record's cost while the daemon is connected, in milliseconds. The record is kept in any case. */
   costTimeout?: number;
-  /** USD a day, set if the daemon has no daily budget yet. */
+  /** USD a day; set only if the daemon does not have a daily budget yet. */
   dailyBudgetUSD?: number;
-  /** The share of the daily budget from which calls should be held back, in percent; set together with `dailyBudgetUSD`. */
+  /** The share of the daily budget, in percent, from which calls should be held back. Set together with `dailyBudgetUSD`. */
   alertThresholdPercent?: number;
-  /** Gets what goes wrong in the background: a setting that the daemon refuses. A warning of the process, if it is left out. */
+  /** Called for errors in the background, such as a setting that the daemon refuses. Default: a warning of the process. */
   onError?: (error: Error) => void;
 }
 
-/** What holds where an option is left out. README.md has the same list, and a test compares the two. */
+/** The options' defaults. README.md has the same list, and a test compares the two. */
 export const TRACKER_DEFAULTS = { costTimeout: 1_000, dailyBudgetUSD: 50, alertThresholdPercent: 80 };
 
-/** How long a cost is waited for while the daemon is away, in milliseconds. */
+/** How long to wait for a cost while the daemon is away, in milliseconds. */
 const AWAY_TIMEOUT = 50;
-/** How often prices are asked for, in milliseconds. */
+/** Interval between two requests for prices, in milliseconds. */
 const PRICES_INTERVAL = 60_000;
-/** Models whose missing price is told: a process warns of so many at most. */
+/** Bound of models without a price that one process warns of. */
 const WARNINGS_MAX = 100;
-/** Users of one answer. */
+/** The most users in one answer. */
 const USERS = 1_000;
 const BUDGET = "/api/admin/budget";
 const RENTCAST_COST = "/api/admin/rentcast-cost";
 
-/** What a call is recorded with beside its first arguments. Empty text is left out: then the request's own endpoint and user hold. */
+/** The endpoint and user arguments as fields. Empty text is left out, so that the context's endpoint and user apply. */
 function named(endpoint: string | undefined, user: string | undefined): Partial<UsageRecord> {
-  // The replaced tracker's callers name a visitor who is not signed in so.
+  // Callers of the replaced tracker name a visitor who is not signed in "anonymous".
   const user_id = user === "anonymous" ? "" : user;
   return { ...(endpoint ? { endpoint } : {}), ...(user_id ? { user_id } : {}) };
 }
 
-/** A promise whose rejection harms nobody who does not look. */
+/** Marks the promise as handled, so that a rejection which nobody awaits does not end the process. */
 function harmless<T>(promise: Promise<T>): Promise<T> {
   promise.catch(() => {});
   return promise;
@@ -75,7 +75,7 @@ function fromEnvironment(): CostTrackerOptions {
   };
 }
 
-/** Records, and asks the daemon for what it has recorded. */
+/** Records calls, and asks the daemon for costs, prices and budgets. */
 export class CostTracker {
   readonly recorder: Recorder;
   readonly #options: CostTrackerOptions;
@@ -86,7 +86,7 @@ export class CostTracker {
   readonly #refresh: Timer | undefined;
   #rentCastCost: number | undefined;
 
-  /** With a daily budget and the threshold of its alert, or with options. No argument: 50 USD a day, 80 percent. */
+  /** Takes a daily budget (USD) and its alert threshold (percent), or options. Without an argument: 50 USD a day, 80 percent. */
   constructor(budget: number | CostTrackerOptions = TRACKER_DEFAULTS.dailyBudgetUSD, alertThresholdPercent = TRACKER_DEFAULTS.alertThresholdPercent) {
     this.#options = typeof budget === "number" ? { ...fromEnvironment(), dailyBudgetUSD: budget, alertThresholdPercent } : budget;
     this.recorder = new Recorder(this.#options);
@@ -104,68 +104,68 @@ export class CostTracker {
   }
 
   /**
-   * Records a call of Claude. Resolves to its cost in USD, to 0 with one warning a model where no price is known: the record is unpriced
-   * then, and counted as such. Never rejects. While the daemon is away the cost is by the last known prices.
+   * Records a call of Claude. Resolves to its cost in USD. For a model without a known price: 0, with one warning per model, and the record
+   * is unpriced. While the daemon is away, the cost comes from the last known prices. Never rejects.
    */
   recordClaude(model: string, inputTokens: number, outputTokens: number, endpoint?: string, userId?: string, more: Partial<UsageRecord> = {}): Promise<number> {
     return this.#cost({ provider: "claude", model, input_tokens: inputTokens, output_tokens: outputTokens, ...named(endpoint, userId), ...more });
   }
 
-  /** Records a request to RentCast. Resolves to the cost of one more request, as {@link recordClaude} does. */
+  /** Records a request to RentCast. Resolves to its cost in USD, as {@link recordClaude} does. Never rejects. */
   recordRentCast(endpoint: string, userId?: string, more: Partial<UsageRecord> = {}): Promise<number> {
     return this.#cost({ provider: "rentcast", ...named(endpoint, userId), ...more });
   }
 
-  /** Today. */
+  /** Today's costs, in the daemon's reporting time zone. Rejects if the daemon refuses or cannot be reached. */
   getTodayCosts(): Promise<DailyCosts> {
     return harmless(this.#summary().then(({ today }) => today));
   }
 
-  /** Today against its budget. */
+  /** Today's costs against the daily budget. Rejects if the daemon refuses or cannot be reached. */
   getSummary(): Promise<CostSummary> {
     return harmless(this.#summary());
   }
 
-  /** The last days that have calls, newest first. */
+  /** The last `days` days that have calls, newest first. Rejects if the daemon refuses or cannot be reached. */
   getHistory(days = 30): Promise<DailyCosts[]> {
     return harmless(this.#http.ask<DailyCosts[]>("GET", `/api/admin/cost-history?days=${days}`));
   }
 
-  /** Lifetime calls by user, the user who cost most first: 1,000 at most. */
+  /** Lifetime calls by user, highest cost first, 1,000 users at most. Rejects if the daemon refuses or cannot be reached. */
   getUserCallStats(): Promise<UserCallStats[]> {
     return harmless(this.#http.ask<UserCallStats[]>("GET", `/api/admin/user-stats?limit=${USERS}`));
   }
 
-  /** Sessions, for the server's own metrics. Zeros where the daemon's database has no accounts. */
+  /** Counts of sessions; zeros where the daemon's database has no accounts. Rejects if the daemon refuses or cannot be reached. */
   getActiveSessions(): Promise<ActiveSessions> {
     return harmless(this.#http.ask<{ sessions: ActiveSessions }>("GET", "/api/admin/metrics").then(({ sessions }) => sessions));
   }
 
-  /** The prices in force, as last heard: asked for at the start and every minute; before the first answer, those known at this release. */
+  /** The prices in force. The tracker asks for them at the start and every minute; before the first answer, the prices of this release. */
   getPricingInfo(): PricingInfo {
     const prices = structuredClone(this.#prices);
     prices.rentcast.costPerRequest = this.getRentCastCostPerRequest();
     return prices;
   }
 
-  /** USD for one more request to RentCast. */
+  /** The cost of one more request to RentCast, in USD. */
   getRentCastCostPerRequest(): number {
     return this.#rentCastCost ?? this.#prices.rentcast.costPerRequest;
   }
 
-  /** Sets what one more request to RentCast costs, from now on. Durable in the background; a refusal goes to `onError`. */
+  /** Sets the cost of one more request to RentCast, in USD, from now on. Written in the background; a refusal goes to `onError`. */
   setRentCastCostPerRequest(costPerRequest: number): void {
     this.#rentCastCost = costPerRequest;
     if (this.recorder.isOff) return;
     this.#settings.put(RENTCAST_COST, { costPerRequest }, () => this.#ask(), () => (this.#rentCastCost = undefined));
   }
 
-  /** Sets the daily budget. Durable in the background; a refusal goes to `onError`. */
+  /** Sets the daily budget, in USD. Written in the background; a refusal goes to `onError`. */
   setDailyBudget(usd: number): void {
     if (!this.recorder.isOff) this.#settings.put(BUDGET, { budget: usd });
   }
 
-  /** Whether paid calls should be held back: a budget's alert threshold is reached, by what the daemon said last. */
+  /** Whether paid calls should be held back: a budget's alert threshold is reached, according to the daemon's last message. */
   get shouldThrottle(): boolean {
     const status: BudgetStatus = this.recorder.budgetStatus;
     return status !== "normal" || this.recorder.shouldThrottle;
@@ -176,7 +176,7 @@ export class CostTracker {
     return this.recorder.shouldThrottleFor(call);
   }
 
-  /** Makes durable what can be made so in that time, and ends. Resolves to how many records are not. */
+  /** Waits at most `timeout` milliseconds for records and settings to become durable, and ends. Resolves to the number of lost records. */
   async close(timeout = 5_000): Promise<number> {
     cancelEvery(this.#refresh);
     const [left] = await Promise.all([this.recorder.close(timeout), this.#settings.close(timeout)]);
@@ -193,7 +193,7 @@ export class CostTracker {
     const patience = this.#options.costTimeout ?? TRACKER_DEFAULTS.costTimeout;
     const wait = this.recorder.stats.connected ? patience : Math.min(AWAY_TIMEOUT, patience);
     const late = new Promise<undefined>((resolve) => (timer = after(wait, () => resolve(undefined))));
-    // A refusal is told to `onReject`, and stands in the daemon's dead letters.
+    // `onReject` gets a refusal; the record is in the daemon's dead letters.
     const seen = this.#seen(record);
     const settled = (seen?.durable ?? this.recorder.recordAndWait(record)).catch(() => null);
     const durable = await Promise.race([settled, late]);
@@ -205,7 +205,7 @@ export class CostTracker {
     return cost ?? 0;
   }
 
-  /** The call, if instrument() has recorded it already. */
+  /** The call, if `instrument()` or `recordingFetch()` has recorded it already. */
   #seen(record: UsageRecord): ReturnType<typeof takeSeen> {
     const seen = takeSeen(record, this.recorder.endpoint);
     const what = seen?.record.model || seen?.record.provider;
@@ -220,11 +220,11 @@ export class CostTracker {
     platform.warn(`tallyd: no price of ${name} is known: its calls are recorded as unpriced, and count as 0 here. \`tallyd prices set\` adds one`);
   }
 
-  /** Asks for the prices; the last ones hold where there is no answer. */
+  /** Asks for the prices. Without an answer the last ones stay. */
   #ask(): void {
     this.#http.ask<PricingInfo>("GET", "/api/admin/pricing").then((prices) => {
       this.#prices = prices;
-      // A cost that was set here holds until an answer has it.
+      // A cost that was set here stays until an answer of the daemon includes it.
       if (this.#rentCastCost === prices.rentcast.costPerRequest) this.#rentCastCost = undefined;
     }, () => {});
   }
@@ -235,7 +235,7 @@ export class CostTracker {
   }
 }
 
-/** A tracker that is made when it is first used, so that an import opens nothing. */
+/** A tracker that is constructed at its first use, so that an import opens nothing. */
 function lazy(make: () => CostTracker): CostTracker {
   let made: CostTracker | undefined;
   const it = (): CostTracker => (made ??= make());
@@ -247,7 +247,7 @@ function lazy(make: () => CostTracker): CostTracker {
 }
 
 /**
- * The process's tracker, configured by the environment: `TALLYD_SOCKET`, `TALLYD_HTTP`, `TALLYD_HTTP_TOKEN`, `TALLYD_APP`,
- * `TALLYD_DAILY_BUDGET_USD`, `TALLYD_ALERT_THRESHOLD_PERCENT`. It begins with its first use.
+ * The process's tracker, constructed at its first use. Its settings are the environment variables `TALLYD_SOCKET`, `TALLYD_HTTP`,
+ * `TALLYD_HTTP_TOKEN`, `TALLYD_APP`, `TALLYD_DAILY_BUDGET_USD` and `TALLYD_ALERT_THRESHOLD_PERCENT`.
  */
 export const costTracker: CostTracker = lazy(() => new CostTracker(fromEnvironment()));

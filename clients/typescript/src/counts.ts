@@ -1,7 +1,7 @@
-// The counts of a vendor's usage object, with a mark on each that was read.
+// The counts of a vendor's usage object, with a mark on each count that was read.
 //
-// A call's usage is understood whole, or the call is unpriced. What is left unmarked at the end and tells a quantity was not
-// understood, and neither is a count that is no whole number. The first such name goes with the record, for the daemon to show.
+// A call's usage is understood completely, or the call is unpriced. Not understood are: a quantity that is unmarked at the end, and a count
+// that is not a whole number. The first such name goes into the record's metadata, where the daemon shows it.
 
 export type Json = Record<string, unknown>;
 
@@ -17,10 +17,10 @@ export function text(value: unknown): string {
   return typeof value === "string" ? value : "";
 }
 
-/** Words of names that tell no quantity that is billed: `queue_time`, `max_tokens`. A cost has a reader of its own. */
+/** Words in names of values that are not billed: `queue_time`, `max_tokens`. A cost is read elsewhere. */
 const NO_USAGE = new Set(["cost", "time", "latency", "duration", "ratio", "percent", "limit", "max", "remaining"]);
 
-/** The first name that was not understood, of all that belongs to one answer. */
+/** The first name of an answer that was not understood. */
 export class Doubts {
   first: string | undefined;
 
@@ -28,7 +28,7 @@ export class Doubts {
     this.first ??= name;
   }
 
-  /** What the daemon looks for in a record's metadata. */
+  /** The mark in a record's metadata by which the daemon leaves the call unpriced. */
   get metadata(): Json {
     return this.first === undefined ? {} : { "tallyd.not_understood": this.first };
   }
@@ -37,7 +37,7 @@ export class Doubts {
 export class Counts {
   readonly #read = new Set<string>();
 
-  /** `at`: how names begin that are told. */
+  /** `at`: the prefix of the names in `doubts`. */
   constructor(readonly root: Json, readonly at: string, readonly doubts: Doubts) {}
 
   get(path: string): unknown {
@@ -50,7 +50,7 @@ export class Counts {
     this.doubts.add(`${this.at}.${path}`);
   }
 
-  /** A whole number; 0 where there is none. */
+  /** A whole number; 0 if it is missing. Doubts any other value. */
   count(path: string): number {
     const value = this.number(path);
     if (Number.isInteger(value)) return value;
@@ -58,7 +58,7 @@ export class Counts {
     return 0;
   }
 
-  /** A number from 0 on, within what every language counts exactly; 0 where there is none. */
+  /** A number from 0 to 2^53 - 1, which every client's language represents exactly; 0 if it is missing. Doubts any other value. */
   number(path: string): number {
     this.#read.add(path);
     const value = this.get(path) ?? 0;
@@ -67,7 +67,7 @@ export class Counts {
     return 0;
   }
 
-  /** One count that has several names. Those that differ are not understood. */
+  /** One count that vendors give different names. Doubts two that differ. */
   one(...paths: string[]): number {
     let found = 0;
     for (const path of paths) {
@@ -78,19 +78,19 @@ export class Counts {
     return found;
   }
 
-  /** Counts that are parts of others, or cost nothing. */
+  /** Marks counts that are parts of others, or cost nothing. */
   part(...paths: string[]): void {
     for (const path of paths) this.#read.add(path);
   }
 
-  /** `whole` without its parts. Parts that are more than their whole are not understood. */
+  /** `whole` minus `parts`, not below 0. Doubts parts that exceed their whole. */
   less(path: string, whole: number, ...parts: number[]): number {
     const rest = parts.reduce((left, part) => left - part, whole);
     if (rest < 0) this.doubt(path);
     return Math.max(0, rest);
   }
 
-  /** Doubts the first name, in their order, that tells a quantity and was not read. */
+  /** Doubts the alphabetically first unread name that holds a quantity. */
   rest(): void {
     const unread: string[] = [];
     const walk = (value: unknown, path: string): void => {

@@ -1,9 +1,9 @@
-// The daemon's HTTP API: one request, with a time limit, its errors in words.
+// The daemon's HTTP API: one request with a time limit, and errors with the daemon's message and hint.
 
-/** How long one request may take, in milliseconds. */
+/** Time limit of one request, in milliseconds. */
 const REQUEST_TIMEOUT = 20_000;
 
-/** What the daemon, or a proxy in front of it, said no with. */
+/** A refusal, by the daemon or by a proxy in front of it: the HTTP status, and a message with the daemon's hint. */
 export class HttpError extends Error {
   constructor(readonly status: number, message: string) {
     super(message);
@@ -20,7 +20,7 @@ export class DaemonHttp {
     this.#token = token;
   }
 
-  /** Asks, and resolves to the answer's JSON. Rejects with {@link HttpError} where the daemon says no, else with fetch's error. */
+  /** Sends a request, and resolves to the answer's JSON. Rejects with {@link HttpError} for a refusal, else with fetch's error. */
   async ask<T>(method: "GET" | "POST", path: string, body?: unknown): Promise<T> {
     const headers: Record<string, string> = {};
     if (this.#token) headers["authorization"] = `Bearer ${this.#token}`;
@@ -38,7 +38,7 @@ function reason(text: string): string {
     const { error } = JSON.parse(text) as { error?: { message: string; hint: string } };
     if (error) return error.hint ? `${error.message}. ${error.hint}` : error.message;
   } catch {
-    // Not the daemon's answer: a proxy's.
+    // Not JSON: the answer comes from a proxy.
   }
   return text.slice(0, 200);
 }

@@ -1,2 +1,2 @@
-// The entry of edge runtimes and browsers: nothing of Node is imported, and records go over HTTPS.
+// The entry of edge runtimes and browsers: it imports nothing of Node, and records go over HTTPS.
 export * from "./all.js";

@@ -1,9 +1,9 @@
-// The end of a Node process.
+// Delivery at the end of a Node process.
 //
-// * It ends by itself: `beforeExit` waits for what is in flight, `exitTimeout` at most.
-// * `process.exit()`: only `exit` is left, in which no callback runs any more. A thread of its own then holds the connection, and this one waits for
-//   what it says. That takes some 30 ms where the daemon is there, and gives up at once where nobody listens.
-// * A signal without a handler, or a kill: nothing is called. See `closeOnSignal`.
+// * The process ends by itself: `beforeExit` waits `exitTimeout` at most for records in flight.
+// * `process.exit()`: only the event `exit` follows, in which callbacks do not run. A worker thread then has the connection, and the main thread
+//   blocks on its messages. This takes some 30 ms if the daemon is there, and ends at once if nobody listens.
+// * A signal without a handler, or a kill: Node calls nothing. See `closeOnSignal`.
 
 import { MessageChannel, receiveMessageOnPort, Worker } from "node:worker_threads";
 import { connectHttp } from "./http-link.js";
@@ -11,7 +11,7 @@ import type { Answer, Ending } from "./platform.js";
 import { connectSocket, type StreamEvents } from "./socket-link.js";
 import { now } from "./timers.js";
 
-/** Runs in the thread. It is text, so that a bundle of the application has it as well. */
+/** The worker thread's program. It is text, so that bundlers include it. */
 const THREAD = `
 const { workerData: { port, flag } } = require("node:worker_threads");
 const tell = (message) => { port.postMessage(message); Atomics.add(flag, 0, 1); Atomics.notify(flag, 0); };
@@ -40,7 +40,7 @@ interface Said { open?: true; data?: Uint8Array; closed?: true; said?: string; a
 
 const live = new Set<Ending>();
 let watching = false;
-/** Those for whom the process has waited already. */
+/** Recorders for which `beforeExit` has waited already. */
 const waited = new Set<Ending>();
 
 export function watchEnd(recorder: Ending): void {
@@ -90,7 +90,7 @@ function deliver(recorder: Ending): void {
   });
   const http = connectHttp((url, headers, body, timeout) => {
     say({ ask: { url, headers: { ...headers, "content-length": body.length }, body, timeout } });
-    // No promise is kept any more at this time: what is called back is called at once.
+    // Promises do not settle any more at this point, so callbacks are called directly.
     const answered = { then: (resolve: (answer: Answer) => void) => ({ catch: (reject: (error: Error) => void) => (asked = { resolve, reject }) }) };
     return answered as unknown as Promise<Answer>;
   });
@@ -111,7 +111,7 @@ function deliver(recorder: Ending): void {
       recorder.exitTimeout,
     );
   } catch {
-    // What is left is told as lost.
+    // `lost()` reports the records that are left.
   }
   port.close();
   void thread?.terminate();

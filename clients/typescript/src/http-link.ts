@@ -1,5 +1,5 @@
-// Records over HTTP: `POST /api/v1/records`, one request at a time. The key of a request is made of its numbers, so one that is sent again,
-// because its answer was lost, counts once.
+// Records over HTTP: `POST /api/v1/records`, one request at a time. A request's idempotency key is made of its sequence numbers, so a
+// request that is sent again because its answer was lost counts once.
 
 import type { Connect, Link } from "./link.js";
 import { type Answer, platform } from "./platform.js";
@@ -9,7 +9,7 @@ interface Result { ok: boolean; cost_usd?: string; error?: { code: string; messa
 
 const FRAME_BYTES_MAX = 1024 * 1024;
 const RECORDS_MAX = 4096;
-/** What passes by itself. Any other no stays until somebody changes something. */
+/** Statuses of temporary refusals. Any other refusal lasts until somebody changes something. */
 const PASSING = new Set([408, 409, 425, 429]);
 const [OPEN, COMMA, CLOSE] = [0x5b, 0x2c, 0x5d];
 
@@ -32,7 +32,7 @@ export const connectHttp = (post: typeof platform.post): Connect => (endpoint, i
       return events.heard({ ack: { seq, rejected, costs: said.results.map(({ cost_usd }) => cost_usd ?? null) } });
     }
     const reason = said.error?.message ?? answer.text.slice(0, 200);
-    // It would be refused for ever, and hold up what comes after.
+    // Sent again it would be refused again, for ever, and hold up the records behind it.
     if (answer.status === 422 || (answer.status === 413 && count === 1)) {
       const refused = { code: said.error?.code ?? `http_${answer.status}`, message: reason };
       return events.heard({ ack: { seq, rejected: Array.from({ length: count }, (_, at) => ({ seq: first + at, ...refused })) } });
@@ -42,7 +42,7 @@ export const connectHttp = (post: typeof platform.post): Connect => (endpoint, i
     end(new Error(`tallyd answered ${answer.status}: ${reason}`), { slow: !passes, ...(passes && wait > 0 ? { wait: Math.min(wait, 60_000) } : {}) });
   };
   const link: Link = {
-    // There is no handshake: what an earlier request had brought is known by its key.
+    // There is no handshake: the daemon recognises an earlier request by its key.
     start: () => events.heard({ welcome: { protocol: 2, last_seq: 0, max_frame_bytes: FRAME_BYTES_MAX, max_records: RECORDS_MAX } }),
     get takes() {
       return !busy && !closed;
@@ -59,7 +59,7 @@ export const connectHttp = (post: typeof platform.post): Connect => (endpoint, i
   return link;
 };
 
-/** A JSON array of records that are JSON. */
+/** A JSON array of encoded records. */
 function array(records: Uint8Array[]): Uint8Array {
   const body = new Uint8Array(records.reduce((sum, record) => sum + record.length + 1, 1));
   let at = 0;
@@ -76,7 +76,7 @@ function read(text: string): { results?: Result[]; error?: { code: string; messa
   try {
     return JSON.parse(text) as { results?: Result[] };
   } catch {
-    // A proxy's.
+    // Not JSON: the answer comes from a proxy.
     return {};
   }
 }

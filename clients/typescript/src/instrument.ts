@@ -1,7 +1,7 @@
-// Recording by looking on: a `fetch` that lets everything through unchanged, and records what each call used.
+// A `fetch` that passes calls through unchanged, and records the usage of each.
 //
-// Every attempt is a call: one that the SDK makes again after a 529 is recorded with its status, and then once more. What the
-// application gets is the vendor's answer, byte for byte; of a stream a copy is read as it passes by.
+// Every attempt is a call. An attempt that failed with 529 is recorded with that status, and the SDK's retry is a record of its own. The
+// application gets the vendor's answer byte for byte; a stream is copied while it passes.
 
 import { currentContext } from "./context.js";
 import type { Recorder } from "./recorder.js";
@@ -13,24 +13,24 @@ import { familyOf, isVendor, modelOf, providerOf } from "./vendors.js";
 export type Fetch = (input: string | URL | Request, init?: RequestInit) => Promise<Response>;
 
 export interface FetchOptions {
-  /** Vendors of models are read for their tokens; any other is recorded as one request. Told by the host, if it is left out. */
+  /** Provider of the records; default: derived from the host. A model vendor's answers are read for tokens; any other call is one request. */
   provider?: string;
-  /** Fields of each record. */
+  /** Fields for each record. They win over those of the context. */
   fields?: Partial<UsageRecord>;
-  /** The `fetch` that is called; the global one, if it is left out. */
+  /** The wrapped `fetch`; default: the global one. */
   fetch?: Fetch;
 }
 
-/** No answer came. */
+/** The status of a call without an answer. */
 const UNREACHABLE = 599;
-/** On a request, and on a `fetch`: it is recorded already. */
+/** Marks a request, or a `fetch`, that is recorded already. */
 const SEEN = Symbol.for("tallyd.seen");
-/** Why a request was never sent. */
+/** Errors after which the request was certainly not sent. */
 const UNSENT = new Set(["ECONNREFUSED", "ENOTFOUND", "EAI_AGAIN", "EHOSTUNREACH", "ENETUNREACH", "UND_ERR_CONNECT_TIMEOUT"]);
 
 /**
- * A `fetch` that records each call. Calls to hosts that nobody named a provider for are let through, unrecorded; so is what a
- * vendor of models does not bill by the call: lists, counts of tokens, batches, files.
+ * A `fetch` that records each call. Not recorded are: calls to unknown hosts without `options.provider`, and calls to model vendors that are
+ * not billed, such as lists, token counts, batches and files. Rejects as the wrapped `fetch` does; recording adds no errors.
  */
 export function recordingFetch(recorder: Recorder, options: FetchOptions = {}): Fetch {
   return recording(recorder, options, false);
@@ -47,18 +47,18 @@ function recording(recorder: Recorder, options: FetchOptions, isModels: boolean)
     const family = isModels || isVendor(provider) ? familyOf(method, url.pathname) : undefined;
     if (!family && (isModels || isVendor(provider))) return await inner(input, init);
     const [asked, hidesUsage] = withUsage(provider, url, init);
-    // What holds now: the answer may be read by somebody else.
+    // The context of now: the answer may be read in another one.
     const record = { provider, endpoint: url.pathname, ...currentContext(), ...options.fields } as UsageRecord;
     const model = requested(init) ?? modelOf(url.pathname);
     if (model) record.model = model;
     const call: Call = { recorder, record, family, started: elapsed(), done: false };
     let response: Response;
     try {
-      // A recording fetch within this one lets it through.
+      // A recording fetch inside this one passes the request through.
       response = await inner(input, { ...asked, [SEEN]: true } as RequestInit);
     } catch (error) {
       const aborted = init?.signal?.aborted ?? (error instanceof Error && error.name === "AbortError");
-      // What was sent and never answered may have been billed.
+      // A request that was sent and not answered may have been billed.
       finish(call, { status: aborted ? ABORTED : UNREACHABLE, requests: 0, ...(family && !isUnsent(error) ? UNTOLD : {}) });
       throw error;
     }
@@ -92,10 +92,10 @@ function requested(init: RequestInit | undefined): string | undefined {
   }
 }
 
-/** Those that tell a streamed chat's usage only if asked, and take the question. */
+/** Providers that accept `stream_options.include_usage`, and send a streamed chat's usage only with it. */
 const ASKED = new Set(["openai", "azure", "deepseek", "xai", "groq", "together", "fireworks", "moonshot"]);
 
-/** OpenAI tells a streamed chat's usage only if asked. It is asked, and what it adds to the stream is taken out again. */
+/** Asks for the usage of a streamed chat. Returns the request to send, and whether the stream has an added event to remove. */
 function withUsage(provider: string, url: URL, init: RequestInit | undefined): [RequestInit | undefined, boolean] {
   if (!ASKED.has(provider) || !url.pathname.endsWith("/chat/completions") || typeof init?.body !== "string") return [init, false];
   try {
@@ -110,14 +110,17 @@ function withUsage(provider: string, url: URL, init: RequestInit | undefined): [
   }
 }
 
-/** A client of an official SDK: it calls its own `fetch`. */
+/** A client of the Anthropic or OpenAI SDK. */
 export interface Instrumentable { baseURL: string }
 
-/** Records every call of an Anthropic or OpenAI client, from what the vendor's answers say. Returns the client. Doing so twice changes nothing. */
+/**
+ * Records every billed call of an Anthropic or OpenAI SDK client. Returns the same client; a second call changes nothing. Throws a TypeError
+ * if the client has no `fetch` of its own, or if its vendor is unknown and `options.provider` is missing.
+ */
 export function instrument<Client extends Instrumentable>(recorder: Recorder, client: Client, options: Omit<FetchOptions, "fetch"> = {}): Client {
   const own = client as unknown as { fetch?: Fetch & { [SEEN]?: true } };
   if (typeof own.fetch !== "function") throw new TypeError("this is no client of the Anthropic or OpenAI SDK: it has no fetch of its own");
-  // What it has, not what its class is called: bundlers rename classes.
+  // By its properties, not its class's name: bundlers rename classes.
   const sdk = "chat" in client ? "openai" : "messages" in client ? "claude" : undefined;
   const provider = options.provider ?? providerOf(new URL(client.baseURL).hostname) ?? sdk;
   if (!provider) throw new TypeError(`whose API is ${client.baseURL}? Name it: instrument(recorder, client, { provider: "…" })`);

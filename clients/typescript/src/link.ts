@@ -1,15 +1,15 @@
-// A connection to the daemon, whatever it is made of: frames go in, messages come out.
+// A connection to the daemon over any transport: frames go in, messages come out.
 
 import type { Endpoint } from "./options.js";
 import type { ServerMessage } from "./wire.js";
 
 export interface Link {
-  /** Opens it. Events come from here on. */
+  /** Opens the connection. Events begin here. */
   start(): void;
-  /** Whether it takes another frame now; if not, it says `drained` when it does. */
+  /** Whether the link takes another frame now. If not, `drained` is called when it does. */
   readonly takes: boolean;
   send(first: number, records: Uint8Array[]): void;
-  /** Asks to be told where the budgets stand, of a daemon whose welcome has told it. */
+  /** Asks for the state of budgets at each change. Only for a daemon whose welcome has `budgets`. */
   watch?(): void;
   close(error?: Error): void;
 }
@@ -18,11 +18,11 @@ export interface LinkEvents {
   /** May throw: the connection then ends with that error. */
   heard(message: ServerMessage): void;
   drained(): void;
-  /** It has ended. `wait`: milliseconds before it makes sense to come back; `slow`: soon would not help. */
+  /** The connection has ended. `wait`: milliseconds before the next attempt; `slow`: the refusal will repeat, so use the slow interval. */
   closed(error: Error | undefined, back?: { wait?: number; slow?: boolean }): void;
 }
 
-/** Who records. */
+/** The producer's name and secret, the client's name and version, and the time limit of a request in milliseconds. */
 export interface Identity { producer: string; secret: string; client: string; timeout: number }
 
 export type Connect = (endpoint: Endpoint, identity: Identity, events: LinkEvents) => Link;

@@ -1,10 +1,9 @@
-// What a call costs by the last known prices: for the moment in which the daemon cannot be asked. The daemon's own price is
-// what is stored and counted.
+// A call's cost by the last known prices, for times when the daemon does not answer. The stored cost is always the daemon's.
 
 import type { PricingInfo } from "./answers.js";
 import type { UsageRecord } from "./record.js";
 
-/** A record's fields that this file can price, with the rate of each. */
+/** The fields that this file can price, with their rates. */
 const RATES = {
   input_tokens: "inputPerMToken",
   output_tokens: "outputPerMToken",
@@ -13,15 +12,15 @@ const RATES = {
   cache_write_1h_tokens: "cacheWrite1hPerMToken",
 } as const;
 
-/** What a prompt's size is by. */
+/** The fields whose sum is the prompt's size. */
 const PROMPT = ["input_tokens", "cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens"] as const;
 
-/** USD, or undefined where a price or a unit is not known here. */
+/** The cost in USD; undefined if a price or a unit is not known here. */
 export function localPrice(prices: PricingInfo, record: UsageRecord): number | undefined {
   if (record.extra_units || (record.service_tier && record.service_tier !== "standard")) return undefined;
   if (record.provider === "rentcast") return prices.rentcast.costPerRequest * Number(record.requests ?? 1);
   const name = (record.model ?? "").trim().toLowerCase();
-  // The date at the end of a name, as vendors write it, changes no price.
+  // A date at the end of a model's name does not change the price.
   const model = prices.claude[name] ?? prices.claude[name.replace(/-\d{8}$/, "")];
   if (record.provider !== "claude" || !model) return undefined;
   const prompt = PROMPT.reduce((sum, field) => sum + Number(record[field] ?? 0), 0);

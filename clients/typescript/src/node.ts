@@ -1,4 +1,4 @@
-// Node's own platform, which Bun and Deno have too. Importing this module puts it in.
+// The platform of Node, Bun and Deno. Importing this module installs it.
 
 import { AsyncLocalStorage } from "node:async_hooks";
 import { writeSync } from "node:fs";
@@ -17,7 +17,7 @@ const open: Open = (target, events) => {
   const link = connect(target);
   let said: Error | undefined;
   link.setNoDelay(true);
-  // What keeps the process is the wait at its end, and that alone.
+  // Only the wait at the process's end keeps the process alive.
   link.unref();
   link.on("connect", () => events.open());
   link.on("data", (piece) => events.data(piece));
@@ -54,7 +54,7 @@ function post(url: string, headers: Record<string, string>, body: Uint8Array, ti
 Object.assign(platform, {
   env: (name) => process.env[name],
   warn: (message, ending) => {
-    // A warning of the process is written in a later turn, which never comes at the end.
+    // A warning of the process is written in a later turn of the event loop, which does not come at the end.
     if (ending) writeSync(2, `${message}\n`);
     else process.emitWarning(message, "TallydWarning");
   },

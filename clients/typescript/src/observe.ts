@@ -1,14 +1,14 @@
-// A vendor's answer, read as it passes by.
+// Reads the usage in a vendor's answer while the answer passes through.
 //
-// The application gets the same bytes; what they say of their usage makes the record. An answer may be left: its stream is
-// cancelled, or never read at all, or the process ends first. Each of them was paid for, so each is recorded:
+// The application gets the same bytes. An answer may be abandoned: its stream is cancelled or never read, or the process ends first. It was paid for
+// nevertheless, so it is recorded:
 //
-// * a JSON answer is read to its end here, whether or not the application reads it: it is small, and its usage stands in it;
-// * any other whole answer (an audio, a file) says nothing of usage, and is recorded when it begins;
-// * a stream that is left is recorded with what it had told until then, and marked as incomplete. One that nobody ever reads is found when the garbage
-//   collector takes it, or when the recorder is closed, and `stats.unread` counts it.
+// * A JSON answer is read to its end here, whether or not the application reads it. It is small, and has its usage inside.
+// * Any other complete answer (audio, a file) has no usage, and is recorded when it begins.
+// * An abandoned stream is recorded with its usage so far, and marked as incomplete. A stream that nobody reads is found when it is garbage-collected
+//   or the recorder is closed; `stats.unread` counts it.
 //
-// An answer that was paid for and tells no usage is unpriced: without tokens its price would be nothing.
+// A paid answer without usage is unpriced, since a price of zero tokens would be 0.
 
 import type { Recorder } from "./recorder.js";
 import { noteAndRecord } from "./twice.js";
@@ -17,19 +17,19 @@ import { object } from "./counts.js";
 import { elapsed } from "./timers.js";
 import { read, StreamUsage, type Family, type Usage } from "./usage.js";
 
-/** The client closed the request. */
+/** Status: the client closed the request. */
 export const ABORTED = 499;
-/** The stream broke off. */
+/** Status: the stream broke off. */
 const BROKEN = 599;
-/** Answers beyond this are not read for their usage; no vendor's is. */
+/** Larger answers are not read for usage; no vendor sends one. */
 const BODY_BYTES_MAX = 16 * 1024 * 1024;
-/** Events after which none follows. */
+/** The types of a stream's last event. */
 const LAST = new Set(["message_stop", "response.completed", "response.incomplete", "response.failed"]);
-/** The metadata of a call that used what nobody tells: the daemon does not price it. */
+/** Metadata of a call with unknown usage; the daemon leaves it unpriced. */
 export const UNTOLD = { metadata: { "tallyd.not_understood": "usage" } };
 const INCOMPLETE = { metadata: { incomplete: true, ...UNTOLD.metadata } };
 
-/** `family`: how the vendor tells usage; undefined where a request has its price. */
+/** `family`: the form of the vendor's usage; undefined where the price is per request. `started`: milliseconds of {@link elapsed}. */
 export interface Call { recorder: Recorder; record: UsageRecord; family: Family | undefined; started: number; done: boolean; ended?: (unread: boolean) => void }
 
 export function finish(call: Call, changes: Partial<UsageRecord>, unread = false): void {
@@ -52,16 +52,16 @@ function own(metadata: UsageRecord["metadata"]): Record<string, unknown> {
 
 interface Observer {
   readonly call: Call;
-  /** Looks at a piece, and returns what goes on to the application. */
+  /** Reads a piece, and returns the bytes for the application. */
   piece(bytes: Uint8Array): Uint8Array;
   end(): Uint8Array | undefined;
   aborted(unread?: boolean): void;
 }
 
-/** Answers that nobody can read any more. What is held for them must not hold them. */
+/** Observers of answers that were garbage-collected unread. An observer must not refer to its answer, or the answer would stay. */
 const left = typeof FinalizationRegistry === "undefined" ? undefined : new FinalizationRegistry<Observer>((observer) => observer.aborted(true));
 
-/** The same answer, which is recorded as it passes by. `hides`: takes out the usage that was asked for in its stead. */
+/** The same answer, recorded while it passes. `hides`: remove the event with the usage that the application did not ask for. */
 export function observed(response: Response, call: Call, family: Family, hides: boolean): Response {
   const type = response.headers.get("content-type") ?? "";
   if (response.body && type.includes("text/event-stream")) return passed(response, new Events(call, family, hides), 1);
@@ -70,7 +70,7 @@ export function observed(response: Response, call: Call, family: Family, hides: 
   return response;
 }
 
-/** `ahead`: bytes (of a stream: pieces) that are read before anybody asks for them. */
+/** `ahead`: bytes (for a stream: pieces) that are read before the application asks for them. */
 function passed(response: Response, observer: Observer, ahead: number): Response {
   const reader = response.body!.getReader();
   const size = (piece: Uint8Array | undefined): number => (ahead === 1 ? 1 : (piece?.byteLength ?? 0));
@@ -129,7 +129,7 @@ class Whole implements Observer {
     try {
       usage = read(this.family, JSON.parse(text(this.#pieces)));
     } catch {
-      // Not JSON after all.
+      // Not JSON, despite its content type.
     }
     finish(this.call, usage ?? UNTOLD);
     return undefined;
@@ -158,13 +158,13 @@ class Events implements Observer {
     const events = this.#text.split(/\r?\n\r?\n/);
     this.#text = events.pop() ?? "";
     const kept = events.filter((event) => !this.#look(event));
-    // An SDK leaves the stream after its last event, which is no abort.
+    // SDKs cancel the stream after its last event, which is not an abort.
     if (this.#whole) finish(this.call, this.#usage.result() ?? UNTOLD);
-    // Only where something is taken out is the stream written anew.
+    // The stream is encoded anew only if an event is removed.
     return this.hides ? utf8.encode(kept.map((event) => `${event}\n\n`).join("")) : bytes;
   }
 
-  /** Reads an event. True if it is one that the application did not ask for. */
+  /** Reads an event. Returns true for an event that the application did not ask for. */
   #look(event: string): boolean {
     const data = event.split(/\r?\n/).filter((line) => line.startsWith("data:")).map((line) => line.slice(5).trimStart()).join("\n");
     if (data === "[DONE]") this.#whole = true;
@@ -182,13 +182,13 @@ class Events implements Observer {
   end(): Uint8Array | undefined {
     const rest = this.#text;
     if (rest) this.#look(rest);
-    // A stream whose last event is missing broke off, however politely.
+    // A stream without its last event broke off, even if the connection closed cleanly.
     if (this.#whole || !this.#ends) finish(this.call, this.#usage.result() ?? UNTOLD);
     else this.#left(BROKEN);
     return this.hides && rest ? utf8.encode(rest) : undefined;
   }
 
-  /** What was used until then was used; the vendor bills it. */
+  /** The vendor bills the usage so far. */
   aborted(unread = false): void {
     this.#left(ABORTED, unread);
   }

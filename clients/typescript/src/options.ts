@@ -1,46 +1,47 @@
-// What a recorder is told at its start, and what it tells of itself.
+// A recorder's options and statistics.
 
 import { platform } from "./platform.js";
 import type { UsageRecord } from "./record.js";
 import type { Rejection } from "./wire.js";
 
 export interface RecorderOptions {
-  /** Where the daemon is: `unix:/path`, `tcp://[token@]host:port`, or the `https://` address of its HTTP API. In the place of `socket` and `host`. */
+  /** The daemon: `unix:/path`, `tcp://[token@]host:port`, or the `https://` address of its HTTP API. Wins over `socket` and `host`. */
   endpoint?: string;
-  /** The daemon's Unix socket. `TALLYD_ENDPOINT`, `TALLYD_SOCKET`, or `/run/tallyd/tallyd.sock`, if neither `endpoint`, this nor `host` is given. */
+  /** The daemon's Unix socket. Without `endpoint`, `socket` and `host`: `TALLYD_ENDPOINT`, `TALLYD_SOCKET`, or `/run/tallyd/tallyd.sock`. */
   socket?: string;
-  /** The daemon's TCP listener, with `port` and `token`. */
+  /** The host of the daemon's TCP listener; needs `token`. */
   host?: string;
+  /** The port of the TCP listener. Default 7421. */
   port?: number;
-  /** The access token: needed over TCP and HTTP. `TALLYD_TOKEN`, if it is left out. */
+  /** The access token, which TCP and HTTP need. Default: `TALLYD_TOKEN`. */
   token?: string;
-  /** The application's name, for records that have none. */
+  /** The application's name, for records without one. */
   app?: string;
   /** Tags of every record, such as `{ environment: "production" }`. Those of the context and of the record come before them. */
   tags?: UsageRecord["tags"];
-  /** A name for this recorder's records, for people. Two processes of one name lose nothing, and both are warned. The default is a new one for each recorder, and right. */
+  /** A name for this recorder, for people to read. Two processes with one name lose nothing, but both are warned. Default: a new name each. */
   producer?: string;
-  /** Bytes of memory that records may take before they are encoded: 512 a record and two for each character of its text, which is more than V8 needs. */
+  /** Bound of memory for records before they are encoded, in bytes: 512 a record and 2 a character of its text, which is more than V8 needs. */
   maxQueueBytes?: number;
-  /** Encoded bytes that may wait for the daemon. */
+  /** Bound of encoded records that wait for the daemon, in bytes. */
   maxBytes?: number;
-  /** How long records are gathered before they are sent, in milliseconds. */
+  /** How long to collect records before sending them, in milliseconds. */
   gather?: number;
-  /** How long a daemon may owe an ack in silence, in milliseconds. */
+  /** How long to wait for an ack without hearing anything before reconnecting, in milliseconds. */
   ackTimeout?: number;
-  /** How long the process waits at its end for what is in flight, in milliseconds. */
+  /** How long the process waits at its end for records in flight, in milliseconds. */
   exitTimeout?: number;
-  /** Tells nothing on standard error: neither losses nor refusals nor a daemon that is not there. */
+  /** No messages on standard error: not of losses, refusals, or a daemon that is away. */
   quiet?: boolean;
-  /** Keeps nothing and opens nothing, for tests. `TALLYD_DISABLED=1`, if it is left out. */
+  /** Keeps nothing and opens nothing, for tests. Default: whether `TALLYD_DISABLED` is `1`, `true`, `yes` or `on`. */
   disabled?: boolean;
-  /** Gets each record that is not kept, and why. */
+  /** Called with each record that is not kept, and the reason. */
   onDrop?: (record: UsageRecord, reason: string) => void;
-  /** Gets each record that the daemon refused; it is in the daemon's dead letters. */
+  /** Called for each record that the daemon refused. The daemon keeps it as a dead letter. */
   onReject?: (rejection: Rejection) => void;
 }
 
-/** What holds where an option is left out. README.md has the same list, and a test compares the two. */
+/** The options' defaults. README.md has the same list, and a test compares the two. */
 export const DEFAULTS = {
   port: 7421,
   app: "",
@@ -51,10 +52,10 @@ export const DEFAULTS = {
   exitTimeout: 5_000,
 };
 
-/** Where the daemon is: a Unix socket's path, a host with its port, or the URL of its HTTP API. `name` has no secret. */
+/** The daemon: a Unix socket's path, a host and port, or the URL of its HTTP API. `name` does not contain the token. */
 export interface Endpoint { path?: string; host?: string; port?: number; url?: string; token: string | undefined; name: string }
 
-/** By the options, else by `TALLYD_ENDPOINT` (as the other clients read it) or `TALLYD_SOCKET`. */
+/** From the options, else from `TALLYD_ENDPOINT` (in the form of the other clients) or `TALLYD_SOCKET`. Throws a TypeError for an invalid URL. */
 export function endpoint({ endpoint, socket, host, port, token = platform.env("TALLYD_TOKEN") }: RecorderOptions): Endpoint {
   if (!endpoint && socket) return { path: socket, token, name: `unix:${socket}` };
   const at = (host: string, port: number, token: string | undefined): Endpoint => ({ host, port, token, name: `tcp://${host}:${port}` });
@@ -72,28 +73,32 @@ export function endpoint({ endpoint, socket, host, port, token = platform.env("T
   return { url: base, token: own, name: base };
 }
 
-/** Whether `TALLYD_DISABLED` says so. */
+/** Whether the text of `TALLYD_DISABLED` means yes. */
 export function isOff(text: string | undefined): boolean {
   return ["1", "true", "yes", "on"].includes((text ?? "").trim().toLowerCase());
 }
 
 export interface Stats {
+  /** Records that `record()` took. */
   recorded: number;
-  /** Durable. */
+  /** Records that are durable. */
   acked: number;
+  /** Records that the daemon refused. */
   rejected: number;
-  /** Not kept: the queue was full, the record could not be written, or the time was up at the end. */
+  /** Records not kept: the queue was full, the record could not be encoded, or the time at the end was over. */
   dropped: number;
-  /** Answers of a vendor that were looked on at and that the application left unread: recorded with what they had told until then. */
+  /** Instrumented answers that the application did not read. They are recorded with their usage so far. */
   unread: number;
-  /** Recorded, and neither durable nor refused yet. */
+  /** Records that are neither durable nor refused yet. */
   inFlight: number;
   connected: boolean;
+  /** Connections after the first one. */
   reconnects: number;
+  /** Reason of the last lost record, or of the last connection's end. */
   lastError: string | undefined;
-  /** What the daemon last warned of: `name_in_use`, where another process uses this producer's name. */
+  /** The daemon's last warning, such as `name_in_use`: another process uses this producer's name. */
   lastWarning: string | undefined;
 }
 
-/** What became of a record that was waited for. `cost_usd` is null where no price is known, undefined where the answer was lost. */
+/** A durable record's id (a UUID) and cost: USD as decimal text, null if unpriced, undefined if the answer with the cost was lost. */
 export interface Durable { id: string; cost_usd: string | null | undefined }

@@ -1,5 +1,5 @@
-// What differs between Node and edge runtimes. Nothing here imports from Node: `node.ts` puts Node's own in, for the entry that Node, Bun and
-// Deno load. An edge runtime has `fetch` alone.
+// The differences between Node and edge runtimes. Nothing here imports from Node: `node.ts` installs Node's functions, and is part of the entry for
+// Node, Bun and Deno. An edge runtime has only `fetch`.
 
 import type { Context } from "./context.js";
 import type { Connect } from "./link.js";
@@ -8,32 +8,32 @@ export interface Answer { status: number; text: string; retryAfter: string | nul
 
 export interface Platform {
   env(name: string): string | undefined;
-  /** Tells a person. `ending`: the process is at its end, and runs no other task. */
+  /** Writes a message for people. `ending`: the process is at its end, so no later task runs. */
   warn(message: string, ending?: boolean): void;
-  /** Opens a connection to a socket; undefined where there are none. */
+  /** Opens a connection to a socket; undefined where the runtime does not have sockets. */
   connect: Connect | undefined;
-  /** Posts, without keeping the process. Rejects where there is no answer. */
+  /** Sends a POST request that does not keep the process alive. `timeout` is in milliseconds. Rejects without an answer. */
   post(url: string, headers: Record<string, string>, body: Uint8Array, timeout: number): Promise<Answer>;
-  /** What is told apart by it in the daemon's log. */
+  /** Distinguishes this process in the daemon log, as part of the producer's name. */
   host(): string;
-  /** Who a call is made for. */
+  /** The context of the running task. */
   context: { run<T>(context: Context, task: () => T): T; getStore(): Context | undefined };
-  /** Called when a recorder has something in flight, so that the process's end is watched. */
+  /** Called when a recorder has records in flight, so that the process's end delivers them. */
   watchEnd(recorder: Ending): void;
 }
 
-/** What the end of a process asks of a recorder. */
+/** A recorder, as the end of a process uses it. */
 export interface Ending {
   readonly inFlight: number;
   readonly exitTimeout: number;
   flush(timeout: number): Promise<number>;
-  /** Goes on with a connection that works without the event loop, for so many milliseconds. */
+  /** Delivers over a connection that does not need the event loop, for `timeout` milliseconds at most. */
   finish(connect: Connect, pump: (milliseconds: number) => boolean, timeout: number): void;
-  /** Tells what is left, which is lost. */
+  /** Warns of the records that are left, and lost. */
   lost(): void;
 }
 
-/** Who a call is made for, where the runtime does not follow what awaits: it holds until the task's first `await`. */
+/** A context for runtimes without AsyncLocalStorage: it ends at the task's first `await`. */
 class Synchronous {
   #now: Context | undefined;
   #told = false;

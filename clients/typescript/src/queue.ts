@@ -1,17 +1,17 @@
-// What waits to be encoded: copies, and how much memory they may take.
+// Records that wait to be encoded: their copies, and a bound of their memory.
 
 import type { Context } from "./context.js";
 import { idBytes, type UsageRecord } from "./record.js";
 import type { Waiter } from "./window.js";
 
-/** A record that waits, with what held when it was recorded. `order` counts the records before it, and itself. */
+/** A waiting record, with its context and time (`ms`). `order` is its number among the recorder's records, from 1. */
 export interface Waiting { record: UsageRecord; context: Context; ms: number; bytes: number; order: number; waiter: Waiter | undefined }
 
-/** What V8 needs for a record and its place in the queue, and for one character of text, at most. */
+/** Upper bounds of V8's memory: for a record with its place in the queue, and for one character of text. */
 const RECORD_BYTES = 512;
 const CHARACTER_BYTES = 2;
 
-/** The id that the caller gave. One that is none is dropped when it is written, like any other field that cannot be. */
+/** The id that the caller gave. An invalid id is found when the record is encoded, like any other invalid field. */
 export function ownId({ id }: UsageRecord): Uint8Array | undefined {
   try {
     return id === undefined || id === null ? undefined : idBytes(id);
@@ -20,7 +20,7 @@ export function ownId({ id }: UsageRecord): Uint8Array | undefined {
   }
 }
 
-/** A copy: the record is the application's, and may change before it is written. */
+/** A copy, since the application may change its record before it is encoded. */
 export function own(record: UsageRecord): UsageRecord {
   const copy = { ...record };
   if (typeof copy.metadata === "object" && copy.metadata !== null) copy.metadata = JSON.stringify(copy.metadata);
@@ -29,7 +29,7 @@ export function own(record: UsageRecord): UsageRecord {
   return copy;
 }
 
-/** What a record may take of the memory, at most. */
+/** An upper bound of a record's memory, in bytes. */
 export function bytesOf(record: UsageRecord): number {
   let characters = 0;
   for (const name in record) {

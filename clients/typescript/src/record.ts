@@ -1,4 +1,4 @@
-// The usage record: what one paid call was, in the order of the protocol.
+// The usage record: one paid call, with its fields in the protocol's order.
 
 import type { Context } from "./context.js";
 import { type Decimal, FIELDS, type UsageRecord } from "./fields.js";
@@ -13,16 +13,16 @@ const DEFAULTS: readonly (string | number | null)[] = FIELDS.map(([, , standard]
 
 const KNOWN: ReadonlySet<string> = new Set(NAMES);
 
-/** A decimal as the wire has it: text, never a float. */
+/** The wire's form of a decimal: text, never a float. */
 function decimal(value: Decimal): string {
   if (typeof value !== "number") return value.toString();
-  if (!Number.isFinite(value)) throw new TypeError(`${value} is no amount`);
-  // 1e-7 as 0.0000001: exponents are not decimal text.
+  if (!Number.isFinite(value)) throw new TypeError(`${value} is not an amount`);
+  // 1e-7 becomes 0.0000001: decimal text does not have exponents.
   const text = value.toString();
   return text.includes("e") ? value.toFixed(18).replace(/\.?0+$/, "") : text;
 }
 
-/** An id as its 16 bytes. Throws a TypeError if it is none. */
+/** An id's 16 bytes. Throws a TypeError if it is not a UUID. */
 export function idBytes(id: string | Uint8Array): Uint8Array {
   if (typeof id !== "string") {
     if (id.length !== 16) throw new TypeError(`an id of ${id.length} bytes is no UUID`);
@@ -38,7 +38,7 @@ function integer(name: string, value: number): number {
   return value;
 }
 
-/** What is written of the field: undefined if it is at its default. */
+/** The field's value to write; undefined for its default. Throws a TypeError if the value does not fit the field. */
 function valueOf(index: number, value: unknown): unknown {
   const name = NAMES[index]!;
   if (value === undefined || value === null || value === DEFAULTS[index]) return undefined;
@@ -90,19 +90,19 @@ function write(index: number, value: unknown): void {
   }
 }
 
-/** What the recorder says of a record that does not say it itself. */
+/** Values of the recorder for fields that a record leaves out. */
 export interface Standing { context: Context; app: string; tags: UsageRecord["tags"] | undefined; ms: number }
 
-/** Kept from record to record: encoding makes no list of its own. */
+/** Reused for each record, so that encoding allocates no list. */
 const values: unknown[] = new Array(FIELDS.length);
 const [ID, AT, APP, TAGS] = [NAMES.indexOf("id"), NAMES.indexOf("occurred_at"), NAMES.indexOf("app"), NAMES.indexOf("tags")];
 
-/** The record's array form: trailing defaults are left off. Throws a TypeError that names the field, where one cannot be written. */
+/** The record's array form in MessagePack, without trailing defaults. Throws a TypeError that names a field which cannot be written. */
 export function encodeRecord(record: UsageRecord): Uint8Array {
   return encodeWithin(record, undefined);
 }
 
-/** Checks each field and puts what is written of it into `values`. Returns how many are. */
+/** Checks each field and puts its value into `values`. Returns the number of values. */
 function check(record: UsageRecord, standing: Standing | undefined): number {
   for (const name of Object.keys(record)) {
     if (!KNOWN.has(name)) throw new TypeError(`no field is called ${JSON.stringify(name)}`);
@@ -122,7 +122,7 @@ function check(record: UsageRecord, standing: Standing | undefined): number {
   return length;
 }
 
-/** The same, with an id, a time and what else holds where the record does not say it. */
+/** As {@link encodeRecord}, with an id, a time and the recorder's values where the record leaves them out. */
 export function encodeWithin(record: UsageRecord, standing: Standing | undefined): Uint8Array {
   let length = check(record, standing);
   if (standing) length = Math.max(length, AT + 1);
@@ -138,7 +138,7 @@ export function encodeWithin(record: UsageRecord, standing: Standing | undefined
 
 const utf8 = new TextEncoder();
 
-/** The same as a JSON object, for the HTTP API. */
+/** As {@link encodeWithin}, but a JSON object for the HTTP API. */
 export function encodeJsonWithin(record: UsageRecord, standing: Standing): Uint8Array {
   const length = check(record, standing);
   const said: Record<string, unknown> = {};

@@ -1,8 +1,8 @@
-// The recorder: what an application calls.
+// The recorder: the API of an application that records calls.
 //
-// `record()` puts the call into a bounded queue and returns. A moment later the queue is encoded into frames and given to
-// one connection; frames stay until the daemon has acknowledged them, and are sent again, byte for byte, to the next
-// connection. Nothing here throws into the application, and nothing keeps the process alive but what is not durable yet.
+// `record()` puts the call into a bounded queue and returns. A moment later the queue is encoded into frames, which go over one
+// connection. Frames stay in memory until the daemon's ack, and the next connection sends them again, byte for byte. Nothing here
+// throws into the application. Only records that are not durable yet keep the process alive.
 
 import type { BudgetStatus } from "./answers.js";
 import { currentContext, within } from "./context.js";
@@ -18,30 +18,31 @@ import { v7, format, randomHex } from "./uuid.js";
 import { type Settled, type Waiter, Window } from "./window.js";
 import type { Ack, Rejection, ServerMessage, Warning } from "./wire.js";
 
-/** What this client speaks. */
+/** The protocol version of this client. */
 const PROTOCOL = 2;
 const BACKOFF_MIN = 50;
 const BACKOFF_MAX = 5_000;
 const SLOW_BACKOFF = 60_000;
-/** Coming back soon would not help. */
+/** Errors that repeat at once, so that the next attempt is after `SLOW_BACKOFF`. */
 const SLOW_CODES = new Set(["fenced", "protocol_version", "producer", "secret", "reserved_name", "sequence", "unauthorized"]);
-/** What `room()` waits for: more than most records take. */
+/** The free bytes that `room()` waits for: more than most records need. */
 const ROOM_BYTES = 64 * 1024;
-/** How often the end of a process connects, and the milliseconds between. */
+/** Attempts to connect at the end of a process, and the milliseconds between them. */
 const [EXIT_ATTEMPTS, EXIT_PAUSE] = [4, 100];
 const lost = (left: number, end: string): string =>
   left === 1 ? `1 record was not delivered before ${end}, and is lost` : `${left} records were not delivered before ${end}, and are lost`;
 const HANDSHAKE_TIMEOUT = 10_000;
 const CLIENT = "tallyd-ts/0.1.0";
 
+/** Records calls in the background. Connects at once; the constructor throws a TypeError for an `endpoint` that is not a valid URL. */
 export class Recorder implements Ending {
   readonly #options: typeof DEFAULTS & RecorderOptions;
-  /** Switched off, for tests: nothing is kept, nothing is opened. */
+  /** Disabled, for tests: nothing is kept, nothing is opened. */
   readonly #off: boolean;
   readonly #endpoint: Endpoint;
   readonly #connection: Connect | undefined;
-  /** What makes the name this recorder's own: new for each, and kept for as long as it may send records again. Made when it is first needed: some
-   * runtimes have no random numbers before the first request. */
+  /** The producer's name and secret: new for each recorder, and kept while it may resend. Made at the first use: some runtimes do not have random
+   * numbers before the first request. */
   #identity: { producer: string; secret: string } | undefined;
   readonly #window = new Window();
   #queue: Waiting[] = [];
@@ -53,10 +54,10 @@ export class Recorder implements Ending {
   #ready = false;
   #silent: Timer | undefined;
   #again: Timer | undefined;
-  /** `#again` is for what is heard alone: nothing is to be sent. */
+  /** The timer `#again` reconnects only to hear of budgets: no record waits. */
   #listening = false;
   #failures = 0;
-  /** Refused for what will be refused again. */
+  /** The last refusal will repeat (SLOW_CODES). */
   #slow = false;
   #maxFrameBytes = 1024 * 1024;
   #maxRecords = Infinity;
@@ -64,7 +65,7 @@ export class Recorder implements Ending {
   readonly #told = new Set<string>();
   #roomless: (() => void)[] = [];
   readonly #standing = new Standing();
-  /** Whether the daemon tells where the budgets stand. If not, its acks say a part of it. */
+  /** Whether the daemon sends the state of all budgets. If not, its acks have a part of it. */
   #isTold = false;
   #welcomed = false;
   #readies = new Set<() => void>();
@@ -74,13 +75,13 @@ export class Recorder implements Ending {
   #connectedBefore = false;
 
   constructor(options: RecorderOptions = {}) {
-    // What is undefined is left out.
+    // An option that is `undefined` counts as left out.
     const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
     this.#options = { ...DEFAULTS, ...given };
     this.#off = options.disabled ?? isOff(platform.env("TALLYD_DISABLED"));
     this.#endpoint = endpoint(this.#options);
     this.#connection = this.#endpoint.url === undefined ? platform.connect : connectHttp(platform.post);
-    // Also where nothing is recorded yet: the process has to know where the budgets stand.
+    // Connects before the first record, because `shouldThrottle` needs the state of budgets.
     if (!this.#off && this.#endpoint.url === undefined && this.#connection) soon(() => this.#listen());
   }
 
@@ -89,12 +90,12 @@ export class Recorder implements Ending {
     return (this.#identity ??= { producer: this.#options.producer || name(), secret: randomHex(16) });
   }
 
-  /** Records a call. Returns whether it was taken; if not, `onDrop` has it. Never throws, never waits. */
+  /** Records a call. Returns whether the record was taken; if not, `onDrop` gets it. Never throws, never waits. */
   record(record: UsageRecord): boolean {
     return this.#take(record, undefined);
   }
 
-  /** Records a call, and resolves once it is durable. Rejects if the daemon refuses it, or it was not kept. */
+  /** Records a call. Resolves once it is durable; rejects with an Error if the daemon refused the record or it was not kept. */
   recordAndWait(record: UsageRecord): Promise<Durable> {
     return new Promise((resolve, reject) => {
       const id = ownId(record) ?? v7(now());
@@ -107,7 +108,7 @@ export class Recorder implements Ending {
     });
   }
 
-  /** Waits until all that was recorded before the call is settled, at most so many milliseconds. Resolves to how many of it are left. */
+  /** Waits at most `timeout` milliseconds until all earlier records are durable or refused. Resolves to the number of those that are not. */
   async flush(timeout = 5_000): Promise<number> {
     const upTo = this.#stats.recorded;
     this.#send();
@@ -126,7 +127,7 @@ export class Recorder implements Ending {
     return this.#window.upTo(upTo) + this.#queue.filter(({ order }) => order <= upTo).length;
   }
 
-  /** Flushes what is recorded until nothing is left, or the time is up, and ends the connection. What is left goes to `onDrop`'s count; resolves to how many that are. */
+  /** Flushes for `timeout` milliseconds at most, then ends the connection. Resolves to the number of records left, which `stats.dropped` counts. */
   async close(timeout = 5_000): Promise<number> {
     for (const leave of [...this.#leaving, ...this.#readies]) leave();
     const end = now() + timeout;
@@ -145,19 +146,19 @@ export class Recorder implements Ending {
     return left;
   }
 
-  /** Resolves once a record would be taken, at once if one would: for a burst that is larger than the queue. */
+  /** Resolves as soon as the queue has room for a record, or the recorder is closed. For bursts that are larger than the queue. */
   async room(): Promise<void> {
     this.#send();
     const bytes = Math.min(ROOM_BYTES, this.#options.maxQueueBytes);
     while (!this.#closed && !this.#fits(bytes)) await new Promise<void>((resolve) => this.#roomless.push(resolve));
   }
 
-  /** @internal How long the process waits at its end. */
+  /** @internal How long the process waits at its end, in milliseconds. */
   get exitTimeout(): number {
     return this.#options.exitTimeout;
   }
 
-  /** @internal At the end of the process, with a connection of another kind: the event loop is over. */
+  /** @internal Delivers at the end of the process, without the event loop, over another kind of connection. */
   finish(connect: Connect, pump: (milliseconds: number) => boolean, timeout: number): void {
     const end = now() + timeout;
     for (let attempt = 0; attempt < EXIT_ATTEMPTS && this.inFlight > 0 && now() < end; attempt += 1) {
@@ -172,14 +173,14 @@ export class Recorder implements Ending {
     this.#closed = true;
   }
 
-  /** @internal Tells what is left at the end of the process. */
+  /** @internal Warns of the records that are left at the end of the process. */
   lost(): void {
     this.#tell("end", `${lost(this.inFlight, "the process ended")}: ${this.#stats.lastError ?? "there was no time"}`, true);
   }
 
   /**
-   * Calls `leave` when the recorder is closed, for what is still looked on at. Returns what ends that: told `true`, it counts an answer
-   * that was left unread.
+   * Registers an answer that is being observed: `leave` is called when the recorder is closed. The returned function ends that; with `true` it
+   * counts an answer that was not read.
    * @internal
    */
   lookOn(leave: () => void): (unread: boolean) => void {
@@ -191,29 +192,29 @@ export class Recorder implements Ending {
     };
   }
 
-  /** Whether a budget of everything is used up, and all paid calls should be held back: by what the daemon said last, in the last 5 minutes. */
+  /** Whether a budget of everything is used up, so that all paid calls should be held back. The daemon's last message counts for 5 minutes. */
   get shouldThrottle(): boolean {
     return this.#standing.everything();
   }
 
   /**
-   * Whether a budget that the call counts towards is used up, and the call should be held back: one of everything, of its provider, model
-   * (or the model's family), user or application. User and application are those of the context and the recorder, where they are left out.
-   * Answered by what the daemon said last, in the last 5 minutes; false before it has said anything ({@link ready}), and over HTTP.
+   * Whether a budget that the call counts towards is used up, so that the call should be held back: a budget of everything, of its provider,
+   * model (or the model's family), user or application. Default user and application: those of the context, else of the recorder. The daemon's
+   * last message counts for 5 minutes. False before the first message ({@link ready}), and always false over HTTP.
    */
   shouldThrottleFor(call: CallScope): boolean {
     const { user_id, app } = currentContext();
     return this.#standing.holdsBack({ ...call, user: call.user || (user_id ?? undefined), app: call.app || app || this.#options.app });
   }
 
-  /** How the budgets of everything stand: `warning` from an alert threshold on. By what the daemon said last, in the last 5 minutes. */
+  /** State of the budgets of everything: `warning` from an alert threshold on. The daemon's last message counts for 5 minutes, then `normal`. */
   get budgetStatus(): BudgetStatus {
     return this.#standing.status();
   }
 
   /**
-   * Resolves to true once the daemon has told where the budgets stand, to false after so many milliseconds. For programs that ask once
-   * whether to hold back, and end.
+   * Resolves to true once the daemon has sent the state of budgets, and to false after `timeout` milliseconds. For programs that
+   * check once whether to hold back, and end.
    */
   ready(timeout = 5_000): Promise<boolean> {
     if (this.#welcomed) return Promise.resolve(true);
@@ -229,12 +230,12 @@ export class Recorder implements Ending {
     });
   }
 
-  /** @internal Where the daemon is, without a secret. */
+  /** @internal The daemon's address, without the token. */
   get endpoint(): string {
     return this.#endpoint.name;
   }
 
-  /** Whether it is switched off. */
+  /** Whether the recorder is disabled. */
   get isOff(): boolean {
     return this.#off;
   }
@@ -244,7 +245,7 @@ export class Recorder implements Ending {
     return this.#queue.length + this.#window.records;
   }
 
-  /** @internal Tells a person, each kind once. */
+  /** @internal Warns people, once per kind. */
   notice(kind: string, message: string): void {
     this.#tell(kind, message);
   }
@@ -266,7 +267,7 @@ export class Recorder implements Ending {
     const context = currentContext();
     if (this.#closed) return this.#drop(within(context, copy), "the recorder is closed", undefined);
     if (!this.#connection) return this.#drop(within(context, copy), 'this runtime has no sockets: give endpoint: "https://…"', undefined);
-    // A burst is encoded, which takes a fifth of the memory, before any of it is refused.
+    // Encoding a burst takes a fifth of its memory, so encode before refusing any of it.
     if (!this.#fits(bytes)) this.#encode();
     if (!this.#fits(bytes)) return this.#drop(within(context, copy), "the queue is full: the daemon is away, or too slow", undefined);
     if (this.inFlight === 0) platform.watchEnd(this);
@@ -274,7 +275,7 @@ export class Recorder implements Ending {
     this.#queueBytes += bytes;
     this.#queue.push({ record: copy, context, ms: now(), bytes, order: this.#stats.recorded, waiter });
     if (waiter && !this.#hurried) {
-      // Somebody waits: it goes out with what else this turn of the event loop records.
+      // A caller waits: send together with the other records of this turn of the event loop.
       this.#hurried = true;
       soon(() => {
         this.#hurried = false;
@@ -297,19 +298,19 @@ export class Recorder implements Ending {
     try {
       this.#options.onDrop?.(record, reason);
     } catch {
-      // The callback's fault is not the request's.
+      // An error in the callback must not reach the application's request.
     }
     return false;
   }
 
-  /** Tells a person, each kind once. */
+  /** Warns people, once per kind. */
   #tell(kind: string, message: string, ending = false): void {
     if (this.#options.quiet || this.#told.has(kind)) return;
     this.#told.add(kind);
     try {
       platform.warn(`tallyd: ${message}`, ending);
     } catch {
-      // Nobody is there to hear it.
+      // The platform cannot show the message.
     }
   }
 
@@ -320,7 +321,7 @@ export class Recorder implements Ending {
     this.#encode();
     if (this.#window.records > 0 && !this.#link) {
       if (this.#listening && !this.#slow) {
-        // Nothing was to be sent while the daemon was away. Now something is, and that does not wait.
+        // The timer was only for budgets. A record does not wait for it.
         cancel(this.#again);
         this.#again = undefined;
         this.#listening = false;
@@ -347,13 +348,13 @@ export class Recorder implements Ending {
         this.#drop(within(context, record), error instanceof Error ? error.message : String(error), waiter);
       }
     }
-    // What the window has no room for waits for the next ack.
+    // The rest waits for the next ack, which makes room in the window.
     this.#full = taken < this.#queue.length;
     this.#queue.splice(0, taken);
     if (taken > 0) for (const resume of this.#roomless.splice(0)) resume();
   }
 
-  /** Connects though nothing is to be sent. Over HTTP there is nothing to hear. */
+  /** Connects without a record to send. Over HTTP the daemon sends nothing by itself. */
   #listen(): void {
     if (!this.#off && this.#endpoint.url === undefined && !this.#link && !this.#again) this.#connect(this.#connection);
   }
@@ -438,7 +439,7 @@ export class Recorder implements Ending {
       try {
         this.#options.onReject?.(one);
       } catch {
-        // The callback's fault is not the record's.
+        // An error in the callback must not end the connection.
       }
     }
     this.#watch();
@@ -447,14 +448,14 @@ export class Recorder implements Ending {
     this.#settled();
   }
 
-  /** What the daemon warns of is in the statistics, and told once. */
+  /** Keeps the daemon's warning in the statistics, and shows the first one. */
   #warned(warning: Warning | undefined): void {
     if (!warning) return;
     this.#stats.lastWarning = `${warning.code}: ${warning.message}`;
     this.#tell("warning", this.#stats.lastWarning);
   }
 
-  /** A daemon that owes an ack and says nothing is given up. */
+  /** Closes a connection on which an ack is overdue and nothing arrives. */
   #watch(): void {
     cancel(this.#silent);
     this.#silent = undefined;
@@ -483,7 +484,7 @@ export class Recorder implements Ending {
     if (this.inFlight > 0) this.#tell("away", `no connection to ${this.#endpoint.name}, records wait: ${this.#stats.lastError ?? "it was closed"}`);
     const base = wait ?? (slow ? SLOW_BACKOFF : Math.min(BACKOFF_MAX, BACKOFF_MIN * 2 ** Math.min(this.#failures, 10)));
     this.#failures += 1;
-    // Half of it at random, so that a fleet does not come back at one moment.
+    // Half of it is random, so that many clients do not reconnect at one moment.
     this.#again = later(wait ?? base / 2 + Math.random() * (base / 2), () => {
       this.#again = undefined;
       this.#listening = false;
@@ -493,7 +494,7 @@ export class Recorder implements Ending {
     this.#listening = this.inFlight === 0;
   }
 
-  /** The order of the oldest record that is not settled. */
+  /** The order of the oldest record that is neither durable nor refused. */
   get #oldest(): number {
     return this.#window.oldest ?? this.#queue[0]?.order ?? Infinity;
   }

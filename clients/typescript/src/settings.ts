@@ -1,7 +1,7 @@
-// Settings that an application writes at once and that become durable in the background.
+// Settings that an application changes at once and that become durable in the background.
 //
-// A write is tried until the daemon has it or says no. A newer one of the same setting takes an older one's place. What goes wrong for
-// good is told to the handler, once a write.
+// A write is repeated until the daemon accepts or refuses it. A newer write of the same setting replaces an older one. The handler is
+// called once for each write that failed for good.
 
 import { type DaemonHttp, HttpError } from "./daemon-http.js";
 import { after, cancel, later, type Timer } from "./timers.js";
@@ -20,7 +20,7 @@ export class Settings {
   readonly #http: DaemonHttp;
   readonly #failed: (error: Error) => void;
   readonly #writes = new Map<string, Write>();
-  /** Ends with the last attempt that has begun. */
+  /** Settles after the last attempt that has begun. */
   #attempt: Promise<void> = Promise.resolve();
   #closed = false;
 
@@ -29,7 +29,7 @@ export class Settings {
     this.#failed = failed;
   }
 
-  /** Writes a setting in the background; `done` is called once the daemon has it, `refused` once the daemon has said no for good. */
+  /** Writes a setting in the background. Calls `done` once the daemon has it, or `refused` once the daemon has refused it for good. */
   put(path: string, body: unknown, done: () => void = () => {}, refused: () => void = () => {}): void {
     cancel(this.#writes.get(path)?.timer);
     const write: Write = { body, done, refused };
@@ -37,12 +37,12 @@ export class Settings {
     this.#try(path, write, 0);
   }
 
-  /** Waits until what was written before has been tried once, so that an answer asked for next has it. */
+  /** Waits for the first attempt of each earlier write, so that the answer to a following request includes them. */
   async tried(): Promise<void> {
     await this.#attempt;
   }
 
-  /** Waits at most so many milliseconds for what is being tried, and gives up the rest. */
+  /** Waits at most `timeout` milliseconds for the attempt under way. Other writes are given up and reported as errors. */
   async close(timeout: number): Promise<void> {
     let timer: Timer | undefined;
     await Promise.race([this.#attempt, new Promise<void>((resolve) => (timer = after(timeout, resolve)))]);
@@ -70,7 +70,7 @@ export class Settings {
 
   #again(path: string, write: Write, failures: number, error: unknown): void {
     if (this.#closed || this.#writes.get(path) !== write) return;
-    // 408, 429 and 5xx pass; any other no is final.
+    // 408, 429 and 5xx are temporary; any other refusal is final.
     if (error instanceof HttpError && error.status < 500 && error.status !== 408 && error.status !== 429) {
       this.#writes.delete(path);
       write.refused();

@@ -1,16 +1,16 @@
-// Where the budgets stand, as the daemon said last, and whether a call is to be held back: answered here, without the network.
+// The state of budgets by the daemon's last message, and whether a call should be held back. Answers need no network.
 
 import type { BudgetStatus } from "./answers.js";
 import { elapsed } from "./timers.js";
 import type { Budgets } from "./wire.js";
 
-/** How long the daemon's word is believed, in milliseconds: five times as long as it takes to say it again. Then it is gone. */
+/** How long the daemon's last message counts, in milliseconds: five of the intervals at which the daemon repeats it. */
 export const BELIEVED = 5 * 60_000;
 
-/** What a call would count towards. */
+/** The properties of a call that budgets are set for. */
 export interface CallScope {
   provider?: string | undefined;
-  /** A budget of its family counts, too: of the name without a date. */
+  /** Budgets of its family count, too; the family is the name without a date. */
   model?: string | undefined;
   user?: string | undefined;
   app?: string | undefined;
@@ -32,7 +32,7 @@ export class Standing {
   /** Scopes of several dimensions, all of which have to match. */
   #several: [Dimension, string[]][][] = [];
 
-  /** The daemon has said this. */
+  /** Takes the daemon's message. `now` is in milliseconds of {@link elapsed}. */
   hear({ budget, used_up = [] }: Budgets, now = elapsed()): void {
     this.#heard = now;
     this.#status = budget?.status ?? "normal";
@@ -41,7 +41,7 @@ export class Standing {
     this.#several = [];
     for (const scope of used_up) {
       const dimensions = Object.entries(scope);
-      // The daemon may know more dimensions: nobody here can tell whether a call counts.
+      // A newer daemon may know more dimensions. This client cannot tell whether a call counts towards such a scope.
       const known = dimensions.filter((dimension): dimension is [Dimension, string[]] => isKnown(dimension[0]));
       if (known.length < dimensions.length) continue;
       const [first] = known;

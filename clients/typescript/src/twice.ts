@@ -1,8 +1,8 @@
-// Calls that were recorded by looking on, for a tracker that is told of the same calls once more.
+// Calls that instrumented clients have recorded, so that a tracker does not record them again.
 //
-// An application that moves from `recordClaude` to `instrument` has both for a while, and each would record the call. So a tracker looks here
-// first. A call is the same if its model and its tokens are, or its path at RentCast, and the daemon that was told of it is the tracker's; each
-// is found once, within ten minutes. Nothing is kept before the process has a tracker.
+// An application that moves from `recordClaude` to `instrument` uses both for a while, and each would record the call. So a tracker looks here
+// first. Two calls are the same if they went to the same daemon and have the same model and tokens, or the same path at RentCast. Each is found
+// once, within ten minutes. Nothing is kept in a process without a tracker.
 
 import type { Durable } from "./options.js";
 import type { Recorder } from "./recorder.js";
@@ -14,28 +14,28 @@ interface Seen { at: number; record: UsageRecord; durable: Promise<Durable>; end
 const KEPT = 1_024;
 const MILLISECONDS = 600_000;
 const CACHES = ["cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens"] as const;
-/** A name without what a platform or a date adds. */
+/** A model's name without a platform's prefix and suffix, and without a date. */
 const CLAUDE = /claude[a-z0-9.-]*?(?=([-@]\d{8})?(-v\d+)?(:\d+)?$)/;
 
 const seen: Seen[] = [];
 let watched = false;
 
-/** From here on calls are noted. */
+/** Keeps calls from here on. */
 export function watchTwice(): void {
   watched = true;
 }
 
-/** Records what was seen of a call, and notes it for a tracker. */
+/** Records an instrumented call, and keeps it for a tracker. */
 export function noteAndRecord(recorder: Recorder, record: UsageRecord): void {
   if (!watched || (record.status ?? 200) >= 400) return void recorder.record(record);
   const durable = recorder.recordAndWait(record);
-  // Whether it is durable is the recorder's to tell.
+  // The recorder reports a failure.
   durable.catch(() => {});
   seen.push({ at: elapsed(), record, durable, endpoint: recorder.endpoint });
   while (seen.length > KEPT || seen[0]!.at < elapsed() - MILLISECONDS) seen.shift();
 }
 
-/** The same call as it was seen, which is then forgotten, if the daemon at this endpoint was told of it. */
+/** Finds and removes the same call, if the daemon at `endpoint` got it. */
 export function takeSeen(record: UsageRecord, endpoint: string): Seen | undefined {
   const since = elapsed() - MILLISECONDS;
   const at = seen.findIndex((one) => one.at >= since && one.endpoint === endpoint && isSame(one.record, record));
@@ -48,7 +48,7 @@ function isSame(one: UsageRecord, told: UsageRecord): boolean {
     return one.provider === "rentcast" && b !== "" && (a.endsWith(b) || b.endsWith(a));
   }
   const input = one.input_tokens ?? 0;
-  // People also tell the whole prompt, caches included.
+  // Some callers count the whole prompt as input, caches included.
   const prompt = CACHES.reduce((sum, name) => sum + (one[name] ?? 0), input);
   const model = modelOf(one);
   return model !== undefined && model === modelOf(told) && (told.input_tokens === input || told.input_tokens === prompt) && told.output_tokens === (one.output_tokens ?? 0);

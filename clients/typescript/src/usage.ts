@@ -1,28 +1,28 @@
-// What vendors say that a call used, as tallyd's disjoint buckets. `clients/vectors/usage.json` holds every client to one reading.
+// Converts vendors' usage into tallyd's disjoint buckets. `clients/vectors/usage.json` has cases for every client.
 //
-// * Anthropic's `input_tokens` have nothing of a cache in them. A compaction is billed beside the answer, a declined attempt of a
-//   fallback is not.
-// * OpenAI's input has the tokens read from and written to the cache in it, and those of audio and pictures, which have prices of
-//   their own; cached audio is within the cached tokens and within the audio. Azure, OpenRouter, DeepSeek, Groq, Moonshot, xAI and
-//   LiteLLM spell their usage so, with some counts of their own.
-// * Gemini's prompt has the cached content in it; thoughts and the prompts of tools stand beside.
+// * Anthropic's `input_tokens` exclude cached tokens. A compaction is billed in addition to the answer; a declined attempt of a
+//   fallback is not billed.
+// * OpenAI's input includes tokens read from and written to the cache, and audio and image tokens, which have rates of their own.
+//   Cached audio is part of both the cached tokens and the audio. Azure, OpenRouter, DeepSeek, Groq, Moonshot, xAI and LiteLLM use the
+//   same names, with some counts of their own.
+// * Gemini's prompt includes the cached content. Thoughts and the prompts of tools are separate.
 //
-// What the catalog has no rate for makes the call unpriced, and so does what is not understood: its name goes with the record.
+// A unit without a rate in the catalog makes the call unpriced. So does a count that is not understood; its name goes into the metadata.
 
 import { Counts, Doubts, list, object, text, type Json } from "./counts.js";
 import type { UsageRecord } from "./record.js";
 
 export type Usage = Pick<UsageRecord, "model" | "input_tokens" | "output_tokens" | "cache_read_tokens" | "cache_write_5m_tokens" | "cache_write_1h_tokens" | "extra_units" | "service_tier" | "cost_usd" | "metadata">;
-/** Whose way of telling usage it is. */
+/** The form of an answer's usage: the vendor that introduced it. */
 export type Family = "anthropic" | "openai" | "google";
 
-/** The usage of a vendor's answer; undefined if it tells none. */
+/** The usage of a vendor's answer (parsed JSON); undefined if the answer has no usage. */
 export function read(family: Family, answer: unknown): Usage | undefined {
   if (family === "google") return google(answer);
   return family === "anthropic" ? anthropic(object(answer)) : openai(object(answer));
 }
 
-/** Those that were used, in the order of their names. */
+/** The units above 0, in the order of their names. */
 function units(counts: Record<string, number>): Pick<Usage, "extra_units"> {
   const used = Object.entries(counts).filter(([, count]) => count > 0).sort(([a], [b]) => (a < b ? -1 : 1));
   return used.length > 0 ? { extra_units: Object.fromEntries(used) } : {};
@@ -32,10 +32,10 @@ function named(model: unknown): Pick<Usage, "model"> {
   return typeof model === "string" ? { model } : {};
 }
 
-/** Names that say nothing of the price. Every other one is the daemon's to know. */
+/** Tiers without an effect on the price. The daemon decides about all others. */
 const STANDARD = new Set(["", "standard", "default", "auto", "global", "not_available"]);
 
-/** Tier, speed and place in one: `batch+us`. */
+/** Tier, speed and region as one text: `batch+us`. */
 function tiered(...parts: unknown[]): Pick<Usage, "service_tier"> {
   const told = parts.map(text).filter((part) => !STANDARD.has(part));
   return told.length > 0 ? { service_tier: told.join("+") } : {};
@@ -47,8 +47,8 @@ function noted(doubts: Doubts, more: Json = {}): Pick<Usage, "metadata"> {
 }
 
 /**
- * What the vendor itself charges, in USD: OpenRouter's `cost`, and Perplexity's. With a key of one's own OpenRouter's is its fee,
- * and the vendor's charge comes beside it. A cost of 0 is one only where OpenRouter says so: others mean that they do not know.
+ * The vendor's own charge in USD: `cost` of OpenRouter and Perplexity. With the caller's own key, OpenRouter's `cost` is its fee, and the
+ * upstream vendor's charge is added. A cost of 0 counts only from OpenRouter; for other vendors it means unknown.
  */
 function charged(counts: Counts): Pick<Usage, "cost_usd"> {
   const path = "total_cost" in object(counts.get("cost")) ? "cost.total_cost" : "cost";
@@ -59,20 +59,20 @@ function charged(counts: Counts): Pick<Usage, "cost_usd"> {
   return cost > 0 || (own === false && counts.get(path) === 0) ? { cost_usd: cost } : {};
 }
 
-/** Anthropic's buckets, of an answer or of one iteration. */
+/** Anthropic's buckets, for an answer or for one iteration. */
 function buckets(counts: Counts): [input: number, output: number, read: number, five: number, hour: number] {
   const [input, output, read] = [counts.count("input_tokens"), counts.count("output_tokens"), counts.count("cache_read_input_tokens")];
   const written = counts.count("cache_creation_input_tokens");
   const five = counts.count("cache_creation.ephemeral_5m_input_tokens");
   const hour = counts.count("cache_creation.ephemeral_1h_input_tokens");
   counts.part("output_tokens_details");
-  // What is beyond the split is of five minutes, the default.
+  // Writes that the split leaves out are those of five minutes, the default.
   if (written >= five + hour) return [input, output, read, written - hour, hour];
   if (written > 0) counts.doubt("cache_creation_input_tokens");
   return [input, output, read, five, hour];
 }
 
-/** Anthropic's. */
+/** Usage in Anthropic's form. */
 export function anthropic(message: Json): Usage | undefined {
   const usage = object(message["usage"]);
   if (!("input_tokens" in usage) && !("output_tokens" in usage)) return undefined;
@@ -92,7 +92,7 @@ export function anthropic(message: Json): Usage | undefined {
       own.rest();
     } else if (type !== "message" && type !== "fallback_message") counts.doubt(`iterations.${type}`);
   }
-  // The bill then has cache writes of the usage as reads, and does not say how many.
+  // The bill then counts some cache writes as reads, and the usage does not say how many.
   if (object(object(usage["fallback_credit"])["status"])["type"] === "redeemed") counts.doubt("fallback_credit");
   const cost = charged(counts);
   counts.rest();
@@ -105,14 +105,14 @@ export function anthropic(message: Json): Usage | undefined {
   };
 }
 
-/** OpenAI's, of chat completions, responses, embeddings, pictures, transcriptions and realtime. */
+/** Usage in OpenAI's form: chat completions, responses, embeddings, images, transcriptions and realtime. */
 export function openai(answer: Json): Usage | undefined {
   const usage = object(answer["usage"]);
   if (Object.keys(usage).length === 0) return undefined;
   const doubts = new Doubts();
   const counts = new Counts(usage, "usage", doubts);
   const [prompt, completion] = "input_tokens" in usage ? ["input_token", "output_token"] : ["prompt_token", "completion_token"];
-  // Realtime and transcriptions spell it without the plural.
+  // Realtime and transcriptions use the singular.
   const details = (name: string): string => (`${name}_details` in usage ? `${name}_details` : `${name}s_details`);
   const [asked, said] = [details(prompt!), details(completion!)];
   const whole = counts.count(`${prompt}s`);
@@ -131,7 +131,7 @@ export function openai(answer: Json): Usage | undefined {
     `${asked}.text_tokens`, `${asked}.cached_tokens_details.text_tokens`, `${asked}.cache_creation_token_details.ephemeral_5m_input_tokens`, `${said}.text_tokens`,
     `${said}.accepted_prediction_tokens`, `${said}.rejected_prediction_tokens`, "prompt_cache_miss_tokens", "server_tool_use.web_fetch_requests", "iterations",
   );
-  // Embeddings and ranks of some vendors tell their total alone.
+  // Embeddings and rankings of some vendors have a total only.
   const sum = answer["object"] === "list" && whole === 0 && output === 0 ? total : whole;
   if (total > 0 && total === sum + output + thoughts) output += total - sum - output;
   else if (total > 0 && total !== sum + output) counts.doubt("total_tokens");
@@ -142,7 +142,7 @@ export function openai(answer: Json): Usage | undefined {
   const input_tokens = counts.less(`${prompt}s`, sum, cached, written, audio_input_token, image_input_token);
   const output_tokens = counts.less(`${completion}s`, output, spoken, drawn);
   const cache_write_5m_tokens = counts.less(`${asked}.cache_creation_token_details`, written, hour);
-  // LiteLLM sums all of Anthropic's attempts, those that are not billed and those of other models among them.
+  // LiteLLM sums all attempts of Anthropic, including unbilled ones and those of other models.
   for (const type of list(usage["iterations"]).map((one) => text(one["type"]))) if (type !== "message" && type !== "compaction") counts.doubt(`iterations.${type}`);
   const cost = charged(counts);
   counts.rest();
@@ -158,10 +158,10 @@ export function openai(answer: Json): Usage | undefined {
   };
 }
 
-/** Calls within a response that cost their tokens alone. */
+/** Calls within a response that cost only their tokens. */
 const TOKENS_ALONE = new Set(["function_call", "custom_tool_call", "computer_call", "mcp_call", "local_shell_call", "apply_patch_call", "tool_search_call"]);
 
-/** What the items of a response, or a model that always searches, cost beside their tokens. */
+/** Units that a response's items, or a model that always searches, cost in addition to tokens. */
 function items(answer: Json, doubts: Doubts): Record<string, number> {
   const counts: Record<string, number> = {};
   const add = (unit: string): void => void (counts[unit] = (counts[unit] ?? 0) + 1);
@@ -173,7 +173,7 @@ function items(answer: Json, doubts: Doubts): Record<string, number> {
     const container = text(item["container_id"]);
     if (!type.endsWith("_call") || TOKENS_ALONE.has(type)) continue;
     if (type === "web_search_call") {
-      // Pages that are opened, or searched in, are not billed.
+      // Opening a page, or searching in one, is not billed.
       if (done && ["", "search"].includes(text(object(item["action"])["type"]))) add("web_search");
     } else if (type === "file_search_call") {
       if (done) add("file_search");
@@ -189,7 +189,7 @@ function items(answer: Json, doubts: Doubts): Record<string, number> {
 
 const MODALITIES = new Set(["TEXT", "AUDIO", "IMAGE", "VIDEO", "DOCUMENT", "MODALITY_UNSPECIFIED"]);
 
-/** Gemini's: an answer, or the array of a stream's. */
+/** Usage in Gemini's form: an answer, or the array of a stream's events. */
 export function google(answer: unknown): Usage | undefined {
   if (Array.isArray(answer)) return streamed("google", answer);
   const body = object(answer);
@@ -215,7 +215,7 @@ export function google(answer: unknown): Usage | undefined {
   const heardAgain = again("AUDIO");
   const spoken = candidates("AUDIO") + responses("AUDIO");
   const drawn = candidates("IMAGE") + responses("IMAGE");
-  // Live models alone have a price of their own for what is seen.
+  // Only Live models have a rate of their own for image and video input.
   const seen = "responseTokenCount" in meta ? asked("IMAGE", "VIDEO") : 0;
   if (total > 0 && total !== prompt + said + thoughts + tool) counts.doubt("totalTokenCount");
   if (cached > 0 && heard > 0 && !Array.isArray(meta["cacheTokensDetails"])) counts.doubt("cachedContentTokenCount");
@@ -232,7 +232,7 @@ export function google(answer: unknown): Usage | undefined {
   };
 }
 
-/** Searches: up to Gemini 2.5 a prompt is billed once, from Gemini 3 on by the query. */
+/** Units of searches: up to Gemini 2.5 one per prompt, from Gemini 3 on one per query. */
 function grounded(body: Json): Record<string, number> {
   let [queries, maps] = [0, 0];
   for (const { groundingMetadata } of list(body["candidates"])) {
@@ -250,12 +250,12 @@ function streamed(family: Family, events: unknown[]): Usage | undefined {
   return stream.result();
 }
 
-/** Gathers the usage of a stream of events. One that is left has what it had told until then, and is marked. */
+/** Collects the usage of a stream's events (parsed JSON). The usage of an incomplete stream is that so far, with `incomplete` in its metadata. */
 export class StreamUsage {
   #answer: Json = {};
   #usage: Json = {};
   #openai: Usage | undefined;
-  /** Whether the last event that tells usage was there. */
+  /** Whether the last event with usage has arrived. */
   #whole = false;
 
   constructor(readonly family: Family) {}
@@ -271,7 +271,7 @@ export class StreamUsage {
       this.#answer = object(event["message"]);
       this.#usage = { ...object(this.#answer["usage"]) };
     } else if (event["type"] === "message_delta") {
-      // Cumulative: what is said last holds.
+      // Counts are cumulative, so the last one wins.
       for (const [name, value] of Object.entries(object(event["usage"]))) if (value !== null) this.#usage[name] = value;
       this.#answer = { ...this.#answer, stop_reason: object(event["delta"])["stop_reason"] };
     } else if (event["type"] === "message_stop") this.#whole = true;

@@ -1,9 +1,9 @@
-// UUIDs of version 7: they sort by the time of the call.
+// UUIDs of version 7, which sort by the time of the call.
 
 const POOL = new Uint8Array(10 * 256);
 let used = POOL.length;
 
-/** Writes a UUID for a call of that millisecond. */
+/** Writes a UUID for a call at `ms` milliseconds since 1970 into 16 bytes. */
 export function v7Into(ms: number, into: Uint8Array, at: number): void {
   if (used === POOL.length) {
     crypto.getRandomValues(POOL);
@@ -21,10 +21,10 @@ export function v7Into(ms: number, into: Uint8Array, at: number): void {
   into[at + 8] = (into[at + 8]! & 0x3f) | 0x80;
 }
 
-/** An id that is made here, and not stated by the application. */
+/** An id that the client made; the application did not state one. */
 export class MadeId extends Uint8Array {}
 
-/** A UUID for a call of that millisecond. */
+/** A UUID for a call at `ms` milliseconds since 1970. */
 export function v7(ms: number): MadeId {
   const bytes = new MadeId(16);
   v7Into(ms, bytes, 0);
@@ -35,7 +35,7 @@ function toHex(bytes: Uint8Array): string {
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-/** So many random bytes, in hexadecimal digits. */
+/** `bytes` random bytes as hexadecimal digits. */
 export function randomHex(bytes: number): string {
   return toHex(crypto.getRandomValues(new Uint8Array(bytes)));
 }

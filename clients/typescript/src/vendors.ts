@@ -1,4 +1,4 @@
-// Vendors of models: where they are, and which of their endpoints are billed by the call.
+// Model vendors: their hosts, and the endpoints that they bill per call.
 
 import type { Family } from "./usage.js";
 
@@ -14,32 +14,32 @@ const SUFFIXES: readonly [string, string][] = [
 ];
 const VENDORS = new Set([...Object.values(HOSTS).filter((name) => name !== "rentcast"), "anthropic", "azure", "bedrock", "gemini"]);
 
-/** The provider of a host; undefined if it is not known. */
+/** The provider of a host; undefined for an unknown host. */
 export function providerOf(host: string): string | undefined {
   if (/^bedrock-runtime\..*amazonaws\.com$/.test(host)) return "bedrock";
   return HOSTS[host] ?? SUFFIXES.find(([suffix]) => host.endsWith(suffix))?.[1];
 }
 
-/** Whether the provider sells the use of models. */
+/** Whether the provider sells model calls. */
 export function isVendor(provider: string): boolean {
   return VENDORS.has(provider);
 }
 
-/** What is billed by the call, by how its answer tells usage. */
+/** Paths of billed calls, with the form of their answers' usage. */
 const BILLED: readonly [RegExp, Family][] = [
   [/\/(messages|complete)$|\/model\/[^/]+\/invoke(-with-response-stream)?$|:(rawPredict|streamRawPredict)$/, "anthropic"],
   [/\/(chat\/completions|completions|responses|responses\/compact|embeddings|rerank|images\/(generations|edits|variations)|audio\/(speech|transcriptions|translations)|videos)$/, "openai"],
   [/:(generateContent|streamGenerateContent|embedContent|batchEmbedContents|predict|predictLongRunning)$/, "google"],
 ];
 
-/** How a call's answer tells its usage; undefined where the call is not billed. */
+/** The form of the answer's usage; undefined for a call that is not billed. */
 export function familyOf(method: string, path: string): Family | undefined {
   return method.toUpperCase() === "POST" ? BILLED.find(([paths]) => paths.test(path))?.[1] : undefined;
 }
 
-/** The model that a path names. */
+/** The model in a path; undefined without one. */
 export function modelOf(path: string): string | undefined {
   const model = /\/models?\/([^/:]+)[/:]/.exec(path)?.[1];
-  // Bedrock's have a colon, which a path spells as `%3A`.
+  // Bedrock's names have a colon, which a path encodes as `%3A`.
   return model?.replace(/%3A/gi, ":");
 }

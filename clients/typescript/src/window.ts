@@ -1,12 +1,12 @@
 // Every record that is not settled yet, encoded once, in order, in frames.
 //
-// A frame gets its numbers when it is first given to a socket, and keeps them: from then on the daemon may have it. What is
-// sent again is the same bytes under the same numbers, which is what makes sending again safe.
+// A frame gets its sequence numbers when it is first written to a socket. From then on the daemon may have it, so the frame keeps its numbers and
+// its bytes. The daemon recognises the numbers, which makes a resend safe.
 
 /** Bytes around the records of a frame, at most. */
 const FRAME_OVERHEAD = 48;
 
-/** What became of one record. */
+/** The outcome of one record. */
 export type Settled =
   | { state: "durable"; cost_usd: string | null | undefined }
   | { state: "refused"; code: string; message: string; field: string | undefined }
@@ -15,11 +15,11 @@ export type Settled =
 export type Waiter = (settled: Settled) => void;
 
 interface Frame {
-  /** 0 until it was given to a socket: numbers start at 1. */
+  /** The first record's sequence number; 0 until the frame is written to a socket. Numbers start at 1. */
   first: number;
   records: Uint8Array[];
   waiters: (Waiter | undefined)[];
-  /** How many records the application had recorded with each. */
+  /** Each record's order (see queue.ts). */
   orders: number[];
   bytes: number;
 }
@@ -29,7 +29,7 @@ const FRAME_BYTES = 64 * 1024;
 
 export class Window {
   #frames: Frame[] = [];
-  /** The first frame that this connection was not given. */
+  /** Index of the first frame that this connection has not sent. */
   #cursor = 0;
   #next = 1;
   #sent = 0;
@@ -64,12 +64,12 @@ export class Window {
     return frame;
   }
 
-  /** The order of the oldest that is not settled. */
+  /** The order of the oldest record that is not settled; undefined without one. */
   get oldest(): number | undefined {
     return this.#frames[0]?.orders[0];
   }
 
-  /** How many of those up to that order are not settled. */
+  /** The number of records up to `order` that are not settled. */
   upTo(order: number): number {
     let count = 0;
     for (const frame of this.#frames) {
@@ -79,7 +79,7 @@ export class Window {
     return count;
   }
 
-  /** Whether a daemon can rightly acknowledge that number. */
+  /** Whether a correct daemon can acknowledge this number. */
   knows(seq: number): boolean {
     return seq <= this.#sent;
   }
@@ -88,18 +88,18 @@ export class Window {
     return this.#cursor > 0;
   }
 
-  /** A new connection: what the daemon has is settled, what it may not have is sent again. */
+  /** A new connection: settles the frames that the daemon has, and sends the others again. */
   welcome(lastSeq: number): void {
     this.#cursor = 0;
     while (this.#frames[0] && this.#frames[0].first > 0 && this.#last(this.#frames[0]) <= lastSeq) {
-      // The ack was lost, and the cost with it.
+      // The ack with the cost was lost.
       this.#shift((waiter) => waiter({ state: "durable", cost_usd: undefined }));
     }
     this.#next = Math.max(this.#next, lastSeq + 1);
     this.#sent = Math.max(this.#sent, lastSeq);
   }
 
-  /** Cuts frames that are larger than the daemon takes. Numbers stay with their records. */
+  /** Splits frames that are larger than the daemon takes. Records keep their numbers. */
   fit(maxRecords: number, maxFrameBytes: number): void {
     const fits = (frame: Frame) => frame.records.length === 1 || (frame.records.length <= maxRecords && frame.bytes + FRAME_OVERHEAD <= maxFrameBytes);
     for (let at = 0; at < this.#frames.length; at += 1) {
@@ -116,7 +116,7 @@ export class Window {
     }
   }
 
-  /** Settles what `seq` covers. `tell` says what became of the record with that number, at that place in a frame that ends with `last`. */
+  /** Settles the records up to `seq`. `tell` gives the outcome of the record with a number, at an index in a frame that ends with `last`. */
   settle(seq: number, tell: (seq: number, index: number, last: number) => Settled): Settled[] {
     const settled: Settled[] = [];
     while (this.#cursor > 0 && this.#frames[0] && this.#last(this.#frames[0]) <= seq) {
@@ -132,7 +132,7 @@ export class Window {
     return settled;
   }
 
-  /** Gives up all that is left. */
+  /** Gives up all records. Returns their number. */
   drop(reason: string): number {
     const left = this.records;
     while (this.#frames.length > 0) this.#shift((waiter) => waiter({ state: "dropped", reason }));

@@ -1,19 +1,19 @@
-// Frames: a length, then one MessagePack value. See protocol/README.md.
+// Frames of the protocol: a length, then one MessagePack value. See protocol/README.md.
 
 import { Decoder, encode } from "@msgpack/msgpack";
 import { begin, taken, writeArrayHead, writeInteger, writeMapHead, writeRaw, writeText } from "./writer.js";
 
 export const PROTOCOL = 2;
-/** The most bytes of a daemon's frame. */
+/** Bound of a daemon's frame, in bytes. */
 const SERVER_FRAME_BYTES = 8 * 1024 * 1024;
 
 export interface Hello { protocol: number; producer: string; secret: string; client: string; token?: string; want_costs: boolean }
-/** What is wrong, and costs no record. */
+/** A problem that does not cost a record. */
 export interface Warning { code: string; message: string }
 export interface Welcome { protocol: number; last_seq: number; max_frame_bytes: number; max_records: number; warning?: Warning; budgets?: Budgets }
 export interface Rejection { seq: number; code: string; message: string; field?: string }
 export interface Budget { should_throttle: boolean; status: "normal" | "warning" | "exceeded" }
-/** Where the budgets stand, whole. A scope that is used up has, for each of its dimensions, names of which a call has to have one. */
+/** The state of all budgets. A scope is used up for calls that have, in each of its dimensions, one of the names. */
 export interface Budgets { budget?: Budget; used_up?: Record<string, string[]>[]; left_off?: number }
 export interface Ack { seq: number; costs?: (string | null)[]; rejected?: Rejection[]; budget?: Budget; warning?: Warning }
 export interface ServerError { code: string; message: string }
@@ -31,12 +31,12 @@ export function helloFrame(hello: Hello): Uint8Array {
   return framed(encode({ hello: { protocol, producer, secret, client, ...(token === undefined ? {} : { token }), want_costs } }));
 }
 
-/** Asks to be told where the budgets stand. Only for a daemon whose welcome has told it. */
+/** Asks for the state of budgets at each change. Only for a daemon whose welcome has `budgets`. */
 export function watchFrame(): Uint8Array {
   return framed(encode({ watch: {} }));
 }
 
-/** `records` is a map of two entries, whose array holds records that are encoded already. */
+/** A `records` frame. `records` are encoded already. */
 export function recordsFrame(firstSeq: number, records: Uint8Array[]): Uint8Array {
   begin();
   writeRaw(LENGTH);
@@ -53,13 +53,13 @@ export function recordsFrame(firstSeq: number, records: Uint8Array[]): Uint8Arra
   return frame;
 }
 
-/** The place of a frame's length. */
+/** A placeholder for the frame's length. */
 const LENGTH = new Uint8Array(4);
 
-/** What the daemon sent is not the protocol, or says numbers that cannot be counted with. */
+/** The daemon's bytes violate the protocol, or a number is beyond 2^53 - 1. */
 export class ProtocolError extends Error {}
 
-/** A number of the daemon's; 64-bit ones come as bigint. */
+/** A number from the daemon. 64-bit ones arrive as bigint. */
 function count(value: unknown, name: string): number {
   const number = typeof value === "bigint" ? Number(value) : value;
   if (typeof number !== "number" || !Number.isSafeInteger(number) || number < 0) throw new ProtocolError(`${name} is ${String(value)}`);
@@ -83,7 +83,7 @@ function isScope(scope: unknown): scope is Record<string, string[]> {
   return typeof scope === "object" && scope !== null && Object.values(scope).every((names) => Array.isArray(names));
 }
 
-/** Finds whole messages in pieces of a stream. It holds what has arrived, never what a length claims. */
+/** Finds complete messages in a stream's pieces. Memory grows with the bytes that arrived, not with the length that a frame claims. */
 export class Inbox {
   #bytes: Buffer = Buffer.alloc(0);
   readonly #decoder = new Decoder({ useBigInt64: true });

@@ -1,7 +1,7 @@
-// MessagePack, written into one buffer that is kept: what the protocol needs of it, in its shortest form.
+// Writes MessagePack into one reused buffer: only the types of the protocol, each in its shortest form.
 //
-// A record is a dozen small values. Written here they cost less than the objects that a general encoder wants them in; the
-// shared vectors hold the bytes.
+// A record is a dozen small values. Writing them here costs less than building the objects that a general encoder needs. The shared
+// vectors check the bytes.
 
 let bytes: Buffer;
 let at = 0;
@@ -13,14 +13,14 @@ function room(more: number): void {
   bytes = larger;
 }
 
-/** Begins anew: what was written and not taken is forgotten. */
+/** Starts an empty value. Bytes that were not taken are lost. */
 export function begin(): void {
-  // One huge record does not hold its memory for ever.
+  // A buffer that one huge record has enlarged is replaced.
   if (!bytes || bytes.length > 1024 * 1024) bytes = Buffer.allocUnsafe(16 * 1024);
   at = 0;
 }
 
-/** What was written since `begin`, as bytes of the caller's own. */
+/** A copy of the bytes since `begin`. */
 export function taken(): Uint8Array {
   const own = new Uint8Array(at);
   own.set(bytes.subarray(0, at));
@@ -32,14 +32,14 @@ export function writeNil(): void {
   bytes[at++] = 0xc0;
 }
 
-/** Puts bytes in as they are. */
+/** Appends bytes as they are. */
 export function writeRaw(raw: Uint8Array): void {
   room(raw.length);
   bytes.set(raw, at);
   at += raw.length;
 }
 
-/** Bytes of so many places, for the caller to fill in at once. */
+/** A binary value of 16 bytes, which `fill` writes. */
 export function writeBin16(fill: (into: Uint8Array, from: number) => void): void {
   room(18);
   bytes[at++] = 0xc4;
@@ -48,7 +48,7 @@ export function writeBin16(fill: (into: Uint8Array, from: number) => void): void
   at += 16;
 }
 
-/** An id that is made here: 1, then its 16 bytes. The daemon does not look it up, since its number keeps the record from counting twice. */
+/** An id made by the client: 1, then its 16 bytes. The daemon does not look it up, because the sequence number prevents a second count. */
 export function writeMadeId(fill: (into: Uint8Array, from: number) => void): void {
   room(19);
   bytes[at++] = 0xc4;
@@ -82,7 +82,7 @@ export function writeMapHead(length: number): void {
   }
 }
 
-/** A safe integer. */
+/** `value` must be a safe integer. */
 export function writeInteger(value: number): void {
   room(9);
   if (value >= 0) {
@@ -120,7 +120,7 @@ export function writeInteger(value: number): void {
 }
 
 export function writeText(text: string): void {
-  // Names are short and ASCII: character by character is then the quickest.
+  // Names are short and ASCII, for which writing by character is fastest.
   const length = text.length;
   if (length < 32) {
     room(1 + length);

@@ -1,4 +1,4 @@
-// What a record says of itself, and what is said around it: against a daemon's half of the protocol, played here.
+// A record's own fields and those of its context, against the daemon's half of the protocol, which this file plays.
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
@@ -24,10 +24,10 @@ function framed(message) {
   return frame;
 }
 
-/** Welcomes everybody, keeps what it gets, and acknowledges it at a price of 0.5 each. */
+/** Welcomes each client, keeps its records, and acknowledges them with a cost of 0.5 each. */
 function play(link) {
   let bytes = Buffer.alloc(0);
-  // A recorder that no test closes has a link, too, and would keep this process.
+  // The link of a recorder that no test closes would keep this process alive.
   links.add(link);
   link.on("error", () => {});
   link.on("data", (piece) => {
@@ -65,7 +65,7 @@ test("an id that the caller gives is the one that is sent and told", async () =>
   assert.equal((await recorder.recordAndWait({ provider: "x", id: Buffer.from(id.replaceAll("-", ""), "hex") })).id, id);
   for (const record of records) assert.equal(Buffer.from(record[0]).toString("hex"), id.replaceAll("-", ""));
   const made = (await recorder.recordAndWait({ provider: "x" })).id;
-  // A byte before it says that the client has made it.
+  // The byte before the id marks it as made by the client.
   assert.equal(Buffer.from(records.at(-1)[0]).toString("hex"), `01${made.replaceAll("-", "")}`);
   await assert.rejects(recorder.recordAndWait({ provider: "x", id: "none" }), /UUID/);
   assert.equal(recorder.stats.dropped, 1, "counted like any other that cannot be written");

@@ -1,4 +1,4 @@
-// A real daemon with a PostgreSQL of its own: the one that the page is tested with, and what the Node client's tests ask of it besides.
+// A real daemon with its own PostgreSQL: the one of the page's tests, with functions for the Node client's tests.
 
 import { join } from "node:path";
 import { Daemon } from "../../../page/tests/daemon.mjs";

@@ -13,7 +13,7 @@ import { CostTracker, instrument, Recorder, recordingFetch } from "../dist/esm/i
 const INDEX = JSON.stringify(new URL("../dist/esm/index.js", import.meta.url).href);
 const NOBODY = "/nonexistent/tallyd.sock";
 
-/** Runs a program that has a `recorder`. Resolves to what it said and how long it took. */
+/** Runs a program that has a `recorder`. Resolves to its output and its seconds. */
 function program(code, options = { socket: NOBODY }, env = {}) {
   const script = `import { Recorder, CostTracker } from ${INDEX};\nconst recorder = new Recorder(${JSON.stringify(options)});\n${code}`;
   const begun = performance.now();
@@ -45,7 +45,7 @@ test("without a daemon a process ends in its time, and tells what it lost", { ti
   ]);
   for (const { err, seconds } of [own, exits]) {
     assert.match(err, /7 records were not delivered before the process ended, and are lost: connect ENOENT \/nonexistent\/tallyd\.sock/);
-    // Five of its own; the rest is what a loaded machine takes to start Node.
+    // Five seconds of its own; a loaded machine may need the rest to start Node.
     assert.ok(seconds < 25, `${seconds} s`);
   }
   assert.equal(own.code, 0);
@@ -114,7 +114,7 @@ test("switched off, nothing is kept and nothing is opened", async () => {
 
 test("fake timers neither stop the recorder nor move its records", { timeout: 60_000 }, async (t) => {
   const daemon = await miniature(t, { acks: true });
-  // In a process of its own: the test runner reports nothing any more once its ticks were fake.
+  // In a process of its own: with fake timers the test runner itself would stop reporting.
   const { code, out, err } = await program(`
     import FakeTimers from ${JSON.stringify(import.meta.resolve("@sinonjs/fake-timers"))};
     const clock = FakeTimers.install({ now: 1_000 });

@@ -1,4 +1,4 @@
-// The guide's steps, as a reader takes them: in an empty folder, with a copy of this package and the daemon on the PATH.
+// The guide's steps, run as a reader runs them: in an empty folder, with a copy of this package and the daemon on the PATH.
 
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";

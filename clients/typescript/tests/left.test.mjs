@@ -1,4 +1,4 @@
-// An answer that the application leaves was paid for: it is recorded, whichever way it is left.
+// An answer that the application abandons was paid for: it is recorded, in each of the ways to abandon it.
 
 import assert from "node:assert/strict";
 import { setFlagsFromString } from "node:v8";
@@ -15,13 +15,13 @@ let vendors;
 before(async () => { vendors = await startVendors(); });
 after(async () => { await vendors?.stop(); });
 
-/** A recorder whose records end in a list. */
+/** A recorder that puts records into a list. */
 function listed() {
   const records = [];
   return { records, recorder: { record: (record) => records.push(record), lookOn: () => () => {} } };
 }
 
-/** A real recorder without a daemon: what it has not sent at its end comes to `onDrop`. */
+/** A real recorder without a daemon: `onDrop` gets the records that were not sent. */
 function alone() {
   const records = [];
   const recorder = new Recorder({ socket: "/nonexistent/tallyd.sock", maxBytes: 0, onDrop: (record) => records.push(record) });
@@ -79,7 +79,7 @@ test("an early-left stream is marked, beside the application's own metadata", as
   await reader.cancel();
   await until("it is recorded", () => records.length === 1);
   const { status, input_tokens, metadata } = records[0];
-  // The first piece may hold nothing that tells usage.
+  // The first piece may end before the first event with usage.
   assert.equal(status, 499);
   assert.deepEqual(metadata, input_tokens === undefined ? { job: 7, incomplete: true, "tallyd.not_understood": "usage" } : { job: 7, incomplete: true });
 });

@@ -1,4 +1,4 @@
-// Against a real daemon with a PostgreSQL of its own: recorded once, through kills, and in nobody's way.
+// Against a real daemon with its own PostgreSQL: each call is recorded once, despite kills, and without disturbing the application.
 
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
@@ -56,7 +56,7 @@ test("nothing is lost or doubled while the daemon is killed again and again", { 
     }
     over = true;
   })();
-  // As long as there are kills, so that each meets records on their way.
+  // Records for as long as there are kills, so that each kill meets records in flight.
   let total = 0;
   while (!over) {
     const room = recorder.inFlight < 2_000;
@@ -110,7 +110,7 @@ test("a recorder that sends nothing hears which budgets are used up, and that th
   await nobody.close();
 });
 
-/** A client of that name with a secret of its own, which sends one record under each of these numbers. Resolves to what it was told. */
+/** A client with this producer name and its own secret, which sends one record under each number. Resolves to the daemon's messages. */
 function neighbour(producer, numbers) {
   return new Promise((resolve, reject) => {
     const link = connect({ path: daemon.socket });
@@ -231,7 +231,7 @@ test("a process ends by itself once all is durable", () => {
   return until("all are in PostgreSQL", () => calls("app = 'ends'") === 1000);
 });
 
-/** In front of the daemon's HTTP API: `faults` says what becomes of the next requests: not passed on, or passed on and their answers lost. */
+/** A proxy for the daemon's HTTP API. `faults` says for each next request: not passed on, or passed on and its answer lost. */
 async function proxy(t, faults) {
   const asked = [];
   const server = createHttpServer(async (request, response) => {
@@ -297,7 +297,7 @@ test("in an edge runtime, bundled and minified, calls are recorded over HTTP", {
     const { outputFiles, metafile } = await build({
       entryPoints: [fileURLToPath(new URL("edge/worker.mjs", import.meta.url))], bundle: true, minify: true, write: false, metafile: true,
       format: "iife", globalName: "worker", platform: "neutral", conditions: [condition, "import"], mainFields: ["module", "main"],
-      // The SDK reads credentials from files where there are any.
+          // The SDK reads credentials from files in runtimes that have files.
       external: ["node:*"],
     });
     const own = Object.entries(metafile.inputs).filter(([name]) => name.includes("dist/"));

@@ -1,4 +1,4 @@
-// A daemon in miniature: it welcomes, keeps what comes, and acknowledges when it is told to, or at once.
+// A miniature daemon: it welcomes clients, keeps their records, and acknowledges on command or at once.
 
 import { mkdtempSync } from "node:fs";
 import { createServer } from "node:net";
@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { decode, encode } from "@msgpack/msgpack";
 
-/** `acks`: at once, with that cost of each. `keep`: the records. A producer that comes again is told its last number, as by the daemon. */
+/** `acks`: acknowledge at once, with `costs` for each record. `keep`: keep the records. A known producer is told its last number, as by the daemon. */
 export async function miniature(t, { acks = false, costs, keep = true } = {}) {
   const socket = join(mkdtempSync(join(tmpdir(), "tallyd-mini-")), "s");
   const records = [];

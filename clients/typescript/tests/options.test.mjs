@@ -1,4 +1,4 @@
-// The README's list of options is the source's: each option, with its default.
+// The README lists each option of the source, with its default.
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
@@ -14,7 +14,7 @@ function optionsOf(file, name) {
   return [...body.matchAll(/^ {2}(\w+)\?:/gm)].map((match) => match[1]);
 }
 
-/** The README's table under a heading: option to its default. */
+/** The README's table under a heading, from option to default. */
 function table(heading) {
   const section = read("README.md").split(`\n## ${heading}\n`)[1].split("\n## ")[0];
   return new Map([...section.matchAll(/^\| `(\w+)` \| ([^|]+?) \|/gm)].map((match) => [match[1], match[2]]));

@@ -1,4 +1,4 @@
-// The recorder's own bounds and promises, against a daemon in miniature that acknowledges when it is told to.
+// The recorder's bounds and promises, against a miniature daemon that acknowledges on command.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -42,7 +42,7 @@ test("the queue is bounded in bytes, and what does not fit is told", () => {
   const recorder = new Recorder({ socket: "/nonexistent/tallyd.sock", maxQueueBytes: 100_000, maxBytes: 1, onDrop: (record, reason) => told.push([record.model, reason]) });
   const model = "m".repeat(10_000);
   const taken = Array.from({ length: 20 }, () => recorder.record({ provider: "x", model })).filter(Boolean).length;
-  // Four of them, and the one that was encoded to make room.
+  // Four in the queue, and the one that was encoded to make room.
   assert.equal(taken, 5);
   assert.equal(told.length, 15);
   assert.deepEqual([told[0][0], told[0][1].includes("queue is full")], [model, true]);

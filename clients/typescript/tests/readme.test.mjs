@@ -1,4 +1,4 @@
-// The package as it is published, and the README's samples: each is read, and what it imports is there.
+// The package as published, and the README's samples: each sample parses, and its imports exist.
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";

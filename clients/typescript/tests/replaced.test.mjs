@@ -1,5 +1,5 @@
-// The server of tests/replaced/server.ts, written against the tracker that tallyd takes the place of: it compiles with `strict`, and runs
-// through a daemon that is killed and a database that is stopped.
+// The server of tests/replaced/server.ts, written against the tracker that tallyd replaces: it compiles with `strict`, and works
+// while the daemon is killed and the database is stopped.
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
@@ -13,7 +13,7 @@ import { startVendors } from "./vendors.mjs";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const folder = mkdtempSync(join(tmpdir(), "tallyd-replaced-"));
-/** One container's environment, for the application and the daemon beside it. */
+/** The environment of one container, which the application and the daemon beside it share. */
 const SHARED = {
   TALLYD_HTTP: "http://127.0.0.1:7420", TALLYD_HTTP_TOKEN: "t", TALLYD_TOKEN: "t", TALLYD_ENDPOINT: "unix:/tmp/t", TALLYD_APP: "web",
   TALLYD_DAILY_BUDGET_USD: "50", TALLYD_ALERT_THRESHOLD_PERCENT: "80",
@@ -125,12 +125,12 @@ test("while the daemon is away a cost is by the last known prices, soon, and the
   await until("all are loaded", () => JSON.parse(daemon.run("status", "--json")).wal.unflushed_records === 0);
   const before = calls();
   await daemon.kill();
-  // The socket's end is heard of in a turn of the event loop.
+  // The recorder hears of the socket's end in a later turn of the event loop.
   await until("the recorder knows", () => !tracker.recorder.stats.connected);
   assert.equal(await tracker.recordClaude("claude-sonnet-4-20250514", 1_000_000, 0, "/x", "u1"), 6, "by the rates of large prompts");
   assert.equal(await tracker.recordClaude("claude-sonnet-4-5", 100_000, 0, "/x", "u1"), 0.3);
   assert.equal(await tracker.recordRentCast("/avm/value", "u1"), 0.03);
-  // Nobody awaits these; an unhandled rejection would end this process.
+  // These are not awaited; an unhandled rejection would end this process.
   void tracker.getTodayCosts();
   void tracker.getSummary();
   void tracker.getHistory();

@@ -1,4 +1,4 @@
-// The vendors' own SDKs, looked on at: what they return is untouched, and what each call used is recorded.
+// The vendors' own SDKs, instrumented: their answers are unchanged, and each call's usage is recorded.
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
@@ -23,7 +23,7 @@ after(async () => {
 
 const COLUMNS = "provider, model, endpoint, user_id, request_id, input_tokens, output_tokens, cache_read_tokens, cache_write_5m_tokens, cache_write_1h_tokens, requests, extra_units, service_tier, status";
 let known = 0;
-/** The calls that were recorded since, as text. */
+/** The calls that were recorded since the last call of this function, as text. */
 async function recorded(count) {
   assert.equal(await recorder.flush(), 0);
   known += count;

@@ -1,5 +1,5 @@
-// A whole server: 1,000 calls, a daemon that restarts, a database that is killed; and then the admin's page shows exactly what
-// the vendors have served.
+// A complete server: 1,000 calls, a daemon that restarts, a database that is killed. Then the admin page shows exactly the calls that the
+// vendors have served.
 
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
@@ -38,7 +38,7 @@ async function ask(path, body, user = "u1") {
   return await answer.json();
 }
 
-/** Kills the private cluster as the kernel would: without a word. */
+/** Kills the private cluster with SIGKILL, as the kernel would. */
 function killPostgres() {
   const folder = readdirSync(daemon.data, { recursive: true }).find((name) => name.endsWith("postmaster.pid"));
   process.kill(Number(readFileSync(join(daemon.data, folder), "utf8").split("\n")[0]), "SIGKILL");
@@ -67,7 +67,7 @@ test("after a restart and an outage the history has every call, once", { timeout
   assert.deepEqual([today.totalCalls, today.claudeCalls, today.rentcastCalls], [CALLS, anthropic, rentcast]);
   const [model] = Object.values(today.byModel);
   assert.deepEqual([model.calls, model.inputTokens, model.outputTokens], [anthropic, anthropic * 1000, anthropic * 200]);
-  // The exact sum, by the price of one call.
+  // The exact sum, from the price of one call.
   const one = daemon.sql("SELECT DISTINCT cost_usd FROM api_usage_log WHERE provider = 'claude'");
   assert.doesNotMatch(one, /\n/, "each call of Claude has the same usage, and so the same cost");
   assert.equal(daemon.sql(`SELECT sum(cost_usd) = ${one} * ${anthropic} + 0.2 * ${rentcast} FROM daily_api_costs`), "t");

@@ -1,4 +1,4 @@
-// The vectors that every client passes: the same bytes, whatever the language.
+// The shared vectors: every client writes the same bytes.
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";

@@ -1,4 +1,4 @@
-// A server that answers as Anthropic, OpenAI and RentCast do, and counts what it has served.
+// A server that answers as Anthropic, OpenAI and RentCast do, and counts its answers.
 
 import { createServer } from "node:http";
 
@@ -20,7 +20,7 @@ function anthropic(body, response) {
     ["ping", { type: "ping" }],
     ["content_block_delta", { type: "content_block_delta", index: 0, delta: { type: "text_delta", text: "Hello" } }],
   ]);
-  if (body.max_tokens === 13) return; // It hangs here: the client goes away.
+  if (body.max_tokens === 13) return; // It hangs here until the client goes away.
   sse(response, [
     ["content_block_delta", { type: "content_block_delta", index: 0, delta: { type: "text_delta", text: " there" } }],
     ["content_block_stop", { type: "content_block_stop", index: 0 }],
@@ -57,7 +57,7 @@ function gemini(url, response) {
   response.end();
 }
 
-/** Starts it. `fail` makes the next so many calls fail with 529. */
+/** Starts the server. While `served.fail` is above 0, calls fail with 529, and each lowers it by 1. */
 export async function startVendors() {
   const served = { anthropic: 0, openai: 0, google: 0, rentcast: 0, fail: 0 };
   const server = createServer(async (request, response) => {
@@ -78,7 +78,7 @@ export async function startVendors() {
     served.rentcast += 1;
     return response.setHeader("content-type", "application/json").end(JSON.stringify({ price: 250_000, path }));
   });
-  // On a slow machine a kept connection would be closed as the SDK takes it again, which is an attempt more.
+  // On a slow machine a kept connection would be closed while the SDK reuses it, and the SDK would try once more.
   server.keepAliveTimeout = 600_000;
   await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
   return { served, url: `http://127.0.0.1:${server.address().port}`, stop: () => (server.closeAllConnections(), new Promise((resolve) => server.close(resolve))) };

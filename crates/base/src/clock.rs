@@ -1,11 +1,11 @@
-//! The time of day, passed in, so that tests decide the time.
+//! The time of day, passed in, so that tests can set it.
 //!
-//! Durations are not measured with it: a wall clock may be set back. Use `std::time::Instant` for those.
+//! It does not measure durations, because a wall clock may be set back. Use `std::time::Instant` for those.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Tells the time in microseconds since 1970 UTC.
+/// A source of the time of day.
 pub trait Clock: Send + Sync {
     /// Microseconds since 1970-01-01T00:00:00Z; negative before it.
     fn now_us(&self) -> i64;
@@ -22,12 +22,12 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that stands still until it is told otherwise. Share it through an `Arc`, or by reference.
+/// A clock that changes only when it is set. Share it through an `Arc`, or by reference.
 #[derive(Debug, Default)]
 pub struct ManualClock(AtomicI64);
 
 impl ManualClock {
-    /// A clock that stands at `now_us`.
+    /// A clock set to `now_us`.
     #[must_use]
     pub const fn at(now_us: i64) -> Self {
         Self(AtomicI64::new(now_us))
@@ -50,7 +50,7 @@ impl Clock for ManualClock {
     }
 }
 
-/// Both directions from 1970. Times beyond an `i64`, 292,000 years away, stop at its end.
+/// Microseconds since 1970, in both directions. Times beyond an `i64`, 292,000 years away, become its end.
 fn unix_us(time: SystemTime) -> i64 {
     match time.duration_since(UNIX_EPOCH) {
         Ok(since) => i64::try_from(since.as_micros()).unwrap_or(i64::MAX),

@@ -2,9 +2,9 @@
 //!
 //! | module | content |
 //! |---|---|
-//! | [`clock`] | the time of day, passed in so that tests decide it |
+//! | [`clock`] | the time of day, passed in so that tests can set it |
 //! | [`registry`] | every metric: name, labels, help |
-//! | [`threads`] | the threads that the daemon begins with, asked for before they are needed |
+//! | [`threads`] | checks at the start that the daemon can have its threads |
 //! | [`sync`] | the atomics where threads meet; a model checker's in a build with the feature `model` |
 //! | [`failpoint`] | places where the fault tests break the daemon; empty without the feature `failpoints` |
 

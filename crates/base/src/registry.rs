@@ -8,7 +8,7 @@ pub struct Metric {
     pub kind: &'static str,
     /// Begins with `tallyd_`.
     pub name: &'static str,
-    /// The labels that each of its series has, in their order.
+    /// The labels of each of its series, in their order.
     pub labels: &'static [&'static str],
     /// One sentence, with the space of the doc comment before it.
     pub help: &'static str,
@@ -18,7 +18,7 @@ macro_rules! registry {
     ($($(#[doc = $help:literal])+ $kind:ident $constant:ident = $name:literal $({ $($label:ident),+ })?;)+) => {
         $($(#[doc = $help])+ pub const $constant: &str = $name;)+
 
-        /// Every metric.
+        /// All metrics.
         pub const ALL: &[Metric] = &[$(Metric {
             kind: stringify!($kind),
             name: $name,
@@ -113,7 +113,7 @@ registry! {
     counter MERGE_FAILURES = "tallyd_merge_failures_total";
     /// 1 while a lane holds its records back because of a failure that only a person can mend.
     gauge FLUSH_HOLD = "tallyd_flush_hold" { lane };
-    /// USD of the calls that this daemon has committed, by provider and model; (other) beyond 256 pairs. Shown to who may see costs.
+    /// USD of the calls that this daemon has committed, by provider and model; (other) beyond 256 pairs. Shown to tokens that may see costs.
     counter COST_USD = "tallyd_cost_usd_total" { provider, model };
     /// USD of the batches whose sum is negative, as for refunds, without their sign; tallyd_cost_usd_total does not have them.
     counter CREDITS_USD = "tallyd_credits_usd_total" { provider, model };
@@ -161,7 +161,7 @@ registry! {
     histogram HTTP_SECONDS = "tallyd_http_request_duration_seconds" { route };
 }
 
-/// Hands the help texts to the recorder.
+/// Passes the help texts to the recorder.
 pub fn describe() {
     for Metric { kind, name, help, .. } in ALL {
         let help = help.trim();

@@ -1,23 +1,24 @@
-//! The atomics where threads meet, exchangeable: with the feature `model` they are loom's, which tries every order in
-//! which threads can run, and every value that a load may see.
+//! The atomics where threads meet, exchangeable: with the feature `model` they are loom's, which tries every order of
+//! the threads' steps, and every value that a load may return.
 //!
-//! Only our own code that depends on order goes through here (`tallyd_wal::channel`); the models beside it run the
-//! code itself, not a copy. What other crates synchronise (tokio's `Notify` and semaphore, crossbeam's channel) is taken at
-//! its word: it is opaque to loom, and [`step`] before each use says that another thread may run first, and that its effects are seen.
+//! Only our own code that depends on order uses these (`tallyd_wal::channel`); the models beside it run the code
+//! itself, not a copy. The synchronisation of other crates (tokio's `Notify` and semaphore, crossbeam's channel) is
+//! trusted, because loom cannot see into it. A call of [`step`] before each use tells loom that another thread may run
+//! first, and that its effects are visible.
 //!
-//! `make test` runs the models with few preemptions, `make model` with as many as there can be.
+//! `make test` runs the models with few preemptions, `make model` without a bound on them.
 
 #[cfg(feature = "model")]
 pub use loom::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 #[cfg(not(feature = "model"))]
 pub use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
-/// A use of something that synchronises by itself follows. Nothing outside of models.
+/// Marks the use of another crate's synchronisation. Empty outside of models.
 #[cfg(not(feature = "model"))]
 #[inline(always)]
 pub const fn step() {}
 
-/// A use of something that synchronises by itself follows.
+/// Marks the use of another crate's synchronisation.
 #[cfg(feature = "model")]
 pub fn step() {
     loom::lazy_static! {

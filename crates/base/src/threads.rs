@@ -1,20 +1,20 @@
-//! Threads that the daemon cannot do without, asked for before they are needed.
+//! Checks at the start that the daemon can have its threads.
 //!
-//! Where the system refuses a thread (an address space, a number of processes or a control group that is too small),
-//! two libraries wait for ever rather than fail: sled for the answers of a pool that has no threads and says so
-//! nowhere, tokio for the workers of a runtime that is given up half-made. So as many threads as both begin with are made
-//! here first, all at once, and a refusal is an error. The C library keeps the memory of their stacks for the next ones.
+//! If the system refuses a thread (because of the address space, or a limit on processes or of a control group), two
+//! libraries wait for ever rather than fail. The engine sled waits for a pool without threads; tokio waits for the
+//! workers of a half-made runtime. So as many threads as both begin with are first made here, all at once, and a
+//! refusal is an error. The C library keeps the memory of their stacks for the next ones.
 
 use std::io;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, Builder};
 
-/// Beside the runtime's workers: sled's 7 at its first use, the WAL's writer, and some to spare.
+/// Threads beside the runtime's workers: sled's 7 at its first use, the WAL's writer, and some spare ones.
 const BESIDES: usize = 14;
 
-/// Fails if this process cannot have the threads that it begins with, `workers` of a runtime among them. Once it could, it
-/// is not tried again.
+/// Fails if this process cannot have its initial threads, including `workers` of a runtime. After a success it does not
+/// check again.
 ///
 /// # Errors
 /// The system's refusal.
@@ -28,7 +28,7 @@ pub fn assure(workers: usize) -> io::Result<()> {
     thread::scope(|scope| {
         let closed = gate.lock();
         let made = (0..needed).try_for_each(|_| Builder::new().spawn_scoped(scope, || drop(gate.lock())).map(drop));
-        // Before the scope ends, which waits for them.
+        // Before the end of the scope, which waits for the threads.
         drop(closed);
         made
     })

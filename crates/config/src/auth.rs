@@ -1,4 +1,4 @@
-//! `[auth]`: who may ask the HTTP API. Static tokens need no setting: `tallyd token create` makes them.
+//! `[auth]`: access to the HTTP API. Static tokens need no setting: `tallyd token create` makes them.
 
 use std::time::Duration;
 
@@ -104,7 +104,7 @@ impl Auth {
         if let Some(url) = self.keys_url() {
             let scheme = ["https://", "http://"].into_iter().any(|scheme| url.starts_with(scheme));
             if !scheme || url.parse::<http::Uri>().is_err() {
-                let reason = format!("{url:?} is no URL; write https://host/path");
+                let reason = format!("{url:?} is not a URL; write https://host/path");
                 faults.add("auth.jwks_url", reason);
             }
         }

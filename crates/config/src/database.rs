@@ -1,4 +1,5 @@
-//! `[database]`, `[log_table]`, `[rollup]`, `[retention]`: where PostgreSQL is, how tables are laid out there, and how long calls are kept.
+//! `[database]`, `[log_table]`, `[rollup]`, `[retention]`: PostgreSQL's address, the layout of its tables, and how long
+//! calls are kept.
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -6,11 +6,11 @@
 //! | `TALLYD_SOCKET`, `TALLYD_LOG` | `listen.socket`, `log.filter`, unless the full name is set too |
 //! | `DATABASE_URL` | `database.url`, unless `TALLYD_DATABASE_URL` is set |
 //! | `PORT` | `http.listen`, as `0.0.0.0:PORT`, unless `TALLYD_HTTP_LISTEN` is set |
-//! | `TALLYD_CONFIG` | nothing here: the command line reads it to find the file |
+//! | `TALLYD_CONFIG` | nothing here: the command line finds the file by it |
 //! | one of [`CLIENT_VARIABLES`] | nothing here: the client libraries read it; one environment serves both |
 //!
-//! Any other `TALLYD_` variable is an error. Except those that Kubernetes adds for a service called `tallyd`
-//! (`TALLYD_SERVICE_HOST`, `TALLYD_PORT_7420_TCP` …), which nobody wrote.
+//! Any other `TALLYD_` variable is an error, except those that Kubernetes adds for a service called `tallyd`
+//! (`TALLYD_SERVICE_HOST`, `TALLYD_PORT_7420_TCP` …).
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ const PREFIX: &str = "TALLYD_";
 const FILE_VARIABLE: &str = "TALLYD_CONFIG";
 /// The port that the platform assigned to the container.
 const PORT: &str = "PORT";
-/// Variables of the client libraries, which the daemon leaves alone. `TALLYD_SOCKET`, which both read, is not among them.
+/// Variables of the client libraries, which the daemon ignores. `TALLYD_SOCKET`, which both read, is not in the list.
 pub const CLIENT_VARIABLES: [&str; 9] = [
     "TALLYD_ENDPOINT",
     "TALLYD_TOKEN",
@@ -52,7 +52,7 @@ pub(super) fn settings<'a>(
     faults: &mut Faults,
 ) -> Vec<Setting> {
     let keys: BTreeMap<String, &str> = keys.map(|key| (variable(key), key)).collect();
-    // By key: of two variables for one key, the one with the lower rank holds.
+    // By key: of two variables for one key, the one with the lower rank applies.
     let mut chosen: BTreeMap<String, (u8, Setting)> = BTreeMap::new();
     for (name, text) in variables {
         let Some((rank, key)) = setting(&name, &text, &keys, faults) else { continue };
@@ -62,14 +62,14 @@ pub(super) fn settings<'a>(
         }
     }
     let chosen = chosen.into_values().filter_map(|(_, (name, key, text))| {
-        // Only now: a port that does not count may be anything.
+        // Checked last: a port that is not used may have any value.
         let text = if name == PORT { listen_on(&text, faults)? } else { text };
         Some((name, key, text))
     });
     chosen.collect()
 }
 
-/// The effect of one variable: its rank among the variables of that key, and the key. None: nothing.
+/// The effect of one variable: its rank among the variables of its key, and the key. None without an effect.
 fn setting(name: &str, text: &str, keys: &BTreeMap<String, &str>, faults: &mut Faults) -> Option<(u8, String)> {
     if let Some(key) = keys.get(name) {
         return Some((0, (*key).to_owned()));
@@ -78,7 +78,7 @@ fn setting(name: &str, text: &str, keys: &BTreeMap<String, &str>, faults: &mut F
         return Some((1, (*key).to_owned()));
     }
     match name {
-        // Platforms leave variables empty that they have no value for.
+        // Platforms leave variables empty for which they have no value.
         "DATABASE_URL" | PORT if text.is_empty() => None,
         "DATABASE_URL" => Some((1, "database.url".to_owned())),
         PORT => Some((1, "http.listen".to_owned())),
@@ -100,14 +100,14 @@ fn listen_on(port: &str, faults: &mut Faults) -> Option<String> {
             faults.push(Fault::Value {
                 origin: Origin::Variable(PORT.to_owned()),
                 key: "http.listen".to_owned(),
-                reason: format!("{port:?} is no port; set PORT to a number between 1 and 65535, or unset it"),
+                reason: format!("{port:?} is not a port; set PORT to a number between 1 and 65535, or unset it"),
             });
             None
         }
     }
 }
 
-/// Whether Kubernetes made the variable for a service called `tallyd`. No section is called `service` or `port`.
+/// True if Kubernetes made the variable for a service called `tallyd`. No section is called `service` or `port`.
 fn is_service_link(name: &str) -> bool {
     let rest = &name[PREFIX.len()..];
     rest == "PORT" || rest == "SERVICE_HOST" || rest.starts_with("PORT_") || rest.starts_with("SERVICE_PORT")

@@ -1,10 +1,10 @@
-//! Errors of a configuration, all of them at once, with the way to correct each.
+//! Errors of a configuration, reported together, each with a correction.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
-/// Where a value came from.
+/// The source of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
     /// A line of a configuration file, from 1.
@@ -25,7 +25,7 @@ impl fmt::Display for Origin {
     }
 }
 
-/// One mistake of a configuration. No message holds the value of a secret.
+/// One mistake of a configuration. Messages never include the value of a secret.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Fault {
     /// The file cannot be read.
@@ -41,56 +41,56 @@ pub(crate) enum Fault {
     Syntax {
         /// The file.
         path: PathBuf,
-        /// The line of the fault, from 1.
+        /// The line of the mistake, from 1.
         line: usize,
         /// The problem there.
         message: String,
     },
-    /// There is no such key.
+    /// The key does not exist.
     #[error("{origin}: unknown key {key}{}; allowed: {allowed}", did_you_mean(.closest.as_deref()))]
     UnknownKey {
-        /// Where it stands.
+        /// The source.
         origin: Origin,
         /// The key, with its section.
         key: String,
-        /// The key that was perhaps meant.
+        /// The most similar key, if any.
         closest: Option<String>,
-        /// The keys that could stand there.
+        /// The valid keys at that place.
         allowed: String,
     },
-    /// There is no such variable.
+    /// The variable does not exist.
     #[error(
         "unknown environment variable {name}; the closest known one is {closest} (variables are TALLYD_<SECTION>_<KEY>)"
     )]
     UnknownVariable {
         /// The variable.
         name: String,
-        /// The known one with the least difference.
+        /// The most similar variable, if any.
         closest: String,
     },
-    /// The value is of another type.
+    /// The value has another type.
     #[error("{origin}: {key} must be {expected}, not {found}")]
     Type {
-        /// Where it stands.
+        /// The source.
         origin: Origin,
         /// The key.
         key: String,
-        /// The type that the key has.
+        /// The key's type.
         expected: &'static str,
-        /// The type that was given.
+        /// The value's type.
         found: String,
     },
-    /// The value is of the right type, and still none that the key can have.
+    /// The value has the right type, and is not valid for the key.
     #[error("{origin}: {key}: {reason}")]
     Value {
-        /// Where it stands.
+        /// The source.
         origin: Origin,
         /// The key.
         key: String,
         /// The problem, and the accepted values.
         reason: String,
     },
-    /// The value does not fit the others, or the machine.
+    /// The value contradicts others, or does not suit the machine.
     #[error("configuration key {key}: {reason}")]
     Invalid {
         /// The key to change.
@@ -101,7 +101,7 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
-    /// The key that it is about, and where its value stands.
+    /// The key at fault, and the source of its value.
     const fn place(&self) -> (Option<&str>, Option<&Origin>) {
         match self {
             Self::UnknownKey { origin, key, .. } | Self::Type { origin, key, .. } | Self::Value { origin, key, .. } => {
@@ -117,7 +117,7 @@ fn did_you_mean(closest: Option<&str>) -> String {
     closest.map(|name| format!(", did you mean {name}?")).unwrap_or_default()
 }
 
-/// Why a configuration is refused: every mistake, those of the file in its order.
+/// Why a configuration is refused: every mistake, those of the file in the order of its lines.
 #[derive(Debug, thiserror::Error)]
 pub struct ConfigError(Vec<Fault>);
 
@@ -131,17 +131,17 @@ impl fmt::Display for ConfigError {
     }
 }
 
-/// The mistakes that were found so far.
+/// The mistakes found so far.
 #[derive(Debug, Default)]
 pub(super) struct Faults(Vec<Fault>);
 
 impl Faults {
-    /// Adds one.
+    /// Adds a mistake.
     pub(crate) fn push(&mut self, fault: Fault) {
         self.0.push(fault);
     }
 
-    /// Adds errors of values that do not fit others, or the machine. `reason` also names the remedy.
+    /// Adds mistakes across values, or about the machine. `reason` also names the remedy.
     pub(crate) fn add(&mut self, key: &'static str, reason: impl Into<String>) {
         self.push(Fault::Invalid { key, reason: reason.into() });
     }
@@ -156,7 +156,7 @@ impl Faults {
         }
     }
 
-    /// Checks that an address has the form `host:port`; the name is resolved where it is bound.
+    /// Checks that an address has the form `host:port`; the name is resolved later, when it is bound.
     pub(crate) fn is_address(&mut self, key: &'static str, address: &str) {
         match address.rsplit_once(':') {
             Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => {}
@@ -167,8 +167,8 @@ impl Faults {
         }
     }
 
-    /// Adds the errors of the whole, with the origin of each value. Keys whose own value could not be read are left out, because
-    /// their default was checked.
+    /// Adds the mistakes across values, with the source of each value. Keys with an unreadable value are left out,
+    /// because their default was checked.
     pub(crate) fn extend_checked(&mut self, checked: Self, origins: &BTreeMap<String, Origin>) {
         let unread = self.0.len();
         for fault in checked.0 {
@@ -183,12 +183,12 @@ impl Faults {
         }
     }
 
-    /// Nothing, or the error that has them all.
+    /// Returns all mistakes as one error, if there are any.
     ///
     /// # Errors
     /// [`ConfigError`] if there is a mistake.
     pub(crate) fn end(mut self) -> Result<(), ConfigError> {
-        // Those of the file by its lines; the others follow as they were found.
+        // Errors of the file are in the order of its lines; the others as they were found.
         self.0.sort_by_key(|fault| match fault.place().1 {
             Some(Origin::File(_, line)) => *line,
             _ if matches!(fault, Fault::Read { .. } | Fault::Syntax { .. }) => 0,
@@ -198,7 +198,7 @@ impl Faults {
     }
 }
 
-/// The name that was probably meant by a misspelt one, and by how many edits it differs.
+/// The likely intended name of a misspelt one, and the number of edits between the two.
 pub(super) fn closest<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> Option<(&'a str, usize)> {
     names.into_iter().map(|known| (known, strsim::levenshtein(name, known))).min_by_key(|(_, edits)| *edits)
 }

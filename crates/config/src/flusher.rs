@@ -1,4 +1,4 @@
-//! `[flusher]`: the way from the buffer into PostgreSQL.
+//! `[flusher]`: loading from the WAL into PostgreSQL.
 
 use std::time::Duration;
 

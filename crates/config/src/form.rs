@@ -1,4 +1,4 @@
-//! How typed values are written in TOML. Each module is for `#[serde(with = …)]`.
+//! The TOML forms of typed values. Each module is for `#[serde(with = …)]`.
 
 /// An optional text or path: none is written as the empty string, since TOML has no null.
 pub(super) mod empty_is_none {

@@ -1,8 +1,8 @@
-//! Values over values: each key holds the value of the strongest source, and remembers that source.
+//! Layers of values: each key has the value of the strongest source, and remembers that source.
 //!
-//! The defaults, as TOML, are the table of existing keys: a key that is not in it is unknown, and a value must be of its
-//! default's type. Each value is also tried alone on top of the defaults, so that a message about it can say where it
-//! came from.
+//! The defaults, as TOML, are the table of existing keys: a key that is not in it is unknown, and a value must have its
+//! default's type. Each value is also tried alone on top of the defaults, so that a message about it can name its
+//! source.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -23,13 +23,13 @@ pub(super) struct Layers {
 
 impl Layers {
     pub(crate) fn new() -> Self {
-        // The defaults are texts, numbers, switches and lists in one level of sections: all of that is TOML.
+        // The defaults are texts, numbers, switches and lists in one level of sections, all of which are TOML.
         let defaults = Table::try_from(Config::default()).expect("the defaults can be written as TOML");
         let known = flatten(&defaults);
         Self { defaults, known, set: BTreeMap::new() }
     }
 
-    /// Every key there is, with its section.
+    /// All existing keys, each with its section.
     pub(crate) fn keys(&self) -> impl Iterator<Item = &str> {
         self.known.keys().map(String::as_str)
     }
@@ -42,7 +42,7 @@ impl Layers {
         }
     }
 
-    /// Adds the values of a file's text. Of a text that is not TOML none is read.
+    /// Adds the values of a file's text. A text that is not TOML adds none.
     pub(crate) fn add_toml(&mut self, text: &str, path: &Path, faults: &mut Faults) {
         let read = toml::from_str::<Table>(text).and_then(|table| Ok((table, lines(text)?)));
         let (table, lines) = match read {
@@ -85,7 +85,7 @@ impl Layers {
         }
     }
 
-    /// The whole configuration, not yet checked across keys: unreadable values stand at their default.
+    /// The whole configuration, not yet checked across keys: unreadable values have their default.
     pub(crate) fn into_config(self, faults: &mut Faults) -> Config {
         let mut table = self.defaults;
         let mut origins = BTreeMap::new();
@@ -93,7 +93,7 @@ impl Layers {
             put(&mut table, &key, value);
             origins.insert(key, origin);
         }
-        // Each value was tried on its own, and none depends on another to be read.
+        // Each value was tried alone, and can be read independently of the others.
         match Config::deserialize(Value::Table(table)) {
             Ok(config) => Config { origins, ..config },
             Err(error) => {
@@ -122,7 +122,7 @@ impl Layers {
         let in_section = section.and_then(|section| self.defaults.get(section)).and_then(Value::as_table);
         let allowed = in_section.unwrap_or(&self.defaults).keys().map(String::as_str).collect::<Vec<_>>().join(", ");
         let names = self.known.keys().chain(self.defaults.keys()).map(String::as_str);
-        // Beyond a third of the name, a resemblance is chance.
+        // If more than a third of the name differs, the resemblance is chance.
         let closest = closest(key, names).filter(|(_, edits)| *edits <= key.len() / 3);
         let closest = closest.map(|(name, _)| name.to_owned());
         Fault::UnknownKey { origin, key: key.to_owned(), closest, allowed }
@@ -142,7 +142,7 @@ fn lines(text: &str) -> Result<BTreeMap<String, usize>, toml::de::Error> {
     Ok(lines)
 }
 
-/// The line of a byte of the text, from 1. The byte may lie behind its end.
+/// The line of a byte of the text, from 1. The byte may be after the end.
 fn line_of(text: &str, at: usize) -> usize {
     1 + text.bytes().take(at).filter(|byte| *byte == b'\n').count()
 }
@@ -190,10 +190,11 @@ fn type_name(value: &Value) -> &'static str {
 }
 
 impl Config {
-    /// The whole configuration as TOML, secrets redacted; each value that is not a default says where it came from.
+    /// The whole configuration as TOML, with redacted secrets; each value that is not a default has a comment with its
+    /// source.
     ///
     /// # Errors
-    /// If a path is not UTF-8, which TOML cannot hold.
+    /// If a path is not UTF-8, which TOML does not permit.
     pub fn effective_toml(&self) -> Result<String, toml::ser::Error> {
         let plain = toml::to_string(self)?;
         let mut annotated = String::with_capacity(plain.len());
@@ -205,7 +206,7 @@ impl Config {
             }
             let key = line.split(" = ").next().unwrap_or_default();
             let key = if section.is_empty() { key.to_owned() } else { format!("{section}.{key}") };
-            // A line inside of a text of several lines can look like a key, but does not parse alone.
+            // A line inside a multi-line text can look like a key, but does not parse alone.
             if let Some(origin) = self.origins.get(&key).filter(|_| toml::from_str::<toml::Table>(line).is_ok()) {
                 annotated.push_str(&format!("  # {origin}"));
             }

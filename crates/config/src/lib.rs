@@ -1,18 +1,18 @@
 //! Configuration: defaults < `config.toml` < environment < flags.
 //!
-//! Each section is a file of this module: a struct whose fields are typed (a `Duration`, a time zone, an enum) and
-//! documented, with its defaults and its checks beside it. The daemon runs without any configuration at all; the
-//! shipped `config.toml` and `docs/reference/config.md` are written from these doc comments and defaults by `make snapshots`.
+//! Each section is a file of this crate: a struct with typed (a `Duration`, a time zone, an enum) and documented
+//! fields, its defaults and its checks. The daemon runs without any configuration. `make snapshots` writes the shipped
+//! `config.toml` and `docs/reference/config.md` from these doc comments and defaults.
 //!
-//! *Strict.* An unknown key or `TALLYD_` variable, a value of another type, and settings that contradict each other
-//! are errors. They name the value's origin and the accepted values, all of them at once. A daemon that ignores `max_byte =
-//! 1000000` would run with an unintended setting.
+//! *Strict.* Unknown keys and `TALLYD_` variables, values of another type, and contradicting settings are errors.
+//! Errors are reported together, each with the value's source and the accepted values. A daemon that ignored
+//! `max_byte = 1000000` would run with an unintended setting.
 //!
-//! *Environment.* Every key has a variable: `TALLYD_`, the section, `_`, the key (`TALLYD_WAL_MAX_BYTES`). Those of
-//! platforms and habit come besides: `DATABASE_URL`, `PORT`, `TALLYD_SOCKET`, `TALLYD_LOG` ([`mod@env`]).
+//! *Environment.* Every key has a variable: `TALLYD_`, the section, `_`, the key (`TALLYD_WAL_MAX_BYTES`). Usual
+//! variables of platforms work as well: `DATABASE_URL`, `PORT`, `TALLYD_SOCKET`, `TALLYD_LOG` ([`mod@env`]).
 //!
-//! *Secrets.* Tokens and the database's password live in types that print `***` ([`secret`]); what
-//! [`Config::effective_toml`] shows can be pasted into a bug report.
+//! *Secrets.* Tokens and the database's password have types that print `***` ([`secret`]), so the output of
+//! [`Config::effective_toml`] is safe in a bug report.
 
 #![warn(unreachable_pub)]
 
@@ -71,7 +71,7 @@ pub struct Config {
     pub database: Database,
     /// The rollups.
     pub rollup: Rollup,
-    /// What costs are allocated by, beside the application.
+    /// Tags with a rollup, beside the application.
     pub dimensions: Dimensions,
     /// The call log, `api_usage_log`.
     pub log_table: LogTable,

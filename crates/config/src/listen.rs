@@ -1,4 +1,4 @@
-//! `[listen]`: where records come in, and how much one connection may ask of the daemon.
+//! `[listen]`: the daemon's addresses for records, and the limits of one connection.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! `[log]`, `[shutdown]`: the daemon log, and the orderly end.
+//! `[log]`, `[shutdown]`: the daemon log, and the time limit for stopping.
 
 use std::time::Duration;
 

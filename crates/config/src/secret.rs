@@ -1,4 +1,4 @@
-//! Values that must not be printed, and text that holds one.
+//! Values that must not be printed, and text that contains one.
 
 use std::fmt;
 

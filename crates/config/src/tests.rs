@@ -203,7 +203,7 @@ fn every_mistake_is_told_at_once_with_its_line() {
         "config.toml, line 11: http.pool_size: 1000 is out of range",
         "config.toml, line 12: http.statement_timeout_ms: 1 is out of range",
         "unknown environment variable TALLYD_FLUSHER_LANE; the closest known one is TALLYD_FLUSHER_LANES",
-        "environment variable PORT: http.listen: \"x\" is no port",
+        "environment variable PORT: http.listen: \"x\" is not a port",
         "environment variable TALLYD_FLUSHER_LANES: flusher.lanes: 40 is out of range",
         "command line: shutdown.deadline_ms: 1 is out of range",
         "environment variable TALLYD_LOG: log.filter: \"tallyd=loud\"",
@@ -212,10 +212,10 @@ fn every_mistake_is_told_at_once_with_its_line() {
         assert!(line.contains(part), "{line:?} lacks {part:?} in\n{said}");
     }
     assert_eq!(lines.len(), expected.len(), "{said}");
-    // Not TOML at all: the environment's mistakes are told all the same.
+    // Not TOML at all: mistakes in the environment are reported all the same.
     let said = message("[wal\n", &env, &[]);
     says(&said, &["config.toml is not valid TOML: line 1", "TALLYD_FLUSHER_LANE;", "flusher.lanes: 40"]);
-    // A value that cannot be read is told once; its default is not compared with the others.
+    // An unreadable value is reported once; its default is not compared with the others.
     let said = message("[wal]\nsegment_bytes = \"8\"\nmax_bytes = 300000", &[], &[]);
     says(&said, &["wal.segment_bytes must be"]);
     assert_eq!(said.lines().count(), 1, "{said}");

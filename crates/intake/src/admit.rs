@@ -1,11 +1,12 @@
-//! The one way in of every record, in MessagePack or JSON ([`Encoded`]): validated, normalised and priced it becomes a [`Call`], or
-//! is refused with a reason.
+//! Admits records, in MessagePack or JSON ([`Encoded`]): each is validated, normalised, priced and becomes a [`Call`],
+//! or is refused with a reason.
 //!
-//! Everything that PostgreSQL could choke on is refused here, with the field's name, where the sender can still hear
-//! it: a NUL, a number beyond its column, metadata that is not a JSON object. Metadata that is one is made storable instead:
-//! it is not worth a call's money.
+//! Values that PostgreSQL would refuse are refused here, with the field's name, while the sender can be told: a NUL, a
+//! number beyond its column, metadata that is not a JSON object. Other metadata is made storable instead, because it
+//! must not cost a call.
 //!
-//! Refusals and their reasons are written here and in [`super::rules`] alone. [`array`] only knows the records that need no such answer.
+//! Refusals and their reasons are written here and in [`super::rules`] alone. [`array`] handles only records that
+//! cannot be refused.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -24,7 +25,7 @@ use tallyd_model::call::{Call, Cost, Stated};
 use tallyd_model::json;
 use tallyd_model::pricing::{Quantity, Tokens, Usd, normalise_platform, normalise_provider, normalise_tier};
 
-/// A record's bytes, and how they are written.
+/// A record's bytes and their format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Encoded<'a> {
     /// A map of MessagePack, or an array in the order of the protocol's fields.
@@ -42,7 +43,7 @@ impl<'a> Encoded<'a> {
         }
     }
 
-    /// How they are written, as the WAL and the dead letters name it.
+    /// The format's name in the WAL and the dead letters.
     #[must_use]
     pub const fn format(self) -> &'static str {
         match self {
@@ -51,10 +52,10 @@ impl<'a> Encoded<'a> {
         }
     }
 
-    /// Reads the record, of which nothing is checked yet. [`Admission::admit`] is the whole way.
+    /// Reads the record without checks. [`Admission::admit`] is the complete operation.
     ///
     /// # Errors
-    /// The [`Refusal`] that answers it.
+    /// The [`Refusal`] for the sender.
     pub fn read(self) -> Result<RawRecord<'a>, Refusal> {
         match self {
             Self::MessagePack(bytes) => frame::decode(bytes),
@@ -66,7 +67,7 @@ impl<'a> Encoded<'a> {
 /// Reads a line of newline-delimited JSON.
 ///
 /// # Errors
-/// The [`Refusal`] that answers it.
+/// The [`Refusal`] for the sender.
 fn read_line(line: &[u8]) -> Result<RawRecord<'_>, Refusal> {
     let text = std::str::from_utf8(line).map_err(|error| {
         let at = error.valid_up_to();
@@ -83,16 +84,16 @@ fn read_line(line: &[u8]) -> Result<RawRecord<'_>, Refusal> {
     })
 }
 
-/// Defaults of a record's id and time, from the request or the letter that it came in.
+/// Defaults for a record's id and time, from its request or dead letter.
 #[derive(Clone, Copy, Default)]
 pub struct Absent<'a> {
-    /// Makes the id. It counts as stated. None: a new id, which does not.
+    /// Makes the id, which then counts as stated. None: a new id, which does not.
     pub id: Option<&'a dyn Fn() -> [u8; 16]>,
     /// The time, microseconds since 1970. None: now.
     pub occurred_at_us: Option<i64>,
 }
 
-/// Texts of a call that are not in its record's bytes.
+/// Texts of a call that differ from the record's bytes.
 #[derive(Default)]
 pub(crate) struct Scratch<'a> {
     provider: Cow<'a, str>,
@@ -105,8 +106,7 @@ pub(crate) struct Scratch<'a> {
 }
 
 impl Admission<'_> {
-    /// Admits a record, and hands `take` the call or the reason against it. Nothing of a client's usual record is copied on its
-    /// way.
+    /// Admits a record, and passes the call or the refusal to `take`. The usual record of a client is not copied.
     #[inline]
     pub fn admit<T>(&self, record: Encoded<'_>, take: impl FnOnce(Admitted<&Call<'_>>) -> T) -> T {
         if let Encoded::MessagePack(bytes) = record
@@ -117,7 +117,7 @@ impl Admission<'_> {
         self.admit_with(record, Absent::default(), take)
     }
 
-    /// Admits a record. `absent` supplies the id and the time where the record states none.
+    /// Admits a record. `absent` supplies the id and the time if the record does not state them.
     pub fn admit_with<T>(
         &self,
         record: Encoded<'_>,
@@ -135,7 +135,7 @@ impl Admission<'_> {
         let mut admitted = self.admit_raw(&raw, &mut scratch);
         if let (Ok(call), Field::Absent, Some(id)) = (&mut admitted, &raw.id, absent.id) {
             call.id = id();
-            // Known by it, too, once its source is forgotten for others.
+            // So that the id names the call even after its source has been forgotten elsewhere.
             call.stated.id = true;
         }
         take(admitted.as_ref().map_err(Refusal::clone))
@@ -144,7 +144,7 @@ impl Admission<'_> {
     /// The call borrows from the record and from `scratch`.
     pub(crate) fn admit_raw<'a>(&self, raw: &'a RawRecord<'a>, scratch: &'a mut Scratch<'a>) -> Admitted<Call<'a>> {
         let provider = normalise_provider(self.text("provider", &raw.provider)?);
-        // Blanks around it mean nothing, and so may be all that there is.
+        // Surrounding blanks do not count, and may be all there is.
         if provider.is_empty() {
             return Err(Refusal::new(
                 Code::Missing,
@@ -218,7 +218,7 @@ impl Admission<'_> {
     }
 
     fn endpoint<'a>(&self, endpoint: &'a TextField<'_>) -> Admitted<&'a str> {
-        // The query string is cut before the length is checked: it makes endpoints long.
+        // The query string is cut before the length is checked, because it makes endpoints long.
         let Field::Given(text) = endpoint else { return self.text("endpoint", endpoint) };
         let kept = self.kept(text);
         check_text("endpoint", kept, self.rules.text_bytes)?;

@@ -1,11 +1,12 @@
-//! The short way to a call: the array form that clients write, read by hand.
+//! The fast path to a call: reads by hand the array form that clients write.
 //!
-//! serde asks each value for its type through a visitor, which takes several times as long as the reading. Its result is large,
-//! and then examined field by field. Nearly every record is an array whose fields have the types that the
-//! specification gives, within all bounds, so those become a [`Call`] straight off, nothing of which is copied. At anything
-//! else (a map, a nested value, a negative number, a name that is too long or has to be lowered) this way gives up, and
-//! [`frame::decode`](super::frame::decode) and [`Admission::admit_with`] decide: they alone name the problem. Where this way
-//! answers, they would have answered the same; a property test holds them together.
+//! serde asks each value for its type through a visitor, which takes several times as long as the reading itself. Its
+//! result is large, and is then examined field by field. But nearly every record is an array whose fields have the
+//! specified types, within all bounds. Such a record becomes a [`Call`] directly, without a copy.
+//!
+//! For any other record this path gives up: a map, a nested value, a negative number, a name that is too long or has
+//! upper case. Then [`frame::decode`](super::frame::decode) and [`Admission::admit_with`] decide: only they describe the
+//! problem. If this path succeeds, its result equals theirs; a property test compares them.
 
 use std::borrow::Cow;
 
@@ -19,7 +20,7 @@ const NIL: u8 = 0xc0;
 const BIN8: u8 = 0xc4;
 const EMPTY_MAP: u8 = 0x80;
 
-/// Admits a record that is exactly as clients write them, and in order; otherwise none.
+/// Admits a record in exactly the clients' form and order; otherwise none.
 #[must_use]
 #[inline]
 pub fn admit<'a>(admission: &Admission<'_>, bytes: &'a [u8]) -> Option<Call<'a>> {
@@ -68,18 +69,18 @@ pub fn admit<'a>(admission: &Admission<'_>, bytes: &'a [u8]) -> Option<Call<'a>>
     Some(call)
 }
 
-/// Whose the id is.
+/// Origin of an id.
 #[derive(Clone, Copy)]
 enum IdOrigin {
-    /// A client library's, made for this record alone.
+    /// A client library made it for this record alone.
     Client,
-    /// The sender's.
+    /// The sender stated it.
     Sender,
-    /// Made here.
+    /// It is made here.
     Nobody,
 }
 
-/// The rest of the array. Fields beyond its end are absent.
+/// The remaining array. Fields beyond its end are absent.
 struct Fields<'a, 'r> {
     rest: &'a [u8],
     left: usize,
@@ -97,7 +98,7 @@ impl<'a, 'r> Fields<'a, 'r> {
         Some(Self { rest, left, admission })
     }
 
-    /// The next value's first byte; none past the end, or for nil. The outer none gives up.
+    /// The next value's first byte; none past the end, or for nil. The outer none means giving up.
     #[inline]
     fn head(&mut self) -> Option<Option<u8>> {
         if self.left == 0 {
@@ -116,7 +117,7 @@ impl<'a, 'r> Fields<'a, 'r> {
         Some(*bytes)
     }
 
-    /// Nil, or a map of nothing.
+    /// Nil, or an empty map.
     #[inline]
     fn no_map(&mut self) -> Option<&'static str> {
         matches!(self.head()?, None | Some(EMPTY_MAP)).then_some("")
@@ -134,7 +135,7 @@ impl<'a, 'r> Fields<'a, 'r> {
         })
     }
 
-    /// A number up to `max`, or none.
+    /// A number up to `max`; otherwise gives up.
     #[inline]
     fn number<T: TryFrom<u64> + PartialOrd>(&mut self, max: T) -> Option<Option<T>> {
         let Some(head) = self.head()? else { return Some(None) };
@@ -195,7 +196,7 @@ impl<'a, 'r> Fields<'a, 'r> {
         check_text("", text, self.admission.rules.text_bytes).ok().map(|()| text)
     }
 
-    /// A provider that is stored as it stands, or under a name that is known here.
+    /// A provider whose stored name is its text, or a known name.
     #[inline]
     fn provider(&mut self) -> Option<&'a str> {
         match normalise_provider(self.text()?) {
@@ -204,14 +205,14 @@ impl<'a, 'r> Fields<'a, 'r> {
         }
     }
 
-    /// Its query string may be anything that is text.
+    /// The query string may be any text.
     #[inline]
     fn endpoint(&mut self) -> Option<&'a str> {
         let Some(bytes) = self.raw()? else { return Some("") };
         self.checked(self.admission.kept(std::str::from_utf8(bytes).ok()?))
     }
 
-    /// A platform that is stored as it stands, or under a name that is known here.
+    /// A platform whose stored name is its text, or a known name.
     #[inline]
     fn platform(&mut self, provider: &str) -> Option<&'a str> {
         match normalise_platform(self.text()?, provider) {
@@ -220,7 +221,7 @@ impl<'a, 'r> Fields<'a, 'r> {
         }
     }
 
-    /// A tier that is stored as it stands, or under a name that is known here.
+    /// A tier whose stored name is its text, or a known name.
     #[inline]
     fn tier(&mut self) -> Option<&'a str> {
         match normalise_tier(self.text()?) {
@@ -229,7 +230,7 @@ impl<'a, 'r> Fields<'a, 'r> {
         }
     }
 
-    /// The stated cost; unpriced if there is none.
+    /// The stated cost; unpriced if absent.
     #[inline]
     fn cost(&mut self) -> Option<Cost> {
         let Some(bytes) = self.raw()? else { return Some(Cost::Unpriced) };
@@ -239,7 +240,7 @@ impl<'a, 'r> Fields<'a, 'r> {
     #[inline]
     fn metadata(&mut self) -> Option<&'a str> {
         let Some(bytes) = self.raw()? else { return Some("") };
-        // A changed value needs a place of its own, which this way does not have.
+        // A changed text would need memory of its own, which this path does not have.
         match self.admission.metadata_text(std::str::from_utf8(bytes).ok()?) {
             Ok(Cow::Borrowed(text)) => Some(text),
             _ => None,

@@ -4,13 +4,13 @@ use serde::{Deserialize, Deserializer, de};
 
 use tallyd_model::json::{self, Raw};
 
-/// Records of one request. Its answer has a result for each, so this bounds the memory that a request can use.
+/// Largest number of records in one request. Its answer has a result for each, so this bounds the memory of a request.
 pub const RECORDS_MAX: usize = 16_384;
 
-/// Why a body is refused whole.
+/// Why a whole body is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BodyError {
-    /// It begins as an array, and where its elements end is unclear.
+    /// It begins as an array, and its elements cannot be separated.
     #[error("the body is not a JSON array: {0}")]
     NoArray(String),
     /// More than [`RECORDS_MAX`].
@@ -29,8 +29,8 @@ impl BodyError {
     }
 }
 
-/// The texts of an array's elements: at most one more than the bound, so that the caller sees an array that is too long. The rest is
-/// skipped and not kept.
+/// The texts of an array's elements: at most one more than the bound, so that the caller notices an array that is too
+/// long. The rest is skipped.
 struct Items<'b>(Vec<&'b [u8]>);
 
 impl<'de> Deserialize<'de> for Items<'de> {
@@ -59,17 +59,17 @@ impl<'de> Deserialize<'de> for Items<'de> {
     }
 }
 
-/// The records' texts. A Content-Type of lines makes each line a record; otherwise the text itself tells.
+/// The records' texts. With a Content-Type of lines, each line is a record; otherwise the text's form decides.
 ///
 /// # Errors
-/// [`BodyError`]. A record that cannot be read is none: it is refused alone, with its text.
+/// [`BodyError`]. An unreadable record is not an error: its text is returned, and refused alone.
 pub fn split<'b>(body: &'b [u8], content_type: &str) -> Result<Vec<&'b [u8]>, BodyError> {
     let text = body.trim_ascii();
     let lines = content_type.contains("ndjson") || content_type.contains("jsonl");
     let texts = if text.first() == Some(&b'[') && !lines {
         match json::from_slice::<Items<'b>>(text) {
             Ok(items) => items.0,
-            // A record that cannot be read is refused alone, where it is clear which part of the text it is.
+            // An unreadable record is refused alone, if its end is clear.
             Err(error) => json::elements(text, RECORDS_MAX + 1).ok_or_else(|| BodyError::NoArray(error.to_string()))?,
         }
     } else if !lines && std::str::from_utf8(text).is_ok_and(|text| json::check(text).is_ok()) {

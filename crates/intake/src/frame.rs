@@ -1,8 +1,8 @@
 //! The records of a frame.
 //!
-//! A `records` message is read by hand down to its array. A scan finds where each record ends, and each is read from its
-//! own bytes, with text borrowed from the frame: one that does not decode leaves its neighbours untouched. Only bytes
-//! that are not MessagePack, or that end too early, are the whole frame's fault, and that is known before any record is
+//! A `records` message is read by hand down to its array. A scan finds the end of each record, and each is read from
+//! its own bytes, with text borrowed from the frame: a record that does not decode does not affect the others. Only
+//! invalid MessagePack, or bytes that end too early, fail the whole frame, and this is known before any record is
 //! taken.
 
 use serde::Deserialize;
@@ -19,11 +19,11 @@ pub enum ClientFrame<'a> {
     Hello(Hello),
     /// Records, still encoded.
     Records(Records<'a>),
-    /// The client wants to be told where the budgets stand.
+    /// The client asks for the state of the budgets.
     Watch,
 }
 
-/// What every version's `hello` has.
+/// The part of `hello` that all versions have.
 #[derive(Deserialize)]
 struct AnyHello {
     protocol: u32,
@@ -37,18 +37,18 @@ enum AnyMessage {
     Hello(AnyHello),
 }
 
-/// Why a frame is refused as a whole.
+/// Why a whole frame is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
-    /// It does not read.
+    /// It cannot be read.
     #[error("the frame is not a message of this protocol: {0}")]
     Malformed(String),
-    /// It claims more records than are accepted. They are not looked at.
+    /// It claims too many records, which are then not read.
     #[error("{count} records, at most {max} are accepted")]
     TooMany {
-        /// The claimed version.
+        /// The claimed number.
         count: usize,
-        /// The accepted versions.
+        /// The accepted number.
         max: usize,
     },
 }
@@ -62,13 +62,13 @@ pub struct Records<'a> {
     encoded: Vec<&'a [u8]>,
 }
 
-/// How deep a record may be nested, as in JSON: the reader recurses, and its stack is bounded.
+/// Largest depth of a record, as in JSON: the reader recurses, and its stack is bounded.
 const DEPTH_MAX: usize = 128;
 
-/// Reads a frame's body, of a bounded number of records.
+/// Reads a frame's body, with at most `records_max` records.
 ///
 /// # Errors
-/// [`FrameError`] says what was expected.
+/// [`FrameError`] with the expected content.
 pub fn read(body: &[u8], records_max: usize) -> Result<ClientFrame<'_>, FrameError> {
     let mut rest = body;
     let entries = rmp::decode::read_map_len(&mut rest).map_err(|_| malformed("a map of one entry was expected"))?;
@@ -81,7 +81,7 @@ pub fn read(body: &[u8], records_max: usize) -> Result<ClientFrame<'_>, FrameErr
             Ok(ClientMessage::Hello(hello)) => Ok(ClientFrame::Hello(hello)),
             Ok(ClientMessage::Watch(_)) => Err(malformed("two names of one message")),
             Err(error) => match rmp_serde::from_slice(body) {
-                // Of another version: its number is readable in any case.
+                // A `hello` of another version: its version number can always be read.
                 Ok(AnyMessage::Hello(AnyHello { protocol, client })) if protocol != PROTOCOL_VERSION => {
                     Ok(ClientFrame::Hello(Hello { protocol, client, ..Hello::default() }))
                 }
@@ -125,7 +125,7 @@ fn split_array<'a>(rest: &mut &'a [u8], max: usize) -> Result<Vec<&'a [u8]>, Fra
     if count > max {
         return Err(FrameError::TooMany { count, max });
     }
-    // An element has at least a byte: a claim beyond that is not believed.
+    // An element has at least one byte, so a larger claim is ignored.
     let mut elements = Vec::with_capacity(rest.len().min(count));
     for _ in 0..count {
         let bytes = scan::value_bytes(rest).map_err(|error| FrameError::Malformed(error.to_string()))?;
@@ -148,7 +148,7 @@ fn malformed(what: &'static str) -> FrameError {
 }
 
 impl<'a> Records<'a> {
-    /// How many records there are.
+    /// The number of records.
     #[must_use]
     pub fn count(&self) -> usize {
         self.encoded.len()
@@ -160,15 +160,15 @@ impl<'a> Records<'a> {
     }
 }
 
-/// Decodes one record, a map or an array. [`super::array`] is the short way past this.
+/// Decodes one record, a map or an array. [`super::array`] is the fast path.
 ///
 /// # Errors
-/// The [`Refusal`] that answers it.
+/// The [`Refusal`] for the sender.
 pub(crate) fn decode(bytes: &[u8]) -> Result<RawRecord<'_>, Refusal> {
     if !matches!(bytes.first(), Some(0x80..=0x9f | 0xdc..=0xdf)) {
         return Err(Refusal::new(Code::Type, "", "a record is a map or an array"));
     }
-    // serde stops at the last field that it knows; the rest of a longer array would be lost in silence.
+    // serde stops at the last known field; the rest of a longer array would be lost in silence.
     if matches!(bytes.first(), Some(0xdc | 0xdd))
         && rmp::decode::read_array_len(&mut &*bytes).is_ok_and(|fields| fields as usize > FIELDS.len())
     {
@@ -180,7 +180,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<RawRecord<'_>, Refusal> {
     RawRecord::deserialize(&mut decoder).map_err(|error| refusal(&error.to_string()))
 }
 
-/// Characters of a sender's text that are quoted back.
+/// Characters of a sender's text in a message.
 const ECHO_CHARS: usize = 64;
 
 /// Names the value that serde found.
@@ -196,10 +196,11 @@ pub(super) fn refusal(error: &str) -> Refusal {
     Refusal::new(Code::Invalid, "", format!("not a usage record: {error}"))
 }
 
-/// The name in backticks after `heading`. It is the sender's text: characters that cannot be stored or printed are left out.
+/// The name in backticks after `heading`. It is the sender's text, so characters that cannot be stored or printed are
+/// left out.
 fn quoted_after(error: &str, heading: &str) -> Option<String> {
     let (_, quoted) = error.split_once(heading)?;
-    // Behind the name come the fields that are known, or the place in the text.
+    // The name is followed by the known fields, or the place in the text.
     let end = quoted.find("`, expected").or_else(|| quoted.rfind('`')).unwrap_or(quoted.len());
     let name = &quoted[..end];
     Some(name.chars().filter(|character| !character.is_control()).take(ECHO_CHARS).collect())
@@ -292,7 +293,7 @@ mod tests {
     fn a_claim_of_too_many_records_is_refused_before_any_is_looked_at() {
         let mut body = Vec::new();
         message::write_records_head(&mut body, 1, 3);
-        // None of them is there.
+        // The claimed records are missing.
         assert_eq!(read(&body, 2).unwrap_err(), FrameError::TooMany { count: 3, max: 2 });
         assert!(matches!(read(&body, 3), Err(FrameError::Malformed(_))));
     }

@@ -1,9 +1,11 @@
-//! A MessagePack map, written out as JSON text while it is read.
+//! Writes a MessagePack map as JSON text while it is read.
 //!
-//! Metadata never costs a call. Types of MessagePack that JSON lacks become text: binary data and text that is not UTF-8 with
-//! U+FFFD in place of unreadable bytes, an extension as [`EXTENSION`], a key that is not text as the text of its value.
-//! No tree is built in between: a tree takes hundreds of bytes for a map of three, and a frame may hold a million of
-//! bytes. The text is at most six times as long as the source.
+//! Metadata never costs a call. MessagePack types that JSON does not have become text. Binary data and text that is not
+//! UTF-8 get U+FFFD in place of unreadable bytes. An extension becomes [`EXTENSION`]. A key that is not text becomes
+//! the text of its value.
+//!
+//! No tree is built in between, because a tree takes hundreds of bytes for a map of three, and a frame may have a
+//! million bytes. The text is at most six times as long as the source.
 
 use std::fmt;
 
@@ -15,17 +17,17 @@ const EXTENSION: &str = "(a MessagePack extension)";
 /// The replacement of a key that is a container.
 const CONTAINER: &str = "(a container)";
 
-/// Writes the value that it is given as JSON.
+/// Writes a deserialized value as JSON.
 pub(super) struct JsonText<'o>(pub &'o mut String);
 
 impl JsonText<'_> {
     fn text(&mut self, text: &str) {
-        // A text is JSON once it is quoted and escaped.
+        // A quoted and escaped text is JSON.
         self.0.push_str(&serde_json::to_string(text).expect("a text serializes"));
     }
 }
 
-/// Writes a key behind a comma.
+/// Writes a key, after a comma if needed.
 struct Key<'o> {
     out: &'o mut String,
 }
@@ -46,7 +48,7 @@ impl<'de> Visitor<'de> for Key<'_> {
     }
 
     fn visit_str<E: Error>(self, key: &str) -> Result<(), E> {
-        // A key or a value before it ends with anything but an opening brace.
+        // After an opening brace it is the first key.
         if !self.out.ends_with('{') {
             self.out.push(',');
         }

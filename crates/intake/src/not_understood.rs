@@ -1,12 +1,12 @@
-//! Usage that a sender or a translator could not read whole.
+//! Usage that a sender or a translator could not fully read.
 //!
-//! A call is understood whole, or it is unpriced. A reader of foreign usage (OTLP, a file's import, a client) that finds an
-//! unknown count, tier or unit leaves its name in the record's metadata, under
-//! [`NOT_UNDERSTOOD`]. The daemon then does not price the call by its catalog: an amount that leaves something out would look like one
-//! that does not. A cost that the record states is taken all the same.
+//! A call is fully understood, or it is unpriced. A reader of foreign usage (OTLP, a file's import, a client) that
+//! finds an unknown count, tier or unit stores its name in the record's metadata, under [`NOT_UNDERSTOOD`]. The catalog
+//! then does not price the call, because an incomplete amount would look like a complete one. A cost that the record
+//! states is used all the same.
 //!
-//! The mark lies in the metadata because it has to go wherever the record goes: the WAL, the call log, dead letters and their
-//! retry, `tallyd reprice`. Nothing else of the record's form has to know it.
+//! The mark is in the metadata because it has to accompany the record through the WAL, the call log, dead letters and
+//! their retry, and `tallyd reprice`. Other parts of the record's form need not know it.
 
 use std::borrow::Cow;
 
@@ -16,7 +16,7 @@ use super::raw_value::{Field, TextField};
 use tallyd_model::call::NOT_UNDERSTOOD;
 use tallyd_model::json;
 
-/// The name where the value is not text.
+/// The name if the value is not text.
 const UNNAMED: &str = "(unnamed)";
 
 /// The name of the unknown usage, if the metadata has it at its top level.
@@ -27,7 +27,7 @@ pub fn of(metadata: &str) -> Option<Cow<'_, str>> {
         #[serde(borrow, default, rename = "tallyd.not_understood")]
         name: TextField<'a>,
     }
-    // Nearly all metadata ends here.
+    // Nearly all metadata returns here.
     if metadata.is_empty() || !metadata.contains(NOT_UNDERSTOOD) {
         return None;
     }

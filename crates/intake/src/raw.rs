@@ -1,10 +1,10 @@
-//! A record as it arrives, from MessagePack (a map or an array) and from JSON.
+//! A received record, from MessagePack (a map or an array) or JSON.
 
 use serde::Deserialize;
 
 macro_rules! raw_record {
     ($($(#[doc = $doc:literal])* $name:ident: $type:ty = $default:expr, $kind:ident;)*) => {
-        /// A record, nothing of which has been checked.
+        /// A record before any check.
         #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
         #[serde(default, deny_unknown_fields)]
         pub struct RawRecord<'a> {
@@ -19,7 +19,7 @@ macro_rules! raw_record {
 
 tallyd_protocol::for_each_field!(raw_record);
 
-/// The type that a field is read as: one for each kind of field.
+/// The Rust type for each kind of field.
 #[expect(non_camel_case_types, reason = "the kinds' names")]
 mod kind {
     use crate::raw_value::{Decimal, Field, IdValue, Int, ObjectText, TextField, TimeValue, Units};

@@ -1,8 +1,8 @@
-//! The values of a record's fields as they arrive: each type takes any value of a codec and remembers its error.
+//! The received values of a record's fields: each type accepts any value of a codec and remembers its error.
 //!
-//! They never fail on a scalar or a container of another type. The codec's own errors (a cut-off value, broken syntax)
-//! pass through. From JSON a value is taken as its own text ([`Raw`]) and judged by its first byte: so a number keeps its
-//! digits, metadata is a slice of the line, and nothing in it recurses.
+//! They never fail on a scalar or a container of another type. The codec's own errors (a truncated value, broken
+//! syntax) pass through. From JSON a value is taken as its own text ([`Raw`]) and judged by its first byte. So a number
+//! keeps its digits, metadata is a slice of the line, and nothing recurses.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -27,26 +27,26 @@ pub enum Wrong {
     Binary,
 }
 
-/// A field of type `T`, absent or nil, or something else.
+/// A field of type `T`: absent or nil, given, or of another type.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Field<T> {
-    /// Not there, or nil.
+    /// Missing, or nil.
     #[default]
     Absent,
     /// The expected type.
     Given(T),
-    /// Something else.
+    /// Another type.
     Wrong(Wrong),
 }
 
-/// An integer, wide enough for both signs of 64 bits. A float that is whole and the text of a whole number are integers:
-/// spreadsheets, JavaScript and vendors' own exports spell them so.
+/// An integer, wide enough for both signs of 64 bits. Whole floats and the text of a whole number count as integers:
+/// spreadsheets, JavaScript and vendors' own exports use them.
 pub type Int = Field<i128>;
 
-/// Text, borrowed from the frame where it needs no unescaping.
+/// Text, borrowed from the frame unless it has escapes.
 pub type TextField<'a> = Field<Cow<'a, str>>;
 
-/// A decimal: the digits as they were sent. In MessagePack, text or an integer; in JSON a number's own digits, too.
+/// A decimal: the digits as sent. In MessagePack, text or an integer; in JSON also a number's own digits.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Decimal<'a>(pub TextField<'a>);
 
@@ -55,7 +55,7 @@ pub struct Decimal<'a>(pub TextField<'a>);
 pub enum IdValue<'a> {
     /// Its bytes.
     Bytes([u8; 16]),
-    /// Its bytes, made by a client library: the sender does not state it.
+    /// Its bytes, made by a client library: the sender does not state the id.
     Made([u8; 16]),
     /// Its text.
     Text(Cow<'a, str>),
@@ -78,12 +78,12 @@ pub struct Units<'a>(pub Field<Vec<(Cow<'a, str>, Decimal<'a>)>>);
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ObjectText<'a>(pub TextField<'a>);
 
-/// Any scalar, or the kind of container that was there instead. Containers are consumed.
+/// Any scalar, or the kind of a container in its place. Containers are consumed.
 #[derive(Debug, Clone, PartialEq)]
 enum Scalar<'a> {
     Nil,
     Int(i128),
-    /// A JSON number that is spelt with a fraction or an exponent, digit for digit.
+    /// A JSON number with a fraction or an exponent, digit for digit.
     Digits(&'a str),
     /// A binary float, of MessagePack.
     Float(f64),
@@ -189,7 +189,7 @@ impl Scalar<'_> {
             Self::Digits(_) => "a number with a fraction or an exponent",
             Self::Float(_) => "a binary floating-point number",
             Self::Text(_) => "text",
-            // MessagePack text that is not UTF-8 arrives as bytes, and so does binary data; text that is UTF-8 does not.
+            // MessagePack text that is not UTF-8 arrives as bytes, like binary data; other text does not.
             Self::Bytes(bytes) if std::str::from_utf8(bytes).is_err() => return Wrong::Encoding,
             Self::Bytes(_) => return Wrong::Binary,
             Self::Other(kind) => kind,
@@ -197,7 +197,7 @@ impl Scalar<'_> {
     }
 }
 
-/// How a type reads itself from a scalar; none if the scalar is not of its kind.
+/// Reads a type from a scalar; none for another kind of scalar.
 trait FromScalar<'de>: Sized {
     fn from_scalar(scalar: &mut Scalar<'de>) -> Option<Self>;
 }
@@ -309,10 +309,10 @@ impl<'a> ObjectText<'a> {
     }
 }
 
-/// Takes maps; everything else goes the way of scalars.
+/// Accepts maps; everything else is read as a scalar.
 struct UnitsVisitor;
 
-/// As [`UnitsVisitor`].
+/// Like [`UnitsVisitor`].
 struct ObjectVisitor;
 
 macro_rules! forward_scalars {

@@ -2,14 +2,14 @@
 
 use std::borrow::Cow;
 
-/// Stable names for the reasons, as the wire specification lists them. They are a metric's label values, too.
+/// Stable names for the reasons, as in the wire specification. They are also a metric's label values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Code {
-    /// A required field is not there.
+    /// A required field is missing.
     Missing,
-    /// A field holds a value of another type.
+    /// A field has a value of another type.
     Type,
-    /// A name that no field has.
+    /// The name is not that of a field.
     UnknownField,
     /// A number outside its bounds.
     Range,
@@ -17,13 +17,13 @@ pub enum Code {
     TooLong,
     /// A NUL character, which PostgreSQL cannot store.
     Nul,
-    /// A text that is not of its field's form.
+    /// A text that does not have its field's form.
     Format,
     /// A text that is not UTF-8.
     Encoding,
-    /// `occurred_at` lies before the accepted time.
+    /// `occurred_at` is before the accepted time.
     TooEarly,
-    /// `occurred_at` lies too far ahead.
+    /// `occurred_at` is too far ahead.
     TooLate,
     /// A value that this sender may not give.
     Forbidden,
@@ -73,7 +73,7 @@ impl Code {
 pub struct Refusal {
     /// The reason's name.
     pub code: Code,
-    /// The field at fault, or empty. A name that no field has is as the sender wrote it, bounded and printable.
+    /// The field at fault, or empty. An unknown name is the sender's text, bounded and printable.
     pub field: Cow<'static, str>,
     /// The problem, and the accepted values.
     pub message: Cow<'static, str>,

@@ -1,5 +1,5 @@
-//! The bounds of a record's values, and each value's stored form. Both ways of reading a record use them: [`super::admit`] and
-//! [`super::array`].
+//! The bounds of a record's values, and each value's stored form. Both paths, [`super::admit`] and [`super::array`],
+//! use them.
 
 use std::borrow::Cow;
 
@@ -13,7 +13,7 @@ use tallyd_model::call::{Call, Cost, Stated};
 use tallyd_model::json;
 use tallyd_model::pricing::{Catalog, Priced, Quantity, Usage, Usd};
 
-/// The bounds of a record. The defaults are the wire specification's.
+/// The bounds of a record. The defaults are those of the wire specification.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rules {
     /// Bytes of one text field.
@@ -32,10 +32,10 @@ pub struct Rules {
     pub strip_query: bool,
     /// Costs that the sender may state.
     pub stated_costs: StatedCosts,
-    /// The highest under [`StatedCosts::NonNegative`].
+    /// The highest cost under [`StatedCosts::NonNegative`].
     pub stated_cost_max: Usd,
-    /// A `request_id` is the vendor's in any form, and names the call beside its id: an instrumentation has read it from the
-    /// response.
+    /// True if a `request_id` of any form is the vendor's, and identifies the call: an instrumentation has read it from
+    /// the response.
     pub response_ids: bool,
 }
 
@@ -75,7 +75,7 @@ pub(super) const STATUS_MAX: u16 = 999;
 pub(super) const LATENCY_MAX_MS: u32 = i32::MAX.cast_unsigned();
 
 impl Admission<'_> {
-    /// The call's cost by the catalog. Usage that was not understood whole has no price.
+    /// The call's cost by the catalog. Usage that was not fully understood is unpriced.
     pub(super) fn price(&self, call: &Call<'_>, extra_units: &[(Cow<'_, str>, Quantity)]) -> Cost {
         if not_understood::of(call.metadata).is_some() {
             return Cost::Unpriced;
@@ -101,13 +101,13 @@ impl Admission<'_> {
         self.catalog.price(&usage)
     }
 
-    /// The part of an endpoint that is stored.
+    /// The stored part of an endpoint.
     pub(super) fn kept<'a>(&self, endpoint: &'a str) -> &'a str {
         let query = endpoint.bytes().position(|byte| matches!(byte, b'?' | b'#')).filter(|_| self.rules.strip_query);
         &endpoint[..query.unwrap_or(endpoint.len())]
     }
 
-    /// The parts of a call's identity that its sender states. A stated id is enough: two ids tell two calls apart, for any `request_id`.
+    /// The stated parts of a call's identity. A stated id is enough: two ids mean two calls, for any `request_id`.
     pub(super) fn stated(&self, id: bool, call: &Call<'_>) -> Stated {
         let response = if self.rules.response_ids {
             !call.request_id.is_empty()
@@ -140,8 +140,8 @@ impl Admission<'_> {
         }
     }
 
-    /// Bounded as it was sent, without the white space between its values. Text that `jsonb` does not take is changed, never
-    /// refused: [`json::storable`].
+    /// Bounded by its sent length, without white space between its values. Text that `jsonb` would refuse is changed,
+    /// never refused: [`json::storable`].
     pub(super) fn metadata_text<'a>(&self, text: &'a str) -> Admitted<Cow<'a, str>> {
         let field = "metadata";
         let max = self.rules.metadata_bytes;
@@ -159,13 +159,13 @@ impl Admission<'_> {
         }
         Ok(match stored {
             Cow::Borrowed(_) => Cow::Owned(compact),
-            // White space is left out of it already.
+            // A changed text does not have white space.
             changed => changed,
         })
     }
 
-    /// A cost that the sender states, within this sender's rights. Sums of such costs stay exact: a record has at most
-    /// 10^9 USD, which is 10^27 units of 10^-18 USD, and the sums' 128 bits hold 1.7 * 10^11 such records.
+    /// A stated cost, within this sender's rights. Sums of such costs stay exact: a record has at most 10^9 USD, which
+    /// is 10^27 units of 10^-18 USD, and 128 bits are enough for 1.7 * 10^11 such records.
     pub(super) fn stated_usd(&self, text: &str) -> Admitted<Usd> {
         let field = "cost_usd";
         let usd = Usd::parse_rounded(text).map_err(|error| {
@@ -190,15 +190,15 @@ impl Admission<'_> {
     }
 }
 
-/// Characters of a value that a message says back.
+/// Characters of a value in a message.
 const ECHO_CHARS: usize = 64;
 
-/// A value of the sender's, short enough to be said back.
+/// A sender's value, shortened for a message.
 pub(super) fn echo(text: &str) -> String {
     text.chars().filter(|character| !character.is_control()).take(ECHO_CHARS).collect()
 }
 
-/// An instant as text; beyond the calendar as it is.
+/// An instant as text; beyond the calendar as a number.
 fn instant(us: i128) -> String {
     let time = i64::try_from(us).ok().and_then(DateTime::from_timestamp_micros);
     time.map_or_else(|| us.to_string(), |time| time.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true))
@@ -214,7 +214,7 @@ pub(super) fn check_text(field: &'static str, text: &str, max: usize) -> Admitte
     Ok(())
 }
 
-/// How a provider's ids begin; none stands for every provider, since many speak OpenAI's protocol.
+/// Beginnings of providers' ids; none means any provider, because many use OpenAI's protocol.
 const FORMS: [(Option<&str>, &str, Rest); 6] = [
     (None, "chatcmpl-", Rest::Any),
     (None, "resp_", Rest::Long),
@@ -224,18 +224,18 @@ const FORMS: [(Option<&str>, &str, Rest); 6] = [
     (Some("claude"), "req_", Rest::MixedCase),
 ];
 
-/// The text after the beginning.
+/// The form of the text after the beginning.
 #[derive(Clone, Copy)]
 enum Rest {
     Any,
-    /// As long as OpenAI's: products number their own responses, too.
+    /// As long as OpenAI's, because products also number their own responses.
     Long,
-    /// With a capital letter: ids that products make in this style (TypeID) have none.
+    /// With a capital letter, which ids that products make in this style (TypeID) do not have.
     MixedCase,
 }
 
-/// True if the provider, in the call log's spelling, has made the id. `request_id` is free text: a product may put its own request's id
-/// there, and make several calls under it. Only a form that a vendor gives to its ids names a call.
+/// True if the id is the provider's, by its name in the call log. `request_id` is free text: a product may put its own
+/// request's id there, for several calls. Only a vendor's form of an id identifies a call.
 fn is_vendors_id(provider: &str, request_id: &str) -> bool {
     // Most records do not have one.
     !request_id.is_empty()

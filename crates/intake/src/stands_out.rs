@@ -1,6 +1,6 @@
 //! Unusual properties of an accepted call: unknown usage, and a stated cost that differs from the catalog's.
 //!
-//! Only calls that the catalog did not price are looked at, so the usual record pays nothing for it.
+//! Only calls without a catalog cost are examined, so the usual record is not slowed down.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -9,14 +9,14 @@ use super::{Admission, not_understood};
 use tallyd_model::call::{Call, Cost};
 use tallyd_model::pricing::{Priced, Quantity, UnpricedReason, Usd};
 
-/// A stated cost within this share of the catalog's is the same cost: senders compute in floats, and some in whole cents.
+/// Tolerated difference from the catalog's cost in percent: senders compute in floats, and some in whole cents.
 const TOLERANCE_PERCENT: i128 = 1;
-/// A difference below this is none either.
+/// Smaller differences are ignored, too.
 const TOLERANCE: Usd = Usd::from_attos(1_000_000_000_000);
 
 impl Admission<'_> {
-    /// The name of a call's unknown usage: from its metadata, or a service tier or unit without a rate. A model without a price
-    /// is listed by its name elsewhere.
+    /// The name of a call's unknown usage: from its metadata, or a service tier or unit without a rate. An unpriced
+    /// model is listed by its name elsewhere.
     #[must_use]
     pub fn not_understood<'a>(&self, call: &Call<'a>) -> Option<Cow<'a, str>> {
         if let Some(name) = not_understood::of(call.metadata) {
@@ -38,8 +38,8 @@ impl Admission<'_> {
         }
     }
 
-    /// Whether a call states a cost that differs from the catalog's by more than the tolerance. Calls that the catalog has no
-    /// price for, or finds nothing used in, cannot differ; credits are not compared.
+    /// True if a call's stated cost differs from the catalog's by more than the tolerance. A call that the catalog
+    /// cannot price, or without usage, is not compared; neither are credits.
     #[must_use]
     pub fn stated_cost_differs(&self, call: &Call<'_>) -> bool {
         let Cost::Client(stated) = call.cost else { return false };
@@ -51,7 +51,7 @@ impl Admission<'_> {
     }
 }
 
-/// Whether two costs of one call differ by more than the tolerance.
+/// True if two costs of one call differ by more than the tolerance.
 #[must_use]
 pub fn differ(stated: Usd, ours: Usd) -> bool {
     let difference = stated.attos().abs_diff(ours.attos());
@@ -59,7 +59,7 @@ pub fn differ(stated: Usd, ours: Usd) -> bool {
     difference > allowed.max(TOLERANCE.attos().unsigned_abs())
 }
 
-/// The call's extra units, as admission has written them.
+/// The call's extra units, in the form of admission.
 fn quantities<'a>(call: &Call<'_>) -> Option<Vec<(Cow<'a, str>, Quantity)>> {
     if call.extra_units.is_empty() {
         return Some(Vec::new());

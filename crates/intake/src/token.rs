@@ -1,4 +1,4 @@
-//! A JWT's header, read before anything of the token is believed.
+//! Reads a JWT's header, before any part of the token is trusted.
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -12,12 +12,12 @@ pub struct TokenHeader {
     pub alg: String,
     /// The name of the issuer's key.
     pub kid: Option<String>,
-    /// Extensions that must be understood. None is.
+    /// Required extensions. None is supported.
     crit: Option<IgnoredAny>,
 }
 
 impl TokenHeader {
-    /// Reads the header's base64. None if it is broken, or has extensions.
+    /// Reads the header's base64. None if it is broken, or has required extensions.
     #[must_use]
     pub fn read(text: &[u8]) -> Option<Self> {
         json::from_slice::<Self>(text).ok().filter(|header| header.crit.is_none())

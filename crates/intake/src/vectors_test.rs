@@ -1,4 +1,4 @@
-//! The shared wire vectors (`clients/vectors/`): the decoder reads each as the specification says.
+//! The shared wire vectors (`clients/vectors/`): the decoder reads each as specified.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use super::{Absent, Admission, Encoded, Refusal, Rules};
 use tallyd_model::call::{Call, Cost};
 use tallyd_model::pricing::{Catalog, PricingOptions, Quantity, Usd};
 
-/// 2026-11-23, after every vector's time but the one that is too late.
+/// 2026-11-23, after every vector's time except the one that is too late.
 const NOW_US: i64 = 1_795_392_000_000_000;
 
 fn vectors(file: &str) -> Vec<Value> {
@@ -25,7 +25,7 @@ fn bytes(vector: &Value, key: &str) -> Vec<u8> {
     hex::decode(vector[key].as_str().unwrap()).unwrap()
 }
 
-/// Reads the record as the only one of a frame, and hands over the call or the refusal.
+/// Reads the record as the only one of a frame, and passes on the call or the refusal.
 fn judge_encoded(encoded: &[u8], judge: impl Fn(Result<&Call<'_>, &Refusal>)) {
     let mut body = Vec::new();
     tallyd_protocol::message::write_records_head(&mut body, 1, 1);
@@ -38,7 +38,7 @@ fn judge_encoded(encoded: &[u8], judge: impl Fn(Result<&Call<'_>, &Refusal>)) {
     for bytes in records.encoded() {
         let record = Encoded::MessagePack(bytes);
         admission.admit_with(record, Absent::default(), |admitted| judge(admitted.as_ref().copied()));
-        // As a connection does it.
+        // The same call as a connection makes.
         admission.admit(record, |admitted| judge(admitted.as_ref().copied()));
     }
 }
@@ -49,7 +49,7 @@ fn judge_line(line: &str, judge: impl Fn(Result<&Call<'_>, &Refusal>)) {
     admission.admit(Encoded::Json(line.as_bytes()), |admitted| judge(admitted.as_ref().copied()));
 }
 
-/// Holds every field of the call against the vector's record, in which absent fields are at their default.
+/// Compares every field of the call with the vector's record, in which absent fields have their default.
 fn is_record(name: &Value, call: &Call<'_>, record: &Value) {
     let text = |field: &str| record[field].as_str().unwrap_or_default();
     let count = |field: &str, default| record[field].as_u64().unwrap_or(default);
@@ -97,7 +97,7 @@ fn is_refused_as(vector: &Value, judged: Result<&Call<'_>, &Refusal>) {
     assert_eq!((refusal.code.name(), &*refusal.field), expected, "{}: {}", vector["name"], refusal.message);
 }
 
-/// The wire can express more than a daemon takes by default.
+/// The wire permits more than a daemon's default bounds.
 fn wire_rules() -> Rules {
     Rules {
         stated_costs: tallyd_config::StatedCosts::Allow,

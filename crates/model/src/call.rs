@@ -1,11 +1,11 @@
-//! One accepted call, as it goes from the connection to PostgreSQL, and who it is where its sender says so.
+//! One accepted call, on its way from the connection to PostgreSQL, and its stated identity.
 
 use sha2::{Digest, Sha256};
 
 use crate::pricing::{STANDARD_TIER, Tokens, Usd};
 
-/// The key of a record's metadata whose value names the usage that a sender or a translator could not read whole. Such a call is
-/// not priced by the catalog.
+/// The metadata key whose value names the usage that a sender or a translator could not fully read. The catalog does
+/// not price such a call.
 pub const NOT_UNDERSTOOD: &str = "tallyd.not_understood";
 
 /// One accepted call: validated, normalised and priced. Text is borrowed from a frame or from a payload.
@@ -21,9 +21,9 @@ pub struct Call<'a> {
     pub model: &'a str,
     /// Without its query string, or empty.
     pub endpoint: &'a str,
-    /// Or empty.
+    /// The user's id, or empty.
     pub user_id: &'a str,
-    /// Or empty.
+    /// The application, or empty.
     pub app: &'a str,
     /// The provider's own id of the call, or empty.
     pub request_id: &'a str,
@@ -78,7 +78,7 @@ impl Default for Call<'_> {
     }
 }
 
-/// A record's field in a call: `field_of!(call, input_tokens)`.
+/// Reads a field of the record from a call: `field_of!(call, input_tokens)`.
 #[macro_export]
 macro_rules! field_of {
     ($call:expr, occurred_at) => {
@@ -110,7 +110,7 @@ macro_rules! field_of {
 /// A call's cost, and its source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cost {
-    /// Priced from the catalog, by the price of that id.
+    /// Priced from the catalog, by the price `price_id`.
     Catalog {
         /// Exact amount.
         usd: Usd,
@@ -119,7 +119,7 @@ pub enum Cost {
     },
     /// Stated by the client.
     Client(Usd),
-    /// No price is known: NULL in the call log, never 0.
+    /// Without a known price: NULL in the call log, never 0.
     Unpriced,
 }
 
@@ -133,7 +133,7 @@ impl Cost {
         }
     }
 
-    /// The name that `api_usage_log.cost_source` has for it.
+    /// The value of `api_usage_log.cost_source`.
     #[must_use]
     pub const fn source(self) -> &'static str {
         match self {
@@ -147,12 +147,12 @@ impl Cost {
 /// The key of a call: its id's bytes, or the digest of its provider and the vendor's id.
 pub type Key = [u8; 16];
 
-/// The stated identity of a call.
+/// The stated identity of a call. None of both: the call does not have a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Stated {
-    /// Its id.
+    /// True if its id was stated.
     pub id: bool,
-    /// Its provider and `request_id`, together.
+    /// True if its provider and `request_id` together name it.
     pub response: bool,
 }
 
@@ -166,7 +166,7 @@ impl Stated {
 }
 
 impl Call<'_> {
-    /// The keys that name the call.
+    /// The keys of the call.
     pub fn keys(&self) -> impl Iterator<Item = Key> {
         let response = self.stated.response.then(|| {
             let digest = Sha256::new_with_prefix((self.provider.len() as u64).to_be_bytes());

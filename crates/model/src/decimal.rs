@@ -1,12 +1,13 @@
-//! Exact decimal text: read into, and written from, an integer that counts the last kept decimal place.
+//! Exact decimal text, read into and written from an integer that counts the last kept decimal place.
 //!
-//! [`parse`] never rounds: it reads prices and budgets, whose authors meant every digit, so a number with more decimals than
-//! are kept is an error. Trailing zeros do not count (`0.50000000000000000000` is one half). [`parse_rounded`] reads numbers that
-//! programs computed in binary floats: the digits beyond the kept ones are noise, and are rounded half to even.
+//! [`parse`] never rounds. It reads prices and budgets, whose authors meant every digit, so a number with more decimals
+//! than are kept is an error. Trailing zeros do not count (`0.50000000000000000000` is one half). [`parse_rounded`]
+//! reads numbers that programs computed in binary floats: the digits beyond the kept ones are noise, and are rounded
+//! half to even.
 
 use std::fmt;
 
-/// Why a text is not a number that can be held exactly.
+/// Why a text cannot be read exactly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum DecimalError {
     /// The text is not a decimal number.
@@ -21,7 +22,7 @@ pub enum DecimalError {
         /// Decimals that are kept.
         kept: u8,
     },
-    /// The magnitude cannot be held.
+    /// The magnitude is too large.
     #[error("too large a number")]
     OutOfRange,
     /// A quantity below zero.
@@ -29,7 +30,7 @@ pub enum DecimalError {
     Negative,
 }
 
-/// The bound of the exponent's digits: more could only spell zero or a number out of range.
+/// Largest number of digits of an exponent: more could only mean zero or a number out of range.
 const EXPONENT_DIGITS: usize = 4;
 
 /// Reads `text` as a multiple of 10^-`kept`.
@@ -49,8 +50,8 @@ pub(crate) fn parse(text: &str, kept: u8) -> Result<i128, DecimalError> {
     Ok(if negative { -magnitude } else { magnitude })
 }
 
-/// As [`parse`], but decimals beyond the kept ones are rounded half to even: `0.0016150000000000001` is a float's text of
-/// `0.001615`.
+/// As [`parse`], but decimals beyond the kept ones are rounded half to even: `0.0016150000000000001` is a float's text
+/// for `0.001615`.
 pub(crate) fn parse_rounded(text: &str, kept: u8) -> Result<i128, DecimalError> {
     match parse(text, kept) {
         Err(DecimalError::TooPrecise { .. } | DecimalError::OutOfRange) => {}
@@ -69,7 +70,7 @@ pub(crate) fn parse_rounded(text: &str, kept: u8) -> Result<i128, DecimalError> 
     if let Some(at) = digits.iter().position(|digit| !digit.is_ascii_digit()) {
         return Err(DecimalError::Syntax { at });
     }
-    // The digits before this place are kept; zeros stand in for places that were not written.
+    // The digits before this place are kept; unwritten places count as zeros.
     let place = whole.len() as i64 + exponent + i64::from(kept);
     let split = usize::try_from(place).unwrap_or(0).min(digits.len());
     let (kept_digits, rest) = digits.split_at(split);
@@ -81,7 +82,7 @@ pub(crate) fn parse_rounded(text: &str, kept: u8) -> Result<i128, DecimalError> 
             .and_then(|value| value.checked_add(i128::from(digit - b'0')))
             .ok_or(DecimalError::OutOfRange)?;
     }
-    // Below the first place that is not kept, a rest is less than a half.
+    // Below the first place that is not kept, the rest is less than a half.
     let half = if place < 0 { b"0".as_slice() } else { rest };
     let rounds_up = match half.first() {
         Some(b'6'..) => true,
@@ -92,17 +93,17 @@ pub(crate) fn parse_rounded(text: &str, kept: u8) -> Result<i128, DecimalError> 
     Ok(if negative { -value } else { value })
 }
 
-/// Reads an integer in any spelling of a number: `1234`, `1234.0`, `1e3`. None for a fraction, and for text that is not a
-/// number. Every way in reads its counts with this, or with [`whole_float`].
+/// Reads an integer in any spelling of a number: `1234`, `1234.0`, `1e3`. None for a fraction, and for other text. All
+/// counts from outside are read with this, or with [`whole_float`].
 #[must_use]
 pub fn whole(text: &str) -> Option<i128> {
     parse(text, 0).ok()
 }
 
-/// The integer that a binary float holds. None for a fraction, for NaN and for infinities.
+/// The integer in a binary float. None for a fraction, NaN and infinities.
 #[must_use]
 pub fn whole_float(float: f64) -> Option<i128> {
-    // Beyond 10^30 no bound of a count admits it; below, the cast is exact.
+    // No bound of a count reaches 10^30; below, the cast is exact.
     (float.fract() == 0.0 && float.abs() < 1e30).then_some(float as i128)
 }
 
@@ -113,7 +114,7 @@ struct Mantissa {
 }
 
 impl Mantissa {
-    /// Reads digits with at most one point, from `start`. Returns where they end, too.
+    /// Reads digits with at most one point, from `start`. Also returns their end.
     fn read(bytes: &[u8], start: usize) -> Result<(Self, usize), DecimalError> {
         let (mut value, mut zeros, mut decimals) = (0i128, 0u32, 0i64);
         let (mut point, mut digits, mut at) = (false, 0usize, start);
@@ -157,7 +158,7 @@ fn append(value: i128, zeros: u32, digit: u8) -> Option<i128> {
     value.checked_mul(factor)?.checked_add(i128::from(digit))
 }
 
-/// Reads `e` or `E`, a sign and digits, if an exponent is there. Returns where it ends, too.
+/// Reads an exponent (`e` or `E`, a sign and digits), if there is one. Also returns its end.
 fn read_exponent(bytes: &[u8], at: usize) -> Result<(i64, usize), DecimalError> {
     if !matches!(bytes.get(at), Some(b'e' | b'E')) {
         return Ok((0, at));
@@ -177,12 +178,12 @@ fn read_exponent(bytes: &[u8], at: usize) -> Result<(i64, usize), DecimalError> 
     Ok((if negative { -exponent } else { exponent }, end))
 }
 
-/// Bytes that the longest number takes: a sign, 39 digits and a point.
+/// Bytes of the longest number: a sign, 39 digits and a point.
 const TEXT_BYTES: usize = 41;
 
 /// Writes `value` * 10^-`kept` in full, without trailing zeros, never with an exponent.
 pub(crate) fn write(f: &mut fmt::Formatter<'_>, value: i128, kept: u8) -> fmt::Result {
-    // Filled from the end, so that the digits come in the order in which division yields them.
+    // Filled from the end, because division yields the last digit first.
     let mut text = [0u8; TEXT_BYTES];
     let mut start = TEXT_BYTES;
     let mut put = |byte: u8| {
@@ -211,7 +212,8 @@ pub(crate) fn write(f: &mut fmt::Formatter<'_>, value: i128, kept: u8) -> fmt::R
     f.write_str(std::str::from_utf8(&text[start..]).map_err(|_| fmt::Error)?)
 }
 
-/// Takes the last digit off `rest`. Amounts below 18 USD fit 64 bits, where a division is many times cheaper.
+/// Removes the last digit of `rest` and returns it. Amounts below 18 USD fit 64 bits, where a division is many times
+/// cheaper.
 fn digit(rest: &mut u128) -> u8 {
     let (quotient, digit) = match u64::try_from(*rest) {
         Ok(small) => (u128::from(small / 10), small % 10),

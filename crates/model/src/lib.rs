@@ -1,19 +1,19 @@
-//! tallyd's model: calls, their usage, costs and sums. Pure: text and numbers in, numbers out.
-//! No clock, no file, no network, no async runtime; a dependency of that kind does not belong here.
+//! tallyd's model: calls, their usage, costs and sums. Pure: text and numbers in, numbers out. It must not depend on a
+//! clock, file, network or async runtime.
 //!
 //! | module | content |
 //! |---|---|
 //! | [`call`] | [`Call`](call::Call): one accepted call, validated, normalised and priced |
-//! | [`pricing`] | costs: amounts, names, the catalog, others' price lists |
+//! | [`pricing`] | costs: amounts, names, the catalog, public price lists |
 //! | [`role`] | rights of tokens and users |
 //! | [`rollup`] | the sums that a batch adds to the rollups |
-//! | [`bill`] | the vendor's bill, read from its exports and laid beside the calls |
+//! | [`bill`] | the vendor's bill, read from its exports and compared with the calls |
 //! | [`forecast`] | future spend, from past spend |
-//! | [`json`] | JSON from outside, read by one bounded reader; answers in it |
+//! | [`json`] | JSON from outside, read by one bounded reader; JSON of answers |
 //! | [`tags`] | tags in their stored form |
 //! | [`decimal`] | exact decimal text |
 //! | [`files`] | encodings, separators, numbers and dates of files as people and programs write them |
-//! | [`quote`] | text of others, on a terminal and in the daemon log |
+//! | [`quote`] | escapes foreign text on a terminal and in the daemon log |
 //! | [`wording`] | numbers, amounts and their nouns in messages and lists |
 
 #![warn(unreachable_pub)]

@@ -1,36 +1,37 @@
-//! Text of others on a terminal and in the daemon log.
+//! Escapes foreign text on a terminal and in the daemon log.
 //!
-//! A user, a producer or a model names itself. Printed as it is, such a name can move the cursor, forge a line, or reorder the
-//! text around it. Here each character that is not seen as itself becomes its escape, as in Rust: `\n`, `\u{1b}`.
+//! Senders choose the names of users, producers and models. Printed unchanged, such a name could move the cursor, forge
+//! a line, or reorder the text around it. So each invisible or active character becomes its escape, as in Rust: `\n`,
+//! `\u{1b}`.
 
 use std::borrow::Cow;
 
-/// Whether a character does something to a terminal or to the text around it, or hides.
+/// True if a character is invisible, or affects the terminal or the text around it.
 const fn acts(c: char) -> bool {
     matches!(c,
         '\0'..='\u{1f}' | '\u{7f}'..='\u{9f}'
-        // Order of writing: marks, embeddings, overrides, isolates.
+        // Writing direction: marks, embeddings, overrides, isolates.
         | '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{206f}'
         // Ends of lines and paragraphs.
         | '\u{2028}' | '\u{2029}'
-        // Without width. Joiners (200C, 200D) stay: words of Persian and emoji are made with them.
+        // Zero width. Joiners (200C, 200D) stay, because words of Persian and emoji need them.
         | '\u{ad}' | '\u{180e}' | '\u{200b}' | '\u{2060}'..='\u{2065}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
         | '\u{e0000}'..='\u{e007f}')
 }
 
-/// Text that stays on its line.
+/// Text for one line.
 #[must_use]
 pub fn line(text: &str) -> Cow<'_, str> {
     escape(text, acts, |c| c.escape_debug().to_string())
 }
 
-/// Text of several lines: its ends of lines and tabs stay.
+/// Text of several lines: line ends and tabs stay.
 #[must_use]
 pub fn lines(text: &str) -> Cow<'_, str> {
     escape(text, |c| acts(c) && !matches!(c, '\n' | '\t'), |c| c.escape_debug().to_string())
 }
 
-/// JSON, which stays the same JSON: such characters stand in its texts alone, as escapes after this. Its ends of lines stay.
+/// JSON, which stays the same JSON: in its strings such characters become JSON escapes. Line ends stay.
 #[must_use]
 pub fn json(text: &str) -> Cow<'_, str> {
     let escaped = |c: char| c.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")).collect();

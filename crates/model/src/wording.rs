@@ -1,8 +1,8 @@
-//! Numbers and amounts in every message and list that a person reads.
+//! Numbers and amounts in messages and lists for people.
 
 use crate::pricing::Usd;
 
-/// A number with its thousands set apart.
+/// A number with separated thousands.
 #[must_use]
 pub fn count(number: u64) -> String {
     let digits = number.to_string();
@@ -16,7 +16,7 @@ pub fn count(number: u64) -> String {
     text
 }
 
-/// A number and its noun: `1 alert`, `2 alerts`. The noun may have its verb with it: `1 call was`, `2 calls were`.
+/// A number and its noun: `1 alert`, `2 alerts`. The noun may include its verb: `1 call was`, `2 calls were`.
 #[must_use]
 pub fn noun(number: impl TryInto<u64>, one: &str, many: &str) -> String {
     // Counts are not negative.
@@ -24,8 +24,8 @@ pub fn noun(number: impl TryInto<u64>, one: &str, many: &str) -> String {
     format!("{} {}", count(number), if number == 1 { one } else { many })
 }
 
-/// An amount as people read it: in cents, half a cent rounded up. One below a cent is not nothing, and says so. `exact` keeps
-/// every digit.
+/// An amount for people: in cents, half a cent rounded up. An amount below a cent is shown as such, not as 0. `exact`
+/// keeps every digit.
 #[must_use]
 pub fn usd(amount: Usd, exact: bool) -> String {
     const CENT: i128 = Usd::ONE.attos() / 100;
@@ -41,8 +41,8 @@ pub fn usd(amount: Usd, exact: bool) -> String {
     format!("{sign}{whole}.{:02}", cents % 100)
 }
 
-/// The same of an amount as PostgreSQL writes it. Adopted costs may have more decimals than a cost here: a digit beyond the
-/// eighteenth only keeps an amount from being nothing.
+/// The same for an amount in PostgreSQL's text. Adopted costs may have more decimals than a cost here: a digit beyond
+/// the eighteenth only keeps the amount from counting as 0.
 #[must_use]
 pub fn usd_text(amount: &str) -> String {
     let decimals = amount.split_once('.').map_or(0, |(_, decimals)| decimals.len());
@@ -58,7 +58,7 @@ pub fn usd_text(amount: &str) -> String {
 
 const UNPRICED: &str = "unpriced";
 
-/// The cost of calls, as a list shows it. Where no call has a price, there is no amount to show.
+/// The cost of calls in a list. If all calls are unpriced, there is no amount.
 #[must_use]
 pub fn cost(amount: Usd, calls: u64, unpriced: u64, exact: bool) -> String {
     if unpriced > 0 && unpriced == calls { UNPRICED.to_owned() } else { usd(amount, exact) }
@@ -73,7 +73,7 @@ pub fn cost_in_usd(amount: Usd, calls: u64, unpriced: u64) -> String {
     }
 }
 
-/// Two amounts that differ, side by side: with every digit where cents would make them look alike.
+/// Two different amounts, side by side: with all digits if they are equal in cents.
 #[must_use]
 pub fn amounts_apart(one: &str, other: &str) -> (String, String) {
     let shown = (usd_text(one), usd_text(other));

@@ -1,29 +1,29 @@
-//! Who may read and write tallyd's tables, and whether this session's role can load them.
+//! Rights on tallyd's tables, and whether this session's role can load them.
 //!
-//! The rules themselves are SQL, in `migrations/V12__access.sql`: every table and partition has row level security, and
-//! nobody but admins reads. Here the daemon applies them again to what was made since (a partition made by hand, a
-//! table of a later migration), and finds out what its own role may do.
+//! The rules are SQL, in `migrations/V12__access.sql`: every table and partition has row level security, and only
+//! admins read. This module applies the rules again to later tables (a partition made by hand, a table of a later
+//! migration), and finds out the rights of the daemon's own role.
 //!
-//! PostgreSQL refuses COPY into a table whose policies apply to the role. They do not apply to the tables' owner (unless
-//! `FORCE ROW LEVEL SECURITY` is set), to a role with BYPASSRLS, and to a superuser; a policy cannot help. So a daemon
-//! whose role is none of these holds, and what it says comes from here.
+//! PostgreSQL refuses COPY into a table whose policies apply to the role. Policies do not apply to the tables' owner
+//! (unless `FORCE ROW LEVEL SECURITY` is set), to a role with BYPASSRLS, and to a superuser; no policy can permit COPY.
+//! A daemon whose role is none of these holds, with a message from here.
 
 use serde::Serialize;
 use tokio_postgres::{GenericClient, Transaction};
 
-/// What to do about a role that cannot load, after PostgreSQL's own words.
+/// The remedy for a role that cannot load, printed after PostgreSQL's message.
 pub(super) const HINT: &str = "hint: COPY needs a role that row level security does not apply to: connect as the owner of the tables \
     (without FORCE ROW LEVEL SECURITY), or as a role with BYPASSRLS and the rights of tallyd_writer; `tallyd migrate` says \
     which of it is missing";
 
-/// What this session's role may do with the tables.
+/// This role's rights on the tables.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Access {
-    /// The role.
+    /// The session's role.
     pub role: String,
-    /// Whether it can load.
+    /// Whether it can load the call log.
     pub copy: CopyAccess,
-    /// Those of tallyd's own roles that are not there, because the role that migrated may not make them.
+    /// Those of tallyd's own roles that are missing, because the role that migrated may not create roles.
     pub missing_roles: Vec<String>,
 }
 
@@ -33,9 +33,9 @@ pub struct Access {
 pub enum CopyAccess {
     /// It owns the tables.
     Owner,
-    /// It does not, and row level security does not apply to it: BYPASSRLS, or a superuser.
+    /// It does not own them, but row level security does not apply to it: BYPASSRLS, or a superuser.
     Bypass,
-    /// It cannot.
+    /// It cannot COPY.
     Refused {
         /// Tables whose row level security applies to it.
         under_policies: Vec<String>,
@@ -45,7 +45,7 @@ pub enum CopyAccess {
 }
 
 impl Access {
-    /// Asks the database.
+    /// Reads them from the catalog.
     ///
     /// # Errors
     /// PostgreSQL's.
@@ -70,7 +70,7 @@ impl Access {
         Ok(Self { role: row.get(0), copy, missing_roles: row.get(4) })
     }
 
-    /// What a person should know and do, a line each; nothing where all is well.
+    /// Advice for a person, one line each; empty if nothing is wrong.
     #[must_use]
     pub fn advice(&self) -> Vec<String> {
         let mut lines = Vec::new();
@@ -99,7 +99,8 @@ impl Access {
     }
 }
 
-/// Closes what is not closed yet, and returns what that was. A role that may not do so finds nothing to do.
+/// Closes tables and functions that are still open to the public, and returns their names. For a role without the right
+/// to do so it finds nothing.
 ///
 /// # Errors
 /// PostgreSQL's.
@@ -110,7 +111,7 @@ pub(super) async fn protect_all(transaction: &Transaction<'_>) -> Result<Vec<Str
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
-/// An error of loading in one line, with what to do where the role is at fault.
+/// An error of loading in one line, with a remedy if the role is at fault.
 #[must_use]
 pub fn explain(error: &tokio_postgres::Error) -> String {
     let text = super::describe(error);
@@ -121,8 +122,8 @@ pub fn explain(error: &tokio_postgres::Error) -> String {
     }
 }
 
-/// What to do, after PostgreSQL's own words. COPY itself refuses a table under row level security, with the state of all that is not
-/// supported; anything else of that state comes with PostgreSQL's own hint, as Citus' refusals do.
+/// The remedy, printed after PostgreSQL's message. COPY refuses a table under row level security with the general state
+/// for unsupported features. Other errors of that state, such as Citus' refusals, come with PostgreSQL's own hint.
 fn advice_for(state: &str, routine: Option<&str>, hint: Option<&str>) -> Option<String> {
     match (state, routine) {
         ("42501", _) | ("0A000", Some("DoCopy")) => Some(HINT.to_owned()),

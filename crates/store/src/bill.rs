@@ -1,4 +1,4 @@
-//! What was recorded, by UTC day, provider and model: beside a vendor's bill, which has days of UTC.
+//! Recorded costs by UTC day, provider and model, to compare with a vendor's bill, whose days are UTC.
 
 use chrono::NaiveDate;
 use tokio_postgres::Client;
@@ -10,7 +10,7 @@ use tallyd_model::bill::compare::RecordedDay;
 
 /// Sums the days from `from` to `to`, both included, of these providers.
 ///
-/// Where the reporting time zone is UTC the rollups answer, which outlive the call log; otherwise the call log does.
+/// If the reporting time zone is UTC, the rollups answer, which outlive the call log; otherwise the call log does.
 ///
 /// # Errors
 /// PostgreSQL's.
@@ -37,7 +37,7 @@ pub async fn recorded(
     let parameters: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 3] =
         [(&from, Type::DATE), (&to, Type::DATE), (&providers, Type::TEXT_ARRAY)];
     let rows = client.query_typed(sql, &parameters).await?;
-    // Sums of counts that are never negative.
+    // Sums of counts are never negative.
     let count = |row: &tokio_postgres::Row, at: usize| row.get::<_, Whole>(at).to_u64();
     let read = |row: &tokio_postgres::Row| RecordedDay {
         day: row.get(0),

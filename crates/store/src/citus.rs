@@ -1,21 +1,22 @@
-//! Citus: which of the tables live where, and how they get there.
+//! Citus: where each table lives, and how it gets there.
 //!
-//! ## What goes where, and why
-//! * By `user_id`, together on the same nodes: the call log and what is summed by user. The call log's partitions follow it. A batch's rows
-//!   spread over all nodes, and one user's questions go to one.
-//! * On the coordinator alone, untouched: everything else. The watermark and `daily_api_costs` are written in each batch's
-//!   transaction, and are small: as reference tables they would make lanes and daemons wait for one another, because a write locks a
-//!   reference table's only shard until COMMIT. Settings, prices, budgets, tokens, dead letters and audit are small, and have triggers
-//!   and generated ids.
+//! ## Placement
+//! * By `user_id`, on the same nodes: the call log, its partitions, and the sums by user. A batch's rows spread over
+//!   all nodes, and a query about one user goes to one node.
+//! * On the coordinator alone: all other tables. The watermark and `daily_api_costs` are written in each batch's
+//!   transaction, and are small. As reference tables they would make lanes and daemons wait for one another, because a
+//!   write locks a reference table's only shard until COMMIT. Settings, prices, budgets, tokens, dead letters and audit
+//!   are small, and have triggers and generated ids.
 //!
-//! ## What Citus demands, and what holds here
-//! Every unique key of a spread table has its distribution column: looked at before anything is changed, because an index that was made by
-//! hand may not. Upserts set `excluded.updated_at`, policies have no subselect, the loader relies on no row counts: the migrations and
-//! `crates/store/src/load` are written so.
+//! ## Citus' rules
+//! Every unique key of a spread table must have the distribution column. [`plan`] checks this before anything changes,
+//! because an index made by hand may lack it. The other rules bind the migrations and `crates/store/src/load`: upserts
+//! set `excluded.updated_at`, policies do not have subselects, the loader does not rely on row counts.
 //!
-//! Each table is moved in a statement of its own, because Citus cannot do some of them in one transaction. A failure in between leaves the
-//! rest where it was, and the next run goes on. Moving leaves a table's rows on the coordinator, too, where nobody sees them: a statement
-//! of its own takes them away once they are on the nodes.
+//! ## Moving
+//! Each table is moved in a statement of its own, because Citus cannot move some of them in one transaction. After a
+//! failure the remaining tables are where they were, and the next run goes on. Moving also leaves invisible copies of
+//! the rows on the coordinator; a second statement removes them once they are on the nodes.
 
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Error, GenericClient, Row};
@@ -25,7 +26,8 @@ use super::{FailureClass, classify, describe};
 /// The column by which rows are spread.
 const COLUMN: &str = "user_id";
 
-/// The tables that are spread, in the order in which they are. The call log is the first: the others are kept with it.
+/// The spread tables, in the order in which they are moved. The call log is the first: the others are colocated with
+/// it.
 pub const SPREAD: [&str; 7] = [
     LOG,
     "tallyd_user_days",
@@ -38,7 +40,7 @@ pub const SPREAD: [&str; 7] = [
 
 const LOG: &str = "api_usage_log";
 
-/// Connections to each worker that a session of a lane keeps: as many as a table has shards by default.
+/// Connections to each worker that a lane's session keeps: as many as a table has shards by default.
 const CACHED: u32 = 32;
 
 /// Why tables cannot be moved to Citus' nodes.
@@ -65,11 +67,14 @@ pub enum CitusError {
         index: String,
     },
     /// A table could not be moved.
-    #[error("{statement} failed: {}. hint: what was moved before stays; run the same command again", describe(source))]
+    #[error(
+        "{statement} failed: {}. hint: tables moved before stay moved; run the same command again",
+        describe(source)
+    )]
     Statement {
-        /// What was run.
+        /// The statement that was run.
         statement: String,
-        /// Why it failed.
+        /// PostgreSQL's error.
         source: Error,
     },
 }
@@ -85,7 +90,7 @@ impl CitusError {
     }
 }
 
-/// What is to be run, one statement after the other.
+/// The statements that are still to run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CitusPlan {
     /// Whether the database has Citus' functions.
@@ -94,12 +99,13 @@ pub struct CitusPlan {
     pub statements: Vec<String>,
 }
 
-/// True if the log is spread over Citus' nodes.
+/// True if the call log is spread over Citus' nodes.
 ///
 /// # Errors
 /// PostgreSQL's.
 pub(crate) async fn is_spread(client: &impl GenericClient) -> Result<bool, Error> {
-    // By its full name: who may make tables in `public` could make one of that name, and have each look hold back loading.
+    // By its full name: a role that may create tables in `public` could create one of that name, and thereby have every
+    // check hold back loading.
     let catalog = client.query_typed("SELECT to_regclass('pg_catalog.pg_dist_partition') IS NOT NULL", &[]).await?;
     if !catalog.first().is_some_and(|row| row.get(0)) {
         return Ok(false);
@@ -108,8 +114,8 @@ pub(crate) async fn is_spread(client: &impl GenericClient) -> Result<bool, Error
     Ok(!client.query_typed(sql, &[]).await?.is_empty())
 }
 
-/// Has a session keep its connections to the workers after a transaction. By default it keeps one to each, and a batch makes some thirty
-/// anew, which takes longer than the batch. On a PostgreSQL without Citus it changes nothing.
+/// Makes a session keep its connections to the workers after a transaction. By default it keeps one to each worker, and
+/// a batch opens some thirty new ones, which takes longer than the batch. Without Citus this changes nothing.
 ///
 /// # Errors
 /// PostgreSQL's.
@@ -120,7 +126,7 @@ pub async fn keep_connections(client: &Client) -> Result<(), Error> {
     client.query_typed(&sql, &[]).await.map(drop)
 }
 
-/// The statement that moves a table.
+/// The statement that moves a table to the nodes.
 fn spread(table: &str) -> String {
     match table {
         LOG => format!("SELECT create_distributed_table('public.{table}', '{COLUMN}')"),
@@ -128,12 +134,12 @@ fn spread(table: &str) -> String {
     }
 }
 
-/// The statement that takes away what moving a table has left on the coordinator.
+/// The statement that removes the copies that moving left on the coordinator.
 fn clear(table: &str) -> String {
     format!("SELECT truncate_local_data_after_distributing_table('public.{table}')")
 }
 
-/// Finds out what is left to do: nothing has been changed then.
+/// Finds the remaining statements; changes nothing.
 ///
 /// # Errors
 /// [`CitusError::UniqueKey`] where Citus would refuse a table, and PostgreSQL's own.
@@ -141,7 +147,7 @@ pub async fn plan(client: &Client) -> Result<CitusPlan, CitusError> {
     let installed = "SELECT count(DISTINCT p.proname) = 2 AND to_regclass('pg_dist_partition') IS NOT NULL FROM pg_proc AS p \
         WHERE p.proname IN ('create_distributed_table', 'truncate_local_data_after_distributing_table') AND pg_function_is_visible(p.oid)";
     let is_installed = client.query_typed(installed, &[]).await?.first().is_some_and(|row| row.get(0));
-    // What is spread, and whether the coordinator still has rows of it from before.
+    // The spread tables, and whether the coordinator still has copies of their rows.
     let done: Vec<(String, bool)> = if is_installed {
         let sql = "SELECT c.relname::text, pg_relation_size(c.oid) \
                 + coalesce((SELECT sum(pg_relation_size(t.relid)) FROM pg_partition_tree(c.oid) AS t), 0) > 0 \
@@ -175,10 +181,10 @@ async fn check_keys(client: &Client, tables: &[&str]) -> Result<(), CitusError> 
     rows.first().map_or(Ok(()), |row| Err(wrong(row)))
 }
 
-/// Runs what the plan says. `told` gets each statement before it is run: one with many rows takes its time.
+/// Runs the plan's statements. `told` gets each statement before it runs, because one over many rows takes long.
 ///
 /// # Errors
-/// [`CitusError`]; what was moved before stays moved.
+/// [`CitusError`]; tables moved before stay moved.
 pub async fn distribute(client: &Client, plan: &CitusPlan, mut told: impl FnMut(&str)) -> Result<(), CitusError> {
     if !plan.is_installed {
         return Err(CitusError::Missing);

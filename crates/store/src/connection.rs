@@ -1,4 +1,4 @@
-//! One session with PostgreSQL.
+//! One PostgreSQL session.
 
 use std::fmt::Write as _;
 use std::ops::{Deref, DerefMut};
@@ -10,42 +10,42 @@ use tokio_postgres::Client;
 use super::embedded::EmbeddedError;
 use super::error::{FailureClass, advice, certificate_advice, classify, pooler_refusal};
 
-/// Why no session could be had.
+/// Why a session could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// PostgreSQL could not be reached, or refused.
     #[error("PostgreSQL at {address} cannot be reached: {}", describe(source))]
     Refused {
-        /// Where, without the password.
+        /// The address without the password.
         address: String,
-        /// Why.
+        /// The driver's error.
         source: tokio_postgres::Error,
     },
     /// It did not answer in time.
     #[error("PostgreSQL at {address} did not answer within {} ms", limit.as_millis())]
     Timeout {
-        /// Where, without the password.
+        /// The address without the password.
         address: String,
-        /// How long was waited.
+        /// The time limit.
         limit: Duration,
     },
-    /// None of several hosts would do.
+    /// None of several hosts accepted the connection.
     #[error("none of the hosts of {address} can be used: {}", list(refusals))]
     NoHost {
-        /// Where, without the password.
+        /// The address without the password.
         address: String,
-        /// Each host, and why it would not.
+        /// Each host with its refusal.
         refusals: Vec<(String, HostRefusal)>,
     },
-    /// The password cannot be read at the moment.
+    /// The password file cannot be read at the moment.
     #[error("database.password_file: {0}; it is read again at the next attempt")]
     PasswordFile(String),
-    /// The private cluster had gone, and cannot be started again.
+    /// The private cluster's server had stopped, and cannot be started again.
     #[error(transparent)]
     Embedded(#[from] EmbeddedError),
 }
 
-/// What was tried, in one line.
+/// The hosts and their refusals, in one line.
 fn list(refusals: &[(String, HostRefusal)]) -> String {
     refusals.iter().fold(String::new(), |mut text, (host, refusal)| {
         let separator = if text.is_empty() { "" } else { "; " };
@@ -62,19 +62,19 @@ impl ConnectError {
         match self {
             Self::Refused { source, .. } => classify(source),
             Self::Timeout { .. } => FailureClass::Transient,
-            // One that needs a person may be the one that is needed.
+            // The host that needs a person may be the one that is needed.
             Self::NoHost { refusals, .. } => refusals
                 .iter()
                 .map(|(_, refusal)| refusal.class())
                 .find(|class| *class == FailureClass::Hold)
                 .unwrap_or(FailureClass::Transient),
             Self::PasswordFile(_) => FailureClass::Hold,
-            // Each of these may pass, if slowly: another process stops, somebody makes room on the disk.
+            // These may pass, if slowly: another process stops, somebody makes room on the disk.
             Self::Embedded(_) => FailureClass::Transient,
         }
     }
 
-    /// The driver's own error, where it had one; of several hosts the last one's.
+    /// The driver's own error, if there is one; of several hosts the last one's.
     pub(super) fn into_driver_error(self) -> Option<tokio_postgres::Error> {
         match self {
             Self::Refused { source, .. } => Some(source),
@@ -87,7 +87,7 @@ impl ConnectError {
     }
 }
 
-/// Why one of several hosts would not let us in.
+/// Why one of several hosts did not accept the connection.
 #[derive(Debug, thiserror::Error)]
 pub enum HostRefusal {
     /// It could not be reached, or refused.
@@ -107,8 +107,8 @@ impl HostRefusal {
     }
 }
 
-/// An error of the driver in one line: its own text is a heading, and the cause says what happened. What only a person can
-/// mend is followed by what to do.
+/// A driver's error in one line: its own text, which is only a heading, then the cause. If only a person can mend it,
+/// the remedy follows.
 #[must_use]
 pub fn describe(error: &tokio_postgres::Error) -> String {
     let mut text = match error.as_db_error() {
@@ -130,7 +130,7 @@ pub fn describe(error: &tokio_postgres::Error) -> String {
     }
 }
 
-/// A session: a [`Client`], and the task that moves its bytes. Dropped, it is closed at once.
+/// A session: a [`Client`], and the task that moves its bytes. Dropping it closes the session at once.
 #[derive(Debug)]
 pub struct Connection {
     client: Client,
@@ -142,12 +142,12 @@ impl Connection {
         Self { client, driver }
     }
 
-    /// Waits until the session has ended, and returns the reason where it is known. What the client reports about a
-    /// session that broke is often only that it is closed.
+    /// Waits for the session's end, and returns the reason if it is known. The client of a broken session often reports
+    /// only that it is closed.
     ///
     /// Cancel safe, but once it has returned it must not be called again.
     pub async fn ended(&mut self) -> Option<tokio_postgres::Error> {
-        // A driver that was aborted or has panicked has no reason to give.
+        // A driver task that was aborted or has panicked does not have a reason.
         (&mut self.driver).await.ok().and_then(Result::err)
     }
 }

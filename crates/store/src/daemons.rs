@@ -1,31 +1,31 @@
-//! Which daemons run on this database: a row each in `tallyd_daemons`, renewed every few seconds.
+//! The daemons that run on this database: a row each in `tallyd_daemons`, renewed every few seconds.
 //!
-//! A rebuild of the rollups with days in another zone must not run beside a daemon that counts in the old one. The rows let it refuse and
-//! name the daemons. They are a courtesy: a daemon that was suspended has an old row, and what it loads afterwards is refused by
-//! the zone that its transaction reads ([`crate::load::watermark`]).
+//! A rebuild of the rollups with days in another zone must not run beside a daemon that counts in the old one. The rows
+//! let it refuse and name the daemons. They are best effort: a daemon that was suspended has an old row, but its later
+//! batches are refused because of the zone that its transaction reads ([`crate::load::watermark`]).
 
 use serde::Serialize;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, GenericClient};
 use uuid::Uuid;
 
-/// How often a daemon renews its row.
+/// Time between two renewals of a row.
 pub const RENEWAL: std::time::Duration = std::time::Duration::from_secs(5);
-/// A row that was not renewed for so long is of a daemon that was killed.
+/// Age at which a row counts as that of a killed daemon.
 const FRESH: &str = "interval '1 minute'";
 
-/// A daemon, as it describes itself.
+/// A daemon's row.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Daemon {
-    /// The machine.
+    /// The machine's name.
     pub host: String,
-    /// The process.
+    /// The process id.
     pub pid: i32,
     /// The program's version.
     pub version: String,
     /// The zone in which it counts days.
     pub time_zone: String,
-    /// Seconds since it was last seen.
+    /// Seconds since the last renewal.
     pub seen_seconds_ago: i32,
 }
 
@@ -36,7 +36,7 @@ impl std::fmt::Display for Daemon {
     }
 }
 
-/// Renews the row of the daemon whose WAL this is.
+/// Renews the row of the daemon with this WAL.
 ///
 /// # Errors
 /// PostgreSQL's.
@@ -58,7 +58,7 @@ pub async fn renew(client: &Client, buffer_id: Uuid, zone: chrono_tz::Tz) -> Res
     client.execute_typed(sql, &values).await.map(drop)
 }
 
-/// Deletes the row of a daemon that stops.
+/// Deletes the row of a stopping daemon.
 ///
 /// # Errors
 /// PostgreSQL's.
@@ -67,7 +67,7 @@ pub async fn leave(client: &Client, buffer_id: Uuid) -> Result<(), tokio_postgre
     client.execute_typed(sql, &[(&buffer_id, Type::UUID)]).await.map(drop)
 }
 
-/// The daemons that were seen within a minute.
+/// The daemons whose rows were renewed within a minute.
 ///
 /// # Errors
 /// PostgreSQL's.

@@ -1,14 +1,15 @@
-//! Calls that are in the call log more than once: beyond the window of stated ids, across daemons, or from before the window was there.
+//! Finds and drops calls that are in the call log more than once: from outside of the window of stated ids, from two
+//! daemons, or from before there was a window.
 //!
-//! Two rows are one call if they have the same id ([`DuplicateKey::Id`]), or the same provider and vendor's id of a response
-//! ([`DuplicateKey::Response`]). An id
-//! that is made is made once, so the same id twice was stated twice. A `request_id` may be a product's own, so only forms that
-//! vendors give count (those of `crates/intake/src/vendors_id.rs`), and it is asked for apart.
+//! Two rows are one call if they have the same id ([`DuplicateKey::Id`]), or the same provider and the same vendor's id
+//! of the response ([`DuplicateKey::Response`]). A generated id is generated once, so equal ids were stated twice. A
+//! `request_id` may be a product's own, so only the forms of vendors count (those of
+//! `crates/intake/src/vendors_id.rs`), and only on request.
 //!
-//! [`drop`] keeps the first row of each call, by its time, and takes the others out of the call log in one transaction with their
-//! sums, tables in
-//! the loader's order, by the statements that forgetting a user uses. So `reconcile` holds, and loading goes on. Rows are found
-//! by their place (`ctid`), time and user, as in [`super::reprice`]: one that another transaction has moved stays, and the next run finds it.
+//! [`drop`] keeps the first row of each call, by its time, and removes the others and their sums in one transaction. It
+//! takes the tables in the loader's order, with the statements of forgetting a user. So `reconcile` holds, and loading
+//! goes on. Rows are found by their place (`ctid`), time and user, as in [`super::reprice`]. A row that another
+//! transaction has moved stays, and the next run finds it.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -24,7 +25,7 @@ use super::retry::in_transaction;
 use super::rollups::{ROLLUPS, Rollup, TOTALS, ZONE, subtract};
 use super::user_deltas;
 
-/// What two rows of one call have in common.
+/// The columns that make two rows one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DuplicateKey {
     /// The id.
@@ -33,12 +34,12 @@ pub enum DuplicateKey {
     Response,
 }
 
-/// Forms of vendors' ids, by the provider that they are of; empty: of any.
+/// Forms of vendors' ids, each with its provider; an empty provider means any.
 const FORMS: [(&str, &str); 4] =
     [("", "^chatcmpl-."), ("", "^resp_.{32}"), ("claude", "^msg_(bdrk|vrtx)_."), ("claude", "^(msg|req)_.*[A-Z]")];
 
 impl DuplicateKey {
-    /// Its columns.
+    /// The columns that are equal.
     const fn columns(self) -> &'static str {
         match self {
             Self::Id => "id",
@@ -46,7 +47,7 @@ impl DuplicateKey {
         }
     }
 
-    /// As text.
+    /// SQL of the key as one text.
     const fn text(self) -> &'static str {
         match self {
             Self::Id => "id::text",
@@ -54,7 +55,7 @@ impl DuplicateKey {
         }
     }
 
-    /// Which rows have one.
+    /// The condition for rows that have the key.
     fn condition(self) -> String {
         let form = |(provider, form): &(&str, &str)| match *provider {
             "" => format!("request_id ~ '{form}'"),
@@ -67,21 +68,21 @@ impl DuplicateKey {
     }
 }
 
-/// Where to look.
+/// Span of time, key and bound of a search.
 #[derive(Debug, Clone, Copy)]
 pub struct DuplicateSearch {
     /// Calls from here on, microseconds since 1970 UTC.
     pub from_us: i64,
     /// Calls before this.
     pub to_us: i64,
-    /// What they have in common.
+    /// The key that equal rows share.
     pub key: DuplicateKey,
-    /// Calls that are there more than once, at most; the earliest ones first.
+    /// Largest number of calls to return; the earliest come first.
     pub limit: i64,
 }
 
 impl DuplicateSearch {
-    /// `ranked`: the rows of calls that are there more than once, each with its place among its call's. `$1` to `$3`:
+    /// `ranked`: the rows of repeated calls, each with its place among its call's rows. `$1` to `$3`:
     /// [`DuplicateSearch::values`].
     fn ranked(&self) -> String {
         let (columns, condition) = (self.key.columns(), self.key.condition());
@@ -102,7 +103,7 @@ impl DuplicateSearch {
     }
 }
 
-/// A call that is there more than once.
+/// A call that is in the call log more than once.
 #[derive(Debug, Clone, Serialize)]
 pub struct Duplicate {
     /// Its id, or the provider and the response's id.
@@ -113,19 +114,19 @@ pub struct Duplicate {
     pub model: String,
     /// The user of its first row.
     pub user_id: String,
-    /// Rows.
+    /// Number of rows.
     pub rows: i64,
-    /// The first row's time.
+    /// Time of the first row.
     pub first_at: DateTime<Utc>,
-    /// The last row's.
+    /// Time of the last row.
     pub last_at: DateTime<Utc>,
-    /// What all rows but the first cost, USD as decimal text.
+    /// Cost of all rows but the first, USD as decimal text.
     pub extra_usd: String,
-    /// True if the rows do not all cost the same.
+    /// True if the rows' costs differ.
     pub differs: bool,
 }
 
-/// Lists calls that are there more than once.
+/// Lists repeated calls.
 ///
 /// # Errors
 /// PostgreSQL's.
@@ -159,7 +160,7 @@ fn read(row: &Row) -> Duplicate {
     }
 }
 
-/// Why doubles were not dropped. Nothing has changed, unless the connection broke while COMMIT was under way.
+/// Why duplicates were not dropped. Nothing has changed, unless the connection broke during COMMIT.
 #[derive(Debug, thiserror::Error)]
 pub enum DuplicatesError {
     /// PostgreSQL failed.
@@ -179,16 +180,17 @@ impl From<ForgetError> for DuplicatesError {
     }
 }
 
-/// What was taken out.
+/// Totals of the dropped rows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DroppedDuplicates {
-    /// Rows.
+    /// Number of rows.
     pub rows: u64,
-    /// What they cost, USD as decimal text.
+    /// Their cost, USD as decimal text.
     pub cost_usd: String,
 }
 
-/// Takes all rows but the first of each call out of the call log and of the rollups, in one transaction with its entry in the audit log.
+/// Removes all rows but the first of each call from the call log and the rollups, in one transaction with its entry in
+/// the audit log.
 ///
 /// # Errors
 /// [`DuplicatesError`].
@@ -205,9 +207,9 @@ async fn within(
     search: &DuplicateSearch,
     actor: &Actor<'_>,
 ) -> Result<DroppedDuplicates, DuplicatesError> {
-    // Two runs would see each other's rows as theirs.
+    // Excludes other operations that look calls up by id and act on the result.
     Lock::Replay.wait(client).await?;
-    // Keeps rebuilds of the rollups out: they change what a day is.
+    // Keeps out rebuilds of the rollups, which change the days.
     client.batch_execute("LOCK TABLE ONLY public.api_usage_log IN ROW EXCLUSIVE MODE").await?;
     let sums = |rollup: &Rollup| {
         let select = rollup.select_from("gone").replace("$1", ZONE);
@@ -237,7 +239,7 @@ async fn within(
         return Ok(DroppedDuplicates { rows: 0, cost_usd: "0".into() });
     };
     let dropped = DroppedDuplicates { rows: row.get::<_, i64>(0).unsigned_abs(), cost_usd: row.get(1) };
-    // After the calls: what they added to the deltas is in the base then.
+    // After the calls: the base then has all their deltas.
     user_deltas::absorb_all(client).await?;
     for (rollup, column) in ROLLUPS.iter().zip(3..) {
         let sums: &str = row.get(column);
@@ -250,7 +252,8 @@ async fn within(
     Ok(dropped)
 }
 
-/// Where rows stand. The time tells the partition, the user the node; the id keeps another row out that has come to the same place.
+/// Places of rows. The time gives the partition, the user the node; the id excludes another row that has come to the
+/// same place.
 #[derive(Default)]
 struct Places {
     places: Vec<String>,
@@ -280,7 +283,7 @@ impl Places {
     }
 }
 
-/// Ids that the audit log names.
+/// Largest number of ids in the audit entry.
 const NAMED: usize = 100;
 
 async fn note(
@@ -297,7 +300,7 @@ async fn note(
     audit::write(client, &change).await
 }
 
-/// Sets the first and last call of the users whose totals were subtracted from.
+/// Sets the first and last call of the users whose totals changed.
 async fn mend(client: &Client, totals: &str) -> Result<(), DuplicatesError> {
     let by_user = "SELECT t ->> 'user_id', jsonb_agg(t)::text FROM jsonb_array_elements($1::text::jsonb) AS t \
         GROUP BY 1 ORDER BY (t ->> 'user_id') COLLATE \"C\"";

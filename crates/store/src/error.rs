@@ -1,30 +1,32 @@
-//! What a failure of PostgreSQL means for whoever has work to do there.
+//! Sorts failures of PostgreSQL into classes, each with one remedy.
 //!
-//! The flusher lives by this table: it retries what passes by itself, isolates a row that PostgreSQL will not take, and
-//! stops (without dropping anything) where a person has to act.
+//! The flusher retries a failure that passes by itself, isolates a row that PostgreSQL refuses, and stops (without
+//! dropping anything) where a person has to act.
 //!
-//! | class | SQLSTATE | examples | what to do |
+//! | class | SQLSTATE | examples | remedy |
 //! |---|---|---|---|
 //! | [`Transient`](FailureClass::Transient) | 08, 53, 57, 58, 55006, 25P03, 25P04, 26000; no SQLSTATE: closed, timed out, I/O | restart, failover, disk full, too many connections, a statement cancelled | reconnect and retry, with jitter, for ever |
 //! | [`Serialization`](FailureClass::Serialization) | 40, 55P03 | deadlock, lock timeout | retry the transaction at once |
 //! | [`MissingPartition`](FailureClass::MissingPartition) | 23514 without a constraint's name | no partition holds the row | make it, retry |
 //! | [`Data`](FailureClass::Data) | 21, 22, 23, 44, 54, but for those below | a value out of range, a violated constraint, a row too large | bisect to the row at fault |
-//! | [`Hold`](FailureClass::Hold) | 22P03, 23502, 0A, 25, 28, 3D, 3F, 42, P0, XX and all others; no SQLSTATE: a certificate, a setting | wrong password, a table that is not there or has other columns, read-only, corruption, a parameter that a pooler refuses | stop, alarm, look again now and then |
+//! | [`Hold`](FailureClass::Hold) | 22P03, 23502, 0A, 25, 28, 3D, 3F, 42, P0, XX and all others; no SQLSTATE: a certificate, a setting | wrong password, a missing table or one with other columns, read-only, corruption, a parameter that a pooler refuses | stop, alarm, check again now and then |
 //!
-//! Citus reports what a worker says of COPY as an internal error (XX000), whatever it is: a row that the worker refuses, or the worker's
-//! end. Such an error is [`Data`](FailureClass::Data): a smaller batch tells the two apart. A row that is at fault fails alone, under
-//! its savepoint; a worker that is lost ends the transaction, and the next connection says so (08006).
+//! Citus reports every worker's error in COPY as an internal error (XX000): a row that the worker refuses, or the end
+//! of the worker. Such an error is [`Data`](FailureClass::Data), because a smaller batch tells the two apart. A row at
+//! fault fails alone, under its savepoint. A lost worker ends the transaction, and the next connection reports it
+//! (08006).
 //!
-//! A disk that is full (53100) is transient: somebody makes room, and the work goes on. What is unknown is held: to retry
-//! it at full speed, or to call a row guilty, would be a guess. A binary value of another type (22P03) and a NULL where the
-//! schema allows one (23502) are no row's fault: the table was changed, and every row would be called guilty.
+//! A full disk (53100) is transient: somebody makes room, and the work goes on. An unknown failure is held: to retry it
+//! at full speed, or to reject a row for it, would be a guess. A binary value of another type (22P03) and a NULL in a
+//! nullable column of the schema (23502) are not a row's fault either: the table was changed, and every row would be
+//! rejected.
 
 use std::error::Error as StdError;
 use std::io;
 
 use tokio_postgres::error::SqlState;
 
-/// What to do about a failure; the module's table says which failures are which.
+/// The remedy for a failure; the module's table lists the failures of each class.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FailureClass {
     /// It passes by itself. Reconnect and retry.
@@ -33,17 +35,17 @@ pub enum FailureClass {
     Serialization,
     /// The call log has no partition for a row. Make it and retry.
     MissingPartition,
-    /// PostgreSQL does not take a value. Other rows are fine.
+    /// PostgreSQL refuses a value. Other rows are fine.
     Data,
     /// A person has to act.
     Hold,
 }
 
 impl FailureClass {
-    /// Each class.
+    /// All classes.
     pub const ALL: [Self; 5] = [Self::Transient, Self::Serialization, Self::MissingPartition, Self::Data, Self::Hold];
 
-    /// Its name in metrics and logs.
+    /// The class in metrics and in the daemon log.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -67,13 +69,14 @@ pub fn classify(error: &tokio_postgres::Error) -> FailureClass {
     }
 }
 
-/// True if Citus passes on what a worker said of COPY. Its own function says so: the message is the worker's, and translated.
+/// True if Citus passes on a worker's error in COPY. It is recognised by the routine: the message is the worker's, and
+/// translated.
 fn is_of_a_worker(state: &SqlState, routine: Option<&str>) -> bool {
     *state == SqlState::INTERNAL_ERROR && routine == Some("ReportCopyError")
 }
 
-/// Classifies what the server reported. A violated CHECK names its constraint; a row that no partition takes has the same
-/// SQLSTATE and names none. (The message would tell as well, but it is translated.)
+/// Classifies an error that the server reported. A violated CHECK names its constraint; a row without a partition has
+/// the same SQLSTATE and does not name one. (The message would tell as well, but it is translated.)
 fn classify_state(state: &SqlState, names_a_constraint: bool) -> FailureClass {
     let code = state.code();
     match code {
@@ -90,7 +93,7 @@ fn classify_state(state: &SqlState, names_a_constraint: bool) -> FailureClass {
     }
 }
 
-/// What a person can do about a failure that holds the work, if that is known. Written to follow what the server said.
+/// The remedy for a failure that holds the work, if one is known. Printed after the server's message.
 #[must_use]
 pub fn advice(state: &SqlState) -> Option<&'static str> {
     Some(match state.code() {
@@ -100,7 +103,7 @@ pub fn advice(state: &SqlState) -> Option<&'static str> {
         }
         "3D000" => "create the database, or correct its name in database.url",
         "3F000" | "42P01" | "42703" | "42883" | "42P10" => {
-            "the schema is not complete: put back what is missing, or run `tallyd migrate` on a new database; loading goes \
+            "the schema is not complete: put back the missing objects, or run `tallyd migrate` on a new database; loading goes \
              on by itself then"
         }
         "42501" => "the role must own tallyd's tables, or be granted their use; loading goes on by itself then",
@@ -113,8 +116,8 @@ pub fn advice(state: &SqlState) -> Option<&'static str> {
     })
 }
 
-/// What to do where a pooler refuses what the address asks for. PgBouncer has one SQLSTATE for all that it says, and
-/// does not translate it.
+/// The remedy where a pooler refuses a parameter of the address. PgBouncer has one SQLSTATE for all its messages, and
+/// does not translate them.
 #[must_use]
 pub fn pooler_refusal(message: &str) -> Option<&'static str> {
     message.contains("unsupported startup parameter").then_some(
@@ -123,8 +126,8 @@ pub fn pooler_refusal(message: &str) -> Option<&'static str> {
     )
 }
 
-/// Classifies what the server had no part in, by its cause. Closed connections, timeouts and unexpected messages have
-/// none.
+/// Classifies a failure that the server did not report, by its cause. Closed connections, timeouts and unexpected
+/// messages have no cause.
 fn classify_local(cause: Option<&(dyn StdError + 'static)>) -> FailureClass {
     if cause.is_none() {
         return FailureClass::Transient;
@@ -138,13 +141,13 @@ fn classify_local(cause: Option<&(dyn StdError + 'static)>) -> FailureClass {
     if chain(cause).any(|error| error.is::<io::Error>()) { FailureClass::Transient } else { FailureClass::Hold }
 }
 
-/// What to do about a certificate that was not accepted.
+/// The remedy for a certificate that was not accepted.
 #[must_use]
 pub fn certificate_advice(error: &tokio_postgres::Error) -> Option<&'static str> {
     use rustls::CertificateError as Fault;
     let rustls::Error::InvalidCertificate(fault) = error.source().and_then(tls_error)? else { return None };
     Some(match fault {
-        // Of an authority with the same name: one that was made anew.
+        // Bad signature: another authority of the same name, one that was made anew.
         Fault::UnknownIssuer | Fault::BadSignature => {
             "nobody who is trusted here has signed the server's certificate: give the authority's as database.ca_file (PEM), \
              or set that file right; loading goes on by itself then"
@@ -163,10 +166,10 @@ pub fn certificate_advice(error: &tokio_postgres::Error) -> Option<&'static str>
     })
 }
 
-/// The TLS library's error among an error's causes.
+/// The TLS library's error in a chain of causes.
 fn tls_error<'e>(cause: &'e (dyn StdError + 'static)) -> Option<&'e rustls::Error> {
     chain(Some(cause)).find_map(|error| {
-        // An I/O error that wraps another shows it here, and only that one's source as its own.
+        // An I/O error's `source` skips the error that it wraps; `get_ref` returns that one.
         let inner = match error.downcast_ref::<io::Error>() {
             Some(error) => error.get_ref().map(|inner| inner as &(dyn StdError + 'static)),
             None => Some(error),
@@ -175,7 +178,7 @@ fn tls_error<'e>(cause: &'e (dyn StdError + 'static)) -> Option<&'e rustls::Erro
     })
 }
 
-/// An error, and what caused it.
+/// An error, and its causes.
 fn chain<'e>(first: Option<&'e (dyn StdError + 'static)>) -> impl Iterator<Item = &'e (dyn StdError + 'static)> {
     std::iter::successors(first, |error: &&'e (dyn StdError + 'static)| (*error).source())
 }

@@ -1,4 +1,4 @@
-//! Reads a server's properties, and those of the way to it, for `tallyd doctor`. Nothing here writes.
+//! Reads the properties of a server and of the connection to it, for `tallyd doctor`. Nothing here writes.
 
 use std::time::Duration;
 
@@ -7,26 +7,27 @@ use tokio_postgres::GenericClient;
 
 use super::{ConnectError, Database};
 
-/// The oldest server that the schema works on, as `server_version_num` has it.
+/// The oldest server with which the schema works, as `server_version_num`.
 pub const OLDEST_SERVER: i32 = 13_00_00;
 
-/// How long a session of a pooler is waited for.
+/// Time limit for a session from a pooler.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// A server, as one session sees it.
+/// A server, as seen by one session.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Server {
     /// `15.14`.
     pub version: String,
     /// `150014`.
     pub version_number: i32,
-    /// A standby takes no writes.
+    /// True for a standby, which refuses writes.
     pub is_standby: bool,
-    /// Whether new transactions are read-only by default.
+    /// True if new transactions are read-only by default.
     pub is_read_only: bool,
     /// The server's clock, microseconds since 1970.
     pub now_us: i64,
-    /// The version of TLS of the server's own session; None where it is not encrypted. Behind a pooler it is the pooler's.
+    /// The TLS version of the server's own session; none without encryption. Behind a pooler it is the pooler's
+    /// session.
     pub tls: Option<String>,
 }
 
@@ -54,16 +55,16 @@ pub async fn server(client: &impl GenericClient) -> Result<Server, tokio_postgre
 /// How connections relate to the server's sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sessions {
-    /// Each connection has one: no pooler, or one in session mode.
+    /// Each connection has its own: there is no pooler, or one in session mode.
     Own,
     /// Connections share them: a pooler in transaction mode.
     Shared,
-    /// There is only one for all connections together.
+    /// All connections share one session.
     Single,
 }
 
-/// Finds out whether a pooler in transaction mode stands between: while a second connection is in a transaction, a pooler has to give
-/// the first one another session than before.
+/// Detects a pooler in transaction mode: while a second connection is in a transaction, a pooler has to give the first
+/// one another session than before.
 ///
 /// # Errors
 /// [`ConnectError`].

@@ -1,12 +1,11 @@
-//! One attempt to connect: each host of the address in turn, with the password and the certificates as they are now.
+//! One attempt to connect: each host of the address in turn, with the present password and certificates.
 //!
-//! *Several hosts* are a primary and its standbys: after a failover the same address leads to the new primary. Each has
-//! its own share of patience, so that one that lets packets vanish does not use up the others'. A session must be able to
-//! write (`target_session_attrs=read-write`, which is implied by a second host): a standby that has not been promoted yet
-//! is passed over, and asked again at the next attempt.
+//! *Several hosts* are a primary and its standbys: after a failover the same address leads to the new primary. Each
+//! host has its own time limit, so that one that drops packets does not use up the others' time. A session must be able
+//! to write (`target_session_attrs=read-write`, which a second host implies). A standby that has not been promoted yet
+//! is skipped, and tried again at the next attempt.
 //!
-//! *What is rotated is read anew.* The password's file and the CA file are read at every attempt, so changing either needs no
-//! restart; sessions that are open stay as they are.
+//! *Rotation needs no restart.* The password's file and the CA file are read at every attempt; open sessions continue.
 
 use std::time::Duration;
 
@@ -19,36 +18,36 @@ use super::connection::{ConnectError, HostRefusal};
 use super::tls::{self, TlsError};
 use super::url::{Address, host_name};
 
-/// What moves a session's bytes.
+/// The task that moves a session's bytes.
 pub(super) type Driver = tokio_postgres::Connection<
     tokio_postgres::Socket,
     <MakeRustlsConnect as tokio_postgres::tls::MakeTlsConnect<tokio_postgres::Socket>>::Stream,
 >;
 
-/// The way to a database: its address, and what it takes to be let in.
+/// The address of a database, with the settings to connect.
 pub(super) struct Way {
     pub(super) address: Address,
-    /// How long one host may take, from the first packet to the end of the call log-in.
+    /// Time limit for one host, from the first packet to the end of the log-in.
     limit: Duration,
-    /// As they were at the start. They serve on while the CA file cannot be read.
+    /// The certificates at the start, used while the CA file cannot be read.
     tls: MakeRustlsConnect,
 }
 
 impl Way {
     /// # Errors
-    /// [`TlsError`], if there is nothing to trust.
+    /// [`TlsError`], if there are no certificates to trust.
     pub(super) fn new(address: Address, limit: Duration) -> Result<Self, TlsError> {
         let tls = tls::connector(address.verify, address.ca_file.as_deref(), address.is_direct_tls())?;
         Ok(Self { address, limit, tls })
     }
 
-    /// How long all hosts together may take.
+    /// Time limit for all hosts together.
     pub(super) fn limit(&self) -> Duration {
-        // No address has as many hosts as 32 bits can count.
+        // The number of hosts fits into 32 bits.
         self.limit.saturating_mul(self.address.hosts() as u32)
     }
 
-    /// Connects to the first host that lets us in.
+    /// Connects to the first host that accepts the connection.
     ///
     /// # Errors
     /// [`ConnectError`].
@@ -70,7 +69,7 @@ impl Way {
             refusals.push((host_name(&config), refusal));
         }
         let address = self.address.redacted();
-        // An address without a host is none, so somebody has refused.
+        // An address has at least one host, so there is at least one refusal.
         Err(match (refusals.len(), refusals.pop()) {
             (1, Some((_, HostRefusal::Refused(source)))) => ConnectError::Refused { address, source },
             (2.., Some(last)) => {
@@ -81,7 +80,7 @@ impl Way {
         })
     }
 
-    /// The certificates as they are now.
+    /// The present certificates.
     fn connector(&self) -> MakeRustlsConnect {
         let Some(file) = self.address.ca_file.as_deref() else { return self.tls.clone() };
         tls::connector(self.address.verify, Some(file), self.address.is_direct_tls()).unwrap_or_else(|error| {
@@ -91,11 +90,11 @@ impl Way {
     }
 }
 
-/// A configuration for each host, in the order in which they are to be tried.
+/// A configuration for each host, in the order of the attempts.
 fn one_by_one(all: &Config) -> Vec<Config> {
     let count = all.get_hosts().len().max(all.get_hostaddrs().len());
     let uneven = |other: usize| other > 1 && other != count;
-    // The driver says what is wrong with the numbers.
+    // The driver reports numbers that do not match.
     if count == 1 || uneven(all.get_ports().len()) || uneven(all.get_hosts().len()) || uneven(all.get_hostaddrs().len())
     {
         return vec![all.clone()];
@@ -107,7 +106,7 @@ fn one_by_one(all: &Config) -> Vec<Config> {
     configs
 }
 
-/// The configuration with one of its hosts. The driver's type has no way to take hosts out.
+/// The configuration with one of its hosts. The driver's type cannot remove hosts.
 fn only(all: &Config, at: usize) -> Config {
     let mut one = Config::new();
     match all.get_hosts().get(at) {

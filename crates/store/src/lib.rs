@@ -1,4 +1,4 @@
-//! PostgreSQL: where it is, how it is reached, and what is in it.
+//! PostgreSQL: its addresses and connections, its schema, and all operations on its data.
 //!
 //! | module | content |
 //! |---|---|
@@ -9,32 +9,32 @@
 //! | [`connection`] | [`Connection`]: one session |
 //! | [`citus`] | which tables live where on Citus' nodes |
 //! | [`migrate`](mod@migrate) | the schema, brought up to date |
-//! | [`rebuild`] | the rollups, computed anew with days in any zone |
-//! | [`adopt`] | the history of older tables, taken over |
+//! | [`rebuild`] | computes the rollups anew, with days in any zone |
+//! | [`adopt`] | takes over the history in older tables |
 //! | [`reconcile`](mod@reconcile) | proves that the rollups equal the call log |
-//! | [`plans`] | what each plan of a provider would have cost |
+//! | [`plans`] | the bill of a period under each plan of a provider |
 //! | [`prices`] | prices as rows: read, added, watched by every daemon |
-//! | [`unpriced`] | calls without a price, by model |
-//! | [`reprice`] | stored costs, computed anew after a correction |
-//! | [`sessions`], [`users`] | who is there, and what each user's calls cost |
-//! | [`queries`] | what the HTTP API asks and changes |
-//! | [`daemons`] | which daemons run on this database |
-//! | [`load`] | durable chunks, loaded each exactly once |
-//! | [`dead_letters`] | what was refused: looked at, corrected, dropped |
+//! | [`unpriced`] | unpriced calls, by model |
+//! | [`reprice`] | computes stored costs anew after a correction |
+//! | [`sessions`] | sessions and sign-ins, counted in Supabase's auth schema |
+//! | [`queries`] | the queries and changes of the HTTP API |
+//! | [`daemons`] | the daemons that run on this database |
+//! | [`load`] | loads each durable chunk exactly once |
+//! | [`dead_letters`] | refused records: listed, corrected, dropped |
 //! | [`budgets`] | budgets and alerts: set, evaluated, delivered |
 //! | [`user_deltas`] | the users' rollups as base and deltas: appended to, merged |
-//! | [`locks`] | what one transaction at a time does |
+//! | [`locks`] | locks for operations that run one transaction at a time |
 //! | [`upkeep`] | partitions ahead of time, and the users' index |
 //! | [`partitions`] | the call log's partitions, as the catalog has them |
-//! | [`dimensions`] | what costs are allocated by: added, counted backwards day by day, removed |
+//! | [`dimensions`] | tags with a rollup: added, counted backwards day by day, removed |
 //! | [`duplicates`] | calls that are in the call log more than once |
-//! | [`forget`] | a user, forgotten: calls stay, and are nobody's |
+//! | [`forget`] | forgets a user: their calls stay, anonymised |
 //! | [`retention`] | old partitions, dropped with their sums kept |
-//! | [`retry`] | work that is tried again |
+//! | [`retry`] | retries of transactions and of long-lived tasks |
 //! | `zone` | the reporting time zone: the database's |
 //! | [`examine`] | a server's properties and its pooler's mode, read for `tallyd doctor` |
-//! | [`access`] | who may read and write, and whether this role can load |
-//! | [`error`] | [`FailureClass`]: what a failure means for whoever has work to do |
+//! | [`access`] | rights on the tables, and whether this role can load |
+//! | [`error`] | [`FailureClass`]: the remedy for a failure of PostgreSQL |
 
 #![warn(unreachable_pub)]
 

@@ -1,12 +1,12 @@
-//! Locks that one transaction at a time holds, over all daemons and commands.
+//! Locks that one transaction at a time has, over all daemons and commands.
 //!
-//! A lock is a row of `tallyd_locks`, taken with FOR UPDATE until the transaction ends. It is not an advisory lock, because every
-//! login of the database can take those, and loading would wait for a stranger: a row is locked only by roles that may change
-//! the table. Nothing is written to the rows.
+//! A lock is a row of `tallyd_locks`, taken with FOR UPDATE until the transaction ends. It is not an advisory lock,
+//! because every login of the database can take those and thereby stop loading. Only roles that may change the table
+//! can lock a row. The rows are never updated.
 
 use tokio_postgres::{Client, Error, SimpleQueryMessage};
 
-/// What a transaction does that must be alone in doing it. The names are those of the rows.
+/// Operations that run one at a time. The names are those of the rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lock {
     /// Takes over older tables.
@@ -17,7 +17,8 @@ pub enum Lock {
     Merge,
     /// Counts refused records.
     Refusals,
-    /// Looks for calls by their ids and acts on what is there: loads damaged or foreign segments, retries dead letters, drops doubles.
+    /// Looks calls up by id and acts on the result: loads damaged or foreign segments, retries dead letters, drops
+    /// duplicates.
     Replay,
     /// Drops partitions.
     Retention,
@@ -39,7 +40,7 @@ impl Lock {
         format!("SELECT FROM public.tallyd_locks WHERE name = '{name}' FOR UPDATE")
     }
 
-    /// Takes the lock until the transaction ends, and waits for it.
+    /// Waits for the lock, which lasts until the transaction ends.
     ///
     /// # Errors
     /// PostgreSQL's.
@@ -47,10 +48,10 @@ impl Lock {
         client.batch_execute(&self.select()).await
     }
 
-    /// Takes the lock until the transaction ends; false if another transaction has it.
+    /// Takes the lock until the transaction ends. Returns false if another transaction has it.
     ///
-    /// It is a simple query, whose snapshot ends with it: that of an extended one stays with its portal, and an index that is built
-    /// concurrently would wait for it for ever.
+    /// It is a simple query, whose snapshot ends with it. An extended query's snapshot stays with its portal, and a
+    /// concurrent build of an index would wait for it for ever.
     ///
     /// # Errors
     /// PostgreSQL's.

@@ -1,9 +1,10 @@
-//! Brings a database to this version's schema, and checks what every daemon on it has to agree about.
+//! Brings a database to this version's schema, and checks the settings that all its daemons share.
 //!
-//! All of it is one transaction that locks the history: any number of daemons may start at once, a failure leaves nothing
-//! half done, and a pooler in transaction mode does no harm. `refinery` embeds the files of `migrations/` and computes
-//! their checksums; the history table has its layout. Its own runner is not used, because it keeps a transaction a file
-//! and statements with names. So no migration may hold what cannot run in a transaction (`CREATE INDEX CONCURRENTLY`).
+//! Everything happens in one transaction that locks the history. So any number of daemons may start at once, a failure
+//! leaves nothing half done, and a pooler in transaction mode does no harm. `refinery` embeds the files of
+//! `migrations/` and computes their checksums; the history table has its layout. Its own runner is not used, because it
+//! opens a transaction for each file and prepares named statements. A migration must therefore not contain statements
+//! that cannot run in a transaction (`CREATE INDEX CONCURRENTLY`).
 
 use std::str::FromStr;
 
@@ -28,11 +29,11 @@ mod embedded {
     refinery::embed_migrations!("migrations");
 }
 
-/// What a migration needs to know of the configuration.
+/// The settings that a migration needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MigrateOptions {
-    /// The zone whose midnights part the rollups' days, as in the IANA database: `UTC`, `Europe/Berlin`. None is the
-    /// database's own.
+    /// The zone whose midnights divide the rollups' days, as in the IANA database: `UTC`, `Europe/Berlin`. None keeps
+    /// the database's own.
     pub reporting_time_zone: Option<String>,
     /// The size of new partitions of the call log.
     pub granularity: Granularity,
@@ -50,21 +51,21 @@ impl From<&Config> for MigrateOptions {
     }
 }
 
-/// What a migration found and did.
+/// Result of a migration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct MigrateReport {
-    /// The migrations that were applied now: `V1__call_log`.
+    /// The migrations applied by this run: `V1__call_log`.
     pub applied: Vec<String>,
-    /// True if the history had the files from before the initial schema was written by subject, and has the present files now. The
-    /// tables are the same.
+    /// True if the history had the former file names, from before the initial schema was split by subject, and this run
+    /// replaced them. The tables are the same.
     pub history_rewritten: bool,
     /// The identity of the database, made once. A restored copy has the same.
     pub database_id: Uuid,
-    /// The partitions that hold now and what comes, in order.
+    /// The partitions for the current period and those ahead, in order.
     pub partitions: Vec<String>,
-    /// The tables and functions that were closed to the public now.
+    /// The tables and functions that this run closed to the public.
     pub protected: Vec<String>,
-    /// What this role may do with them.
+    /// This role's rights on them.
     pub access: Access,
 }
 
@@ -74,15 +75,15 @@ pub enum MigrateError {
     /// PostgreSQL failed.
     #[error("the database cannot be prepared: {}", describe(.0))]
     Database(#[from] tokio_postgres::Error),
-    /// A file failed.
+    /// The SQL of a migration failed.
     #[error("migration {name} failed: {}", describe(source))]
     Migration {
         /// The file.
         name: String,
-        /// Why.
+        /// PostgreSQL's error.
         source: tokio_postgres::Error,
     },
-    /// The role cannot read what has been applied.
+    /// The role cannot read the history.
     #[error(
         "the role {role} cannot see the migrated tables: row level security applies to it, or it has no rights. {HINT}"
     )]
@@ -105,7 +106,7 @@ pub enum MigrateError {
         /// The unknown migration.
         name: String,
     },
-    /// An earlier build made the database, and did not come to the end of its own files.
+    /// An earlier build made the database, and did not apply all of its own files.
     #[error(
         "the schema of this database was made by an earlier build of tallyd and stops at migration {last}: this build goes on from {wanted}. \
          hint: run `tallyd migrate` of the last build that has {wanted} once, and then start this one"
@@ -116,7 +117,7 @@ pub enum MigrateError {
         /// The migration from which this version can go on.
         wanted: String,
     },
-    /// The rollups' days are in another zone.
+    /// The rollups' days are in another zone than the configured one.
     #[error(
         "the rollups of this database have days in the time zone {stored}, and {configured} is configured. hint: configure \
          {stored}, or stop every tallyd on this database and run `tallyd rollups rebuild --time-zone {configured}`"
@@ -127,7 +128,7 @@ pub enum MigrateError {
         /// The zone in the configuration.
         configured: String,
     },
-    /// Tables that are not tallyd's have the names of its own.
+    /// Foreign tables have the names of tallyd's own.
     #[error(
         "{} stand where tallyd's own tables have to be made. hint: `tallyd adopt --dry-run` shows what is in them, and takes them over",
         tables.join(", ")
@@ -136,10 +137,10 @@ pub enum MigrateError {
         /// `schema.table`.
         tables: Vec<String>,
     },
-    /// There is no such zone.
+    /// The configured zone does not exist.
     #[error("there is not a time zone {zone:?}. hint: names are like UTC or Europe/Berlin")]
     UnknownTimeZone {
-        /// What was given.
+        /// The configured name.
         zone: String,
     },
     /// Somebody removed a row of `tallyd_settings`.
@@ -151,9 +152,9 @@ pub enum MigrateError {
 }
 
 impl MigrateError {
-    /// True if the configuration alone is wrong: nothing that happens to the database can mend it. Everything else may
-    /// pass, or be mended while the daemon accepts records; also a database that a newer version has migrated, since
-    /// whoever rolls back a deployment must not lose what is recorded meanwhile.
+    /// True if the configuration alone is wrong, so that no change of the database can mend it. Everything else may
+    /// pass, or be mended while the daemon accepts records. That includes a database that a newer version has migrated:
+    /// a rolled-back deployment must not lose the records of the meantime.
     #[must_use]
     pub const fn is_final(&self) -> bool {
         matches!(self, Self::UnknownTimeZone { .. })
@@ -169,15 +170,15 @@ impl MigrateError {
     }
 }
 
-/// How often a process tries that finds another one making the history.
+/// Tries of a process that finds another one creating the history.
 const TRIES: u32 = 3;
 
-/// Applies what is missing, settles the time zone, and makes the partitions for now and what comes.
+/// Applies the missing migrations, settles the time zone, and makes the partitions for now and ahead.
 ///
-/// On a database that has no calls yet the time zone is set to the configured one.
+/// On a database without calls the time zone is set to the configured one.
 ///
 /// # Errors
-/// [`MigrateError`]; nothing has been changed then.
+/// [`MigrateError`]; nothing has changed then.
 pub async fn migrate(client: &mut Client, options: &MigrateOptions) -> Result<MigrateReport, MigrateError> {
     let mut tries = 0;
     loop {
@@ -189,7 +190,7 @@ pub async fn migrate(client: &mut Client, options: &MigrateOptions) -> Result<Mi
     }
 }
 
-/// True if another process made the history first.
+/// True if another process created the history first.
 fn is_made_already(error: &tokio_postgres::Error) -> bool {
     matches!(error.code(), Some(&SqlState::UNIQUE_VIOLATION | &SqlState::DUPLICATE_TABLE))
 }
@@ -212,7 +213,8 @@ async fn migrate_once(client: &mut Client, options: &MigrateOptions) -> Result<M
     Ok(MigrateReport { applied, history_rewritten, database_id, partitions, protected, access })
 }
 
-/// Applies the migrations that the history does not have. Returns their names, and whether a history of the former files was rewritten.
+/// Applies the migrations that the history lacks. Returns their names, and whether a history of former file names was
+/// rewritten.
 async fn apply(transaction: &Transaction<'_>, migrations: &[Migration]) -> Result<(Vec<String>, bool), MigrateError> {
     transaction.batch_execute("SET LOCAL client_min_messages = warning").await?;
     enter(transaction).await?;
@@ -237,7 +239,7 @@ async fn apply(transaction: &Transaction<'_>, migrations: &[Migration]) -> Resul
     Ok((applied, rewritten))
 }
 
-/// The migrations that a history does not have.
+/// The migrations after the last one of a history, whose entries must match ours in order.
 fn missing<'k, 'm>(known: &'k [&'m Migration], history: &[Noted]) -> Result<&'k [&'m Migration], MigrateError> {
     let mut done = 0;
     for noted in history {
@@ -284,14 +286,14 @@ pub async fn pending(client: &impl GenericClient) -> Result<Vec<String>, Migrate
     Ok(missing(&known, &history)?.iter().map(|migration| file_name(migration)).collect())
 }
 
-/// The history in order.
+/// The history, oldest first.
 async fn read_history(transaction: &impl GenericClient) -> Result<Vec<Noted>, tokio_postgres::Error> {
     let history = "SELECT version, name, checksum FROM public.tallyd_schema_history ORDER BY version";
     let rows = transaction.query_typed(history, &[]).await?;
     Ok(rows.iter().map(|row| Noted { version: row.get(0), name: row.get(1), checksum: row.get(2) }).collect())
 }
 
-/// Notes in the history that the database has what a file makes.
+/// Adds a migration to the history.
 async fn note(transaction: &Transaction<'_>, migration: &Migration) -> Result<(), tokio_postgres::Error> {
     let (version, title, checksum) = (migration.version(), migration.name(), migration.checksum().to_string());
     let note = "INSERT INTO public.tallyd_schema_history (version, name, applied_on, checksum) VALUES \
@@ -301,7 +303,7 @@ async fn note(transaction: &Transaction<'_>, migration: &Migration) -> Result<()
     transaction.query_typed(note, &values).await.map(drop)
 }
 
-/// Refuses a role that policies would show an empty history: it would begin anew.
+/// Refuses a role that sees an empty history because of row level security: it would begin anew.
 async fn readable_history(client: &impl GenericClient) -> Result<(), MigrateError> {
     let hidden = "SELECT current_user::text FROM pg_class AS c WHERE c.oid = 'public.tallyd_schema_history'::regclass \
         AND (row_security_active(c.oid) OR NOT has_table_privilege(c.oid, 'SELECT'))";
@@ -316,9 +318,9 @@ async fn has_history(client: &impl GenericClient) -> Result<bool, tokio_postgres
     Ok(client.query_typed(there, &[]).await?.first().is_some_and(|row| row.get(0)))
 }
 
-/// Admits one migrating process until its transaction ends, by a lock on the history that only roles which may change it can take.
-/// A history that is not there is made: of two processes that both make it the second waits for the first, and fails then
-/// ([`is_made_already`]).
+/// Admits one migrating process until its transaction ends, by a lock on the history. Only roles that may change the
+/// history can take that lock. A missing history is created: of two processes that do so at once, the second waits for
+/// the first and then fails ([`is_made_already`]).
 async fn enter(transaction: &Transaction<'_>) -> Result<(), MigrateError> {
     if !has_history(transaction).await? {
         let history = "CREATE TABLE public.tallyd_schema_history \
@@ -327,7 +329,7 @@ async fn enter(transaction: &Transaction<'_>) -> Result<(), MigrateError> {
         let tables = super::adopt::standing(transaction).await?;
         return if tables.is_empty() { Ok(()) } else { Err(MigrateError::Occupied { tables }) };
     }
-    // A role that may only read the history finds that there is nothing to do, or fails at what there is.
+    // A role that may only read the history either finds nothing to do, or fails at the first missing migration.
     let may_change = "SELECT has_table_privilege('public.tallyd_schema_history', 'UPDATE')";
     if transaction.query_typed(may_change, &[]).await?.first().is_some_and(|row| row.get(0)) {
         let lock = "LOCK TABLE public.tallyd_schema_history IN SHARE ROW EXCLUSIVE MODE";
@@ -336,7 +338,7 @@ async fn enter(transaction: &Transaction<'_>) -> Result<(), MigrateError> {
     Ok(())
 }
 
-/// Sets the zone where nothing has been recorded yet, and otherwise checks that it is the configured one.
+/// Stores the configured zone if nothing has been recorded yet, and otherwise checks that the two agree.
 async fn settle_zone(transaction: &Transaction<'_>, configured: Option<Tz>) -> Result<(), MigrateError> {
     let zone = reporting_zone(transaction, configured).await?;
     if setting(transaction, "reporting_time_zone").await? != zone.name() {
@@ -357,8 +359,8 @@ pub(super) async fn set_zone(transaction: &Transaction<'_>, zone: &str) -> Resul
     transaction.query_typed(sql, &[(&zone, Type::TEXT)]).await.map(drop)
 }
 
-/// PostgreSQL takes abbreviations and offsets for zones too (`EST`, `+02`, which means the opposite of what one thinks);
-/// the daemon computes days by the IANA database, so only what both know will do.
+/// Accepts only names of the IANA database, by which the daemon computes days. PostgreSQL also takes abbreviations and
+/// offsets (`EST`, `+02`, whose sign means the opposite of ISO 8601's).
 pub(super) fn check_zone(zone: &str) -> Result<Tz, MigrateError> {
     Tz::from_str(zone).map_err(|_| MigrateError::UnknownTimeZone { zone: zone.to_owned() })
 }

@@ -1,20 +1,20 @@
-//! What an address says that the driver does not understand.
+//! URL parameters that the driver does not know.
 //!
 //! | parameter | meaning |
 //! |---|---|
 //! | `sslmode=allow`, `verify-ca`, `verify-full`; `sslrootcert` | about certificates: [`super::tls`] |
-//! | `target_session_attrs=primary` | `read-write`, for whoever must write |
-//! | `target_session_attrs=standby`, `prefer-standby` | a mistake: records are written |
-//! | `FOR_OTHERS` | what hosts put into their URLs for other programs |
+//! | `target_session_attrs=primary` | means `read-write`, because tallyd writes |
+//! | `target_session_attrs=standby`, `prefer-standby` | an error: records are written |
+//! | `FOR_OTHERS` | parameters that hosting services add for other programs; ignored |
 
 use std::path::PathBuf;
 
-/// UrlParameters of Prisma and of Supabase's integrations: about their own pools and prepared statements.
+/// Parameters of Prisma and of Supabase's integrations, about their own pools and prepared statements.
 const FOR_OTHERS: [&str; 4] = ["pgbouncer", "connection_limit", "pool_timeout", "supa"];
 
 /// The parameters that the driver does not know, and the address without them.
 pub(super) struct UrlParameters {
-    /// What is left for the driver.
+    /// The address for the driver.
     pub(super) rest: String,
     /// `sslmode`.
     pub(super) mode: Option<String>,
@@ -40,11 +40,11 @@ impl UrlParameters {
         taken
     }
 
-    /// Takes the parameter if it is one of ours.
+    /// Takes the parameter if it is one of these; returns false otherwise.
     fn take(&mut self, pair: &str, plain: impl Fn(&str) -> String) -> bool {
         match pair.split_once('=') {
             Some(("sslmode", value)) => self.mode = Some(plain(value)),
-            // `system` is libpq's word for what happens without a file.
+            // In libpq `system` means the default here: the system's certificates.
             Some(("sslrootcert", value)) => {
                 self.root_certificate = Some(plain(value)).filter(|v| v != "system").map(Into::into);
             }
@@ -85,7 +85,7 @@ fn unquote(value: &str) -> String {
         .replace("\\\\", "\\")
 }
 
-/// Decodes percent-encoded text; what is not a code stays as it is.
+/// Decodes percent-encoded text; invalid codes stay unchanged.
 fn decode(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();

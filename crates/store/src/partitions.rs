@@ -1,4 +1,4 @@
-//! The call log's partitions, as the catalog has them.
+//! The call log's partitions, read from the catalog.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -12,21 +12,21 @@ use tallyd_config::Granularity;
 /// One partition.
 #[derive(Debug, Clone, Serialize)]
 pub struct PartitionInfo {
-    /// Its name, as SQL.
+    /// Its name, quoted for SQL.
     pub name: String,
-    /// The first instant that it holds; none if it has no lower bound.
+    /// The first instant of its range; none if it has no lower bound.
     pub from: Option<DateTime<Utc>>,
-    /// The first instant that it does not hold any more; none if it has no upper bound.
+    /// The first instant after its range; none if it has no upper bound.
     pub to: Option<DateTime<Utc>>,
-    /// About how many calls it holds, as of PostgreSQL's last look; none if it has not looked yet.
+    /// Approximate number of calls, from PostgreSQL's statistics; none before the first ANALYZE.
     pub rows_estimate: Option<i64>,
-    /// Bytes on disk, its indexes included.
+    /// Bytes on disk, including indexes.
     pub bytes: i64,
     /// Its index on `(user_id, occurred_at)`.
     pub user_index: IndexState,
-    /// True once its period has been over for so long that it no longer grows.
+    /// True some time after its period, when it no longer grows.
     pub sealed: bool,
-    /// True if this role may drop it: it is its owner's member.
+    /// True if this role may drop it, as a member of its owner.
     pub owned: bool,
 }
 
@@ -34,16 +34,16 @@ pub struct PartitionInfo {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum IndexState {
-    /// There is none.
+    /// There is no index.
     None,
-    /// It is being built, or was left half-built: the hourly upkeep builds it anew.
+    /// It is being built, or half-built: the hourly upkeep builds it anew.
     Building,
-    /// It is there.
+    /// It can be used.
     Valid,
 }
 
 impl IndexState {
-    /// Its name.
+    /// The state as text.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -54,7 +54,7 @@ impl IndexState {
     }
 }
 
-/// Every partition in the order of time. A default partition, which has no range, is not among them.
+/// All partitions in order of time. A default partition, which does not have a range, is left out.
 ///
 /// # Errors
 /// PostgreSQL's.
@@ -75,7 +75,7 @@ pub async fn list(client: &Client) -> Result<Vec<PartitionInfo>, Error> {
     Ok(partitions)
 }
 
-/// Sizes and calls of partitions whose rows are on other nodes, by Citus' own functions: here they are empty.
+/// Sizes and calls of partitions on other nodes, from Citus' functions: on the coordinator they are empty.
 async fn measure_spread(client: &Client, partitions: &mut [PartitionInfo]) -> Result<(), Error> {
     let sql = "SELECT d.logicalrelid::text, pg_catalog.citus_total_relation_size(d.logicalrelid, false) FROM pg_catalog.pg_dist_partition AS d \
         JOIN public.tallyd_partitions() AS p ON p.relation = d.logicalrelid";
@@ -83,7 +83,7 @@ async fn measure_spread(client: &Client, partitions: &mut [PartitionInfo]) -> Re
         let (name, bytes): (String, Option<i64>) = (row.get(0), row.get(1));
         if let Some(partition) = partitions.iter_mut().find(|one| one.name == name) {
             partition.bytes = bytes.unwrap_or(0);
-            // The coordinator's own statistics are of an empty table.
+            // The coordinator's own statistics describe an empty table.
             partition.rows_estimate = None;
         }
     }
@@ -97,7 +97,7 @@ fn read(row: &Row) -> PartitionInfo {
         from: row.get(1),
         to: row.get(2),
         rows_estimate: row.get(3),
-        // A partition that is dropped at this moment has no size any more.
+        // A partition that is being dropped does not have a size.
         bytes: row.get::<_, Option<i64>>(4).unwrap_or(0),
         user_index: index
             .map_or(IndexState::None, |valid| if valid { IndexState::Valid } else { IndexState::Building }),
@@ -106,7 +106,7 @@ fn read(row: &Row) -> PartitionInfo {
     }
 }
 
-/// Makes the partitions for every instant from `from` on and before `to`. Returns all that hold this period, in order.
+/// Makes the partitions for every instant from `from` to before `to`. Returns all partitions of this period, in order.
 ///
 /// # Errors
 /// PostgreSQL's; more than 20 years are refused.

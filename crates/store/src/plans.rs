@@ -1,8 +1,8 @@
-//! What each plan would have cost for the requests of a period, from the rollups.
+//! Compares the costs of a provider's plans for the requests of a period, from the rollups.
 //!
-//! Two amounts that must not be mixed: a record's cost is *marginal*, each request at the overage rate; a plan's *bill* has
-//! the month's fee in it, and included requests at no further cost. Months are calendar months of the reporting time zone;
-//! where a vendor's billing month begins on another day, its invoice differs by what lies between.
+//! Two amounts must not be mixed. A record's cost is *marginal*: each request at the overage rate. A plan's *bill* has
+//! the monthly fees, and included requests are free. Months are calendar months of the reporting time zone. An invoice
+//! differs if the vendor's billing month begins on another day.
 
 use chrono::{Datelike, NaiveDate};
 use serde::Serialize;
@@ -22,27 +22,27 @@ pub struct PlanMonth {
     pub month: NaiveDate,
     /// Requests within the period.
     pub requests: Whole,
-    /// What the records carry.
+    /// The sum of the records' costs.
     pub marginal_usd: Usd,
 }
 
-/// What one plan would have cost.
+/// The bill of one plan.
 #[derive(Debug, Clone, Serialize)]
 pub struct PlanBill {
     /// The plan.
     pub plan: Plan,
     /// Fees and overage of all months.
     pub bill_usd: Usd,
-    /// True for the plan that is configured.
+    /// True for the configured plan.
     pub configured: bool,
     /// True for the plan with the smallest bill.
     pub cheapest: bool,
 }
 
-/// Every plan, side by side.
+/// All plans, side by side.
 #[derive(Debug, Clone, Serialize)]
 pub struct PlanComparison {
-    /// The months of the period, also those without a request: their fee is due all the same.
+    /// The months of the period, including those without requests, whose fee is due all the same.
     pub months: Vec<PlanMonth>,
     /// The plans, in the order of their fees.
     pub plans: Vec<PlanBill>,
@@ -83,7 +83,7 @@ fn bills(catalogs: &[Catalog], configured: Plan, months: &[PlanMonth]) -> Vec<Pl
             let begin_us = month.month.and_time(chrono::NaiveTime::MIN).and_utc().timestamp_micros();
             catalog.plan_terms(begin_us).bill(month.requests.to_u64())
         });
-        // Beyond 10^20 USD a bill is as good as infinite.
+        // Above 10^20 USD the exact amount does not matter.
         let most = Usd::from_attos(i128::MAX);
         bills.fold(Usd::ZERO, |sum, bill| bill.and_then(|bill| sum.checked_add(bill)).unwrap_or(most))
     };

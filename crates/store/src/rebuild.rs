@@ -1,4 +1,4 @@
-//! A rebuild of the rollups: all of them anew, with days in any zone.
+//! A rebuild computes all rollups anew, with days in any zone.
 
 use serde::Serialize;
 use serde_json::json;
@@ -11,13 +11,13 @@ use super::rollups::{MEASURES, Period, ROLLUPS, Rollup, TOTALS};
 use super::user_deltas;
 use crate::queries::audit::{self, Actor, Change};
 
-/// Why the rollups were not rebuilt. Nothing has been changed then.
+/// Why the rollups were not rebuilt. Nothing has changed then.
 #[derive(Debug, thiserror::Error)]
 pub enum RebuildError {
-    /// PostgreSQL failed, or the zone is not one.
+    /// PostgreSQL failed, or the zone is unknown.
     #[error(transparent)]
     Database(#[from] MigrateError),
-    /// Daemons count days in the zone of before.
+    /// Running daemons would count days in the old zone.
     #[error(
         "{} on this database:\n{}\nhint: stop every daemon first; one that was killed counts as running for a minute",
         if daemons.len() == 1 { "a daemon runs" } else { "daemons run" },
@@ -35,7 +35,7 @@ impl From<tokio_postgres::Error> for RebuildError {
     }
 }
 
-/// What a rebuild did, or would do.
+/// Result of a rebuild, or of its preview.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Rebuild {
     /// The zone of days before.
@@ -46,32 +46,33 @@ pub struct Rebuild {
     pub calls: i64,
     /// Days of `daily_api_costs` that are computed anew.
     pub days: i64,
-    /// Rows of the daily tables that are written.
+    /// Rows of the rollups by period that are written.
     pub rows: i64,
-    /// Rows of the daily tables that are kept as they are: their calls are not in the call log any more.
+    /// Rows of the rollups by period that are kept unchanged: their calls are no longer in the call log.
     pub kept_rows: i64,
     /// The daemons that run.
     pub daemons: Vec<Daemon>,
 }
 
-/// Computes all rollups anew from the call log and the sums of what was dropped from it, with days in `zone`, and stores that
+/// Computes all rollups anew from the call log and the sums of dropped calls, with days in `zone`, and stores that
 /// zone.
 ///
-/// Watermarks, the call log and the rollups are locked against writers from the first statement to the last; readers see the old state
-/// until the end. A daemon that was started with the old zone holds afterwards: stop them all before.
+/// Watermarks, the call log and the rollups are locked against writers from the first statement to the last; readers
+/// see the old state until the end. A daemon that was started with the old zone holds afterwards: stop all daemons
+/// before.
 ///
-/// Days before the call log's first are kept as they are: their calls are gone, and the rollups are all that is left of them.
-/// Dropped sums of later days (the call log goes back further than what was dropped) are added to the call log's; their days stay in
-/// the zone of the time when they were dropped. Lifetime totals are the kept days of a user and the new ones together.
+/// Days before the call log's first are kept unchanged, because only the rollups still have them. Dropped sums of later
+/// days (if the call log goes back further than the dropped partitions) are added to the call log's; their days stay in
+/// the zone in which they were dropped. Lifetime totals are the sums of a user's kept and new days.
 ///
 /// # Errors
-/// [`RebuildError`]; nothing has been changed then.
+/// [`RebuildError`]; nothing has changed then.
 pub async fn rebuild_rollups(client: &mut Client, zone: &str, by: &Actor<'_>) -> Result<Rebuild, RebuildError> {
     check_zone(zone)?;
-    // Each statement sees what those did whom the locks waited for.
+    // READ COMMITTED: each statement sees the commits of the transactions for which the locks waited.
     let transaction = client.build_transaction().isolation_level(IsolationLevel::ReadCommitted).start().await?;
-    // In the writers' order. The first two wait for those who have rows in the call log whose rollups are still to come, and keep
-    // every lane from reading the zone of before.
+    // In the writers' order. The first two locks wait for transactions whose rows are in the call log and whose rollups
+    // are still to come, and keep every lane from reading the old zone.
     let lock = "LOCK TABLE public.ingest_watermark, public.api_usage_log IN SHARE ROW EXCLUSIVE MODE";
     transaction.batch_execute(lock).await?;
     user_deltas::absorb_all(transaction.client()).await?;
@@ -111,7 +112,7 @@ pub async fn rebuild_rollups(client: &mut Client, zone: &str, by: &Actor<'_>) ->
     Ok(done)
 }
 
-/// What a rebuild would do. Nothing is locked: daemons may run, and go on.
+/// Reports the changes of a rebuild. Takes no locks: daemons may run and go on.
 ///
 /// # Errors
 /// [`RebuildError`].
@@ -150,16 +151,16 @@ fn periods() -> impl Iterator<Item = (&'static Rollup, Period)> {
     ROLLUPS.iter().filter_map(|rollup| Some((rollup, rollup.period()?)))
 }
 
-/// From where on rows are computed anew; `infinity` without a call.
+/// The first day and hour that are computed anew; `infinity` without a call.
 struct First {
     day: String,
     hour: String,
 }
 
 impl First {
-    /// Finds it, and the number of calls. The zones are known names, without any quote.
+    /// Finds them, and the number of calls. The zones are known names, without quotes.
     async fn find(transaction: &Transaction<'_>, old: &str, new: &str) -> Result<(Self, i64), tokio_postgres::Error> {
-        // An hour that has the first call in any zone begins less than an hour before it.
+        // The hour of the first call begins less than an hour before it, in any zone.
         let sql = format!(
             "SELECT coalesce(least((first_at AT TIME ZONE '{old}')::date, (first_at AT TIME ZONE '{new}')::date), 'infinity')::text, \
                  coalesce(first_at - interval '1 hour' + interval '1 microsecond', 'infinity')::text, calls \
@@ -179,7 +180,7 @@ impl First {
     }
 }
 
-/// Deletes the rows that are computed anew. Returns how many are kept.
+/// Deletes the rows that are computed anew. Returns the number of kept rows.
 async fn forget_days(transaction: &Transaction<'_>, first: &First) -> Result<i64, tokio_postgres::Error> {
     let mut kept = 0;
     for (rollup, period) in periods() {
@@ -192,8 +193,8 @@ async fn forget_days(transaction: &Transaction<'_>, first: &First) -> Result<i64
     Ok(kept)
 }
 
-/// Writes the lifetime totals: the daily sums by user, kept and new ones together. A row that is there gives its first and last call;
-/// one without a day goes.
+/// Writes the lifetime totals from the daily sums by user, kept and new. An existing row keeps its first and last call;
+/// a row without a day is deleted.
 async fn write_totals(transaction: &Transaction<'_>, first: &str) -> Result<(), tokio_postgres::Error> {
     let sums: Vec<String> = MEASURES.iter().map(|(name, _)| format!("sum(d.{name})")).collect();
     let updates: Vec<String> = TOTALS.columns().map(|(name, _)| format!("{name} = excluded.{name}")).collect();

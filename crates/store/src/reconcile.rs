@@ -1,14 +1,15 @@
-//! Proves that the rollups equal the sums over the call log, or says where they do not.
+//! Proves that the rollups equal the sums over the call log, or lists the differences.
 //!
-//! What was dropped from the call log on purpose is in the sums of `tallyd_dropped_*`: a rollup is the call log and those together.
+//! Calls that were dropped from the call log on purpose are in the sums of `tallyd_dropped_*`: a rollup is the call log
+//! and those together.
 //!
-//! Everything is read in one repeatable-read transaction: the daemon goes on loading meanwhile, and what is compared is
-//! one committed state. Each rollup takes one scan of the call log. The call log is locked against being dropped from (and nothing
-//! else) before the state is chosen: a partition that goes afterwards would be missing from the call log, and its sums would be
-//! too new to be seen.
+//! Everything is read in one repeatable-read transaction, so one committed state is compared while the daemon goes on
+//! loading. Each rollup takes one scan of the call log. Before the state is chosen, the call log is locked against
+//! dropping partitions (and nothing else). A partition dropped afterwards would be missing from the call log, and its
+//! dropped sums would be too new to be seen.
 //!
-//! Where the tables are spread over Citus' nodes, a transaction has a state of its own on each node, and these are not chosen at one
-//! moment. There all loading waits until the look is over ([`fence`]).
+//! On Citus a transaction has a state of its own on each node, and these are not chosen at one moment. So there all
+//! loading waits until the comparison is over ([`fence`]).
 
 use serde::Serialize;
 use tokio_postgres::types::Type;
@@ -28,13 +29,13 @@ pub struct Reconciliation {
     pub log_rows: i64,
     /// The sum of their costs in USD, as exact decimal text.
     pub log_cost_usd: String,
-    /// Calls in the call log that have no price.
+    /// Unpriced calls in the call log.
     pub unpriced_rows: i64,
-    /// Calls that were dropped from the call log, and are in the rollups.
+    /// Calls that were dropped from the call log; they are still in the rollups.
     pub dropped_rows: i64,
     /// The sum of their costs in USD, as exact decimal text.
     pub dropped_cost_usd: String,
-    /// How many values differ.
+    /// The number of values that differ.
     pub difference_count: i64,
     /// The first [`MAX_DIFFERENCES`] of them.
     pub differences: Vec<Difference>,
@@ -49,9 +50,9 @@ pub struct Difference {
     pub key: String,
     /// The column.
     pub column: String,
-    /// What the rollup says; none where it has no such row.
+    /// The rollup's value; none if it does not have the row.
     pub rollup: Option<String>,
-    /// What the call log and the dropped sums add up to; none where they have no such call.
+    /// The sum over the call log and the dropped sums; none if they do not have such a call.
     pub log: Option<String>,
 }
 
@@ -61,38 +62,39 @@ pub enum ReconcileError {
     /// PostgreSQL failed.
     #[error("the rollups cannot be compared with the call log: {}", super::describe(.0))]
     Database(#[from] tokio_postgres::Error),
-    /// The schema is not there, or somebody has removed the setting.
+    /// The schema is missing, or somebody has removed the setting.
     #[error("tallyd_settings has no reporting_time_zone. hint: run `tallyd migrate`")]
     NoTimeZone,
 }
 
 /// Compares the rollups with the call log.
 ///
-/// The client is borrowed mutably because it is in a transaction meanwhile, which must end however this does.
+/// The client is borrowed mutably for its transaction, which must end in every case.
 ///
 /// # Errors
-/// [`ReconcileError`]; never because of a difference.
+/// [`ReconcileError`]; a difference is not an error.
 pub async fn reconcile(client: &mut Client) -> Result<Reconciliation, ReconcileError> {
     let is_spread = super::citus::is_spread(client).await?;
-    // The fence is a lock that a transaction which only reads is refused.
+    // A read-only transaction could not take the fence's locks.
     let builder = client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(!is_spread);
     let transaction = builder.start().await?;
     if is_spread {
         fence(&transaction).await?;
     }
     transaction.batch_execute("LOCK TABLE public.api_usage_log IN ACCESS SHARE MODE").await?;
-    // Typed queries need no prepared statement with a name, which a pooler could give to somebody else.
+    // Typed queries do not prepare a named statement, which a pooler could hand to another client.
     let zone = "SELECT value FROM public.tallyd_settings WHERE key = 'reporting_time_zone'";
     let zone = transaction.query_typed(zone, &[]).await?;
     let zone: &str = zone.first().ok_or(ReconcileError::NoTimeZone)?.get(0);
-    // That has chosen the state. A partition may have been made just before it, whose maker has committed and not told it yet:
-    // its maker holds its lock until it has, so whoever has locked every partition that is listed knows all that the state has.
+    // The query above has chosen the state. A partition may have been committed just before, and this session's cache
+    // may not have it yet. The maker holds the partition's lock until other sessions are notified, so locking every
+    // listed partition brings the cache up to that state.
     transaction.batch_execute("LOCK TABLE public.api_usage_log IN ACCESS SHARE MODE").await?;
 
     let log = "SELECT count(*), coalesce(sum(cost_usd), 0)::text, count(*) FILTER (WHERE cost_usd IS NULL) \
         FROM public.api_usage_log";
     let log = transaction.query_typed(log, &[]).await?;
-    // An aggregate without GROUP BY returns one row, whatever the table holds.
+    // An aggregate without GROUP BY returns one row, even over an empty table.
     let log = log.first().expect("an aggregate returns a row");
     let (log_rows, log_cost_usd, unpriced_rows) = (log.get(0), log.get(1), log.get(2));
     let dropped =
@@ -119,8 +121,8 @@ pub async fn reconcile(client: &mut Client) -> Result<Reconciliation, ReconcileE
     })
 }
 
-/// Waits for every transaction that writes calls or merges deltas, and holds back all others until the end. In the loader's order: it moves
-/// its watermark first.
+/// Waits for every transaction that writes calls or merges deltas, and holds back others until the end. The tables are
+/// in the loader's order: it moves its watermark first.
 async fn fence(transaction: &Transaction<'_>) -> Result<(), tokio_postgres::Error> {
     for table in ["ingest_watermark", "api_usage_log", "tallyd_user_deltas_0", "tallyd_user_deltas_1"] {
         transaction.batch_execute(&format!("LOCK TABLE public.{table} IN SHARE MODE")).await?;
@@ -128,7 +130,7 @@ async fn fence(transaction: &Transaction<'_>) -> Result<(), tokio_postgres::Erro
     Ok(())
 }
 
-/// Appends a rollup's differences within the bound, and returns how many there are.
+/// Appends a rollup's differences up to the bound, and returns their number.
 async fn compare(
     transaction: &Transaction<'_>,
     rollup: &Rollup,
@@ -136,7 +138,8 @@ async fn compare(
     differences: &mut Vec<Difference>,
 ) -> Result<i64, tokio_postgres::Error> {
     let room = i64::try_from(MAX_DIFFERENCES.saturating_sub(differences.len())).unwrap_or(0);
-    // One row more than there is room for nothing: the count comes with the rows, so at least one is fetched.
+    // At least one row is fetched even if there is no room for it, because the number of differences comes with the
+    // rows.
     let rows = transaction.query_typed(&comparison(rollup), &[(&zone, Type::TEXT), (&room.max(1), Type::INT8)]).await?;
     let listed = rows.iter().take(usize::try_from(room).unwrap_or(0)).map(|row| Difference {
         table: rollup.name,
@@ -149,10 +152,10 @@ async fn compare(
     Ok(rows.first().map_or(0, |row| row.get(0)))
 }
 
-/// The comparison in SQL: both sides joined by key, the rows that differ, and of those each column that differs as a row of its own.
+/// The comparison in SQL: both sides joined by key, and each differing column of a row as a row of its own.
 ///
-/// Rows that differ are found first, apart: where the tables are distributed each node compares its own, and what makes rows of
-/// columns would not run there.
+/// Differing rows are found in a first step: on Citus each node compares its own rows, and the step that makes rows of
+/// columns cannot run there.
 fn comparison(rollup: &Rollup) -> String {
     let keys: Vec<&str> = rollup.keys.iter().map(|(name, _)| *name).collect();
     let key_text: Vec<String> = keys.iter().map(|key| format!("'{key}=' || d.{key}")).collect();

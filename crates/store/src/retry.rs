@@ -1,4 +1,4 @@
-//! Work that is tried again: a transaction that met another, and a task that lives as long as the daemon.
+//! Retries: of a transaction that another one blocked, and of a task that lives as long as the daemon.
 
 use std::time::Duration;
 
@@ -7,19 +7,19 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{FailureClass, classify};
 
-/// A transaction is tried so often while others are in its way.
+/// Tries of a transaction that others block.
 const TRIES: u32 = 50;
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Whether the session is whole and the next try of the transaction may succeed: a deadlock, a lock that was not had in time, or
-/// a partition that retention has just dropped and the next try makes again.
+/// True if the session is intact and another try may succeed: a deadlock, a lock timeout, or a partition that retention
+/// has just dropped and the next try makes again.
 pub(crate) fn may_pass(error: &Error) -> bool {
     error.as_db_error().is_some()
         && matches!(classify(error), FailureClass::Serialization | FailureClass::MissingPartition)
 }
 
-/// Does `work` within a transaction, which ends whatever the work does. Its statements see what is committed before each of them, whatever the
-/// server's default is: what waited for a lock sees what its holder did.
+/// Does `work` in a transaction, which always ends. It is READ COMMITTED regardless of the server's default: a statement
+/// that waited for a lock sees the changes of the lock's holder.
 pub(crate) async fn in_transaction<T, E: From<Error>>(
     client: &Client,
     work: impl Future<Output = Result<T, E>>,
@@ -30,13 +30,13 @@ pub(crate) async fn in_transaction<T, E: From<Error>>(
         Err(error) => Err(error),
     };
     if done.is_err() {
-        // The session may be what failed.
+        // The session itself may have failed.
         let _ = client.batch_execute("ROLLBACK").await;
     }
     done
 }
 
-/// The same, again while it fails by what `passes`. None if others were in its way each time.
+/// The same, with retries after errors that `passes` accepts. None if all tries failed so.
 pub(crate) async fn persistently<T, E, W>(
     client: &Client,
     passes: impl Fn(&E) -> bool,
@@ -55,8 +55,8 @@ where
     Ok(None)
 }
 
-/// Does `work`, which ends only where it fails and says why, again and again until told to stop. A failure is said once, with
-/// `meanwhile`: what holds until the work goes on.
+/// Repeats `work` until told to stop. `work` ends only if it fails, and returns the reason. A failure is logged once,
+/// with the message `meanwhile`: the state until the work goes on.
 pub async fn until_stopped<W: Future<Output = String>>(
     stop: CancellationToken,
     pause: Duration,

@@ -1,10 +1,10 @@
-//! Adds a batch's sums to the rollups: those by user are appended to the deltas ([`crate::user_deltas`]), those by model are upserted,
-//! the keys as sorted arrays.
+//! Adds a batch's sums to the rollups. Those by user are appended to the deltas ([`crate::user_deltas`]); those by
+//! model are upserted, with the keys as sorted arrays.
 //!
-//! What a rollup costs goes by its keys, and each array by its elements: a measure that is zero for every key of a batch
-//! is left out of the statement, and a key column that is the same for all of them comes as one value.
+//! The cost of an upsert grows with its keys, and with the arrays' elements. So a measure that is zero for every key of
+//! a batch is left out of the statement, and a key column with one value is sent as a scalar.
 //!
-//! `updated_at` goes through `excluded`, so that the same statement also runs where the tables are distributed.
+//! `updated_at` goes through `excluded`, so that the same statement runs on Citus.
 
 use std::fmt::Write;
 
@@ -24,9 +24,9 @@ struct Upsert<'p> {
     table: &'static str,
     keys: Vec<&'static str>,
     columns: Vec<&'static str>,
-    /// What stands for each column in the SELECT.
+    /// Each column's expression in the SELECT.
     selected: Vec<String>,
-    /// The arrays, as `$n::type[]`, and the names that their elements get.
+    /// The arrays, as `$n::type[]`, and the names of their elements.
     arrays: Vec<(String, String)>,
     updates: Vec<String>,
     parameters: Vec<Parameter<'p>>,
@@ -45,7 +45,7 @@ impl<'p> Upsert<'p> {
         }
     }
 
-    /// A part of the key, given in the keys' order.
+    /// Adds a key column; call it in the keys' order.
     fn key<T>(&mut self, column: &'static str, sql_type: &str, (one, many): (Type, Type), values: Vec<T>)
     where
         T: ToSql + Sync + Send + PartialEq + Copy + 'p,
@@ -69,10 +69,10 @@ impl<'p> Upsert<'p> {
         self.arrays.push((format!("${}::{sql_type}[]", self.parameters.len()), name));
     }
 
-    /// The sums that are not zero everywhere.
+    /// Adds the measures that are not zero for every key.
     fn measures<'m>(&mut self, rows: impl Iterator<Item = &'m Measures> + Clone) {
         for (column, measure) in COUNTS {
-            // Every row has calls, and a statement without an array would have no rows.
+            // Every row has calls; this keeps at least one array, without which the statement would have no rows.
             if *column == "calls" || rows.clone().any(|row| measure(row) != 0) {
                 self.array(column, "int8", Type::INT8_ARRAY, rows.clone().map(measure).collect());
                 self.updates.push(format!("{column} = t.{column} + excluded.{column}"));
@@ -102,7 +102,7 @@ impl<'p> Upsert<'p> {
         sql + "updated_at = excluded.updated_at"
     }
 
-    /// Unnamed, so that a pooler in transaction mode can stand between.
+    /// Unnamed statements work behind a pooler in transaction mode.
     async fn run(self, client: &Client) -> Result<(), Error> {
         let sql = self.sql();
         let parameters = self.parameters.iter().map(|(value, kind)| (&**value as &(dyn ToSql + Sync), kind.clone()));
@@ -129,8 +129,9 @@ const DATE: (Type, Type) = (Type::DATE, Type::DATE_ARRAY);
 const TIME: (Type, Type) = (Type::TIMESTAMPTZ, Type::TIMESTAMPTZ_ARRAY);
 const TEXT: (Type, Type) = (Type::TEXT, Type::TEXT_ARRAY);
 
-/// Adds the sums to the rollups, in the one order that every writer keeps: the rows that are everybody's last, so that others
-/// wait for them only until the COMMIT that follows. Runs within the caller's transaction, which holds that side of the deltas.
+/// Adds the sums to the rollups in the order that every writer keeps: rows that all writers share come last, so that
+/// others wait for them only until the COMMIT that follows. Runs in the caller's transaction, which has locked that
+/// side of the deltas.
 ///
 /// # Errors
 /// PostgreSQL's.

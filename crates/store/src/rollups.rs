@@ -1,16 +1,16 @@
-//! The rollups as sums in SQL: what reconciling compares, what a rebuild writes, and what stays of calls that are
-//! dropped from the call log.
+//! The rollups as sums in SQL, for reconciling, for a rebuild, and for the calls that are dropped from the call log.
 //!
-//! One list of measures and one of tables, so that these cannot come to differ. Each expression is over the call log (or one of
-//! its partitions) `AS l`; `$1` is the reporting time zone. A rollup is the sum over the call log and its table of dropped sums
-//! together ([`Rollup::select_accounted`]). The two by user are base and deltas ([`crate::user_deltas`]).
+//! There is one list of measures and one of tables, so that these uses cannot differ. Each expression is over the call
+//! log (or one of its partitions) `AS l`; `$1` is the reporting time zone. A rollup is the sum over the call log and
+//! its table of dropped sums together ([`Rollup::select_accounted`]). The two by user are base and deltas
+//! ([`crate::user_deltas`]).
 
 use tokio_postgres::Client;
 use tokio_postgres::types::{ToSql, Type};
 
 use super::citus::is_spread;
 
-/// A measure, and the sum that it is.
+/// Measures, each with its sum.
 pub(super) const MEASURES: [(&str, &str); 10] = [
     ("calls", "count(*)"),
     ("errors", "count(*) FILTER (WHERE l.status >= 400)"),
@@ -30,7 +30,7 @@ const LAST_CALL: &str = "last_call_at";
 /// The zone of the rollups' days, as SQL.
 pub(super) const ZONE: &str = "(SELECT value FROM public.tallyd_settings WHERE key = 'reporting_time_zone')";
 
-/// What only the lifetime totals have.
+/// Measures of the lifetime totals alone.
 const CALL_TIMES: [(&str, &str); 2] = [(FIRST_CALL, "min(l.occurred_at)"), (LAST_CALL, "max(l.occurred_at)")];
 
 const DAY: (&str, &str) = ("day", "(l.occurred_at AT TIME ZONE $1)::date");
@@ -49,34 +49,34 @@ const VALUE: (&str, &str) = (
 const EACH_DIMENSION: &str =
     " JOIN public.tallyd_dimensions AS d ON (l.occurred_at AT TIME ZONE $1)::date >= d.counted_from";
 
-/// A rollup.
+/// One rollup: its tables, key and sums.
 #[derive(Debug)]
 pub(super) struct Rollup {
-    /// What people read, in the schema `public`: one row a key.
+    /// The view or table that people read, in the schema `public`: one row a key.
     pub(super) name: &'static str,
-    /// The table that is written, or the base of the deltas, in the schema `public`.
+    /// The table that is written, in the schema `public`; for users' rollups the base of the deltas.
     pub(super) table: &'static str,
-    /// The table of what was dropped from the call log: the same columns, the same key.
+    /// The table of sums of dropped calls: the same columns, the same key.
     pub(super) dropped: &'static str,
-    /// What a row of the call log `AS l` is joined with, where it counts in several rows.
+    /// The join of a row of the call log `AS l`, if a call counts in several rows.
     pub(super) join: &'static str,
-    /// The columns of its key, and what they are of a row of the call log.
+    /// The columns of its key, each with its expression over a row of the call log.
     pub(super) keys: &'static [(&'static str, &'static str)],
-    /// Its other columns.
+    /// Its other columns, each with its aggregate.
     pub(super) sums: &'static [&'static [(&'static str, &'static str)]],
 }
 
-/// The stretch of time that a rollup's row is about.
+/// The length of time of one row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Period {
     /// A day of the reporting time zone.
     Day,
-    /// An hour by the clocks of that zone.
+    /// An hour of that zone's clocks.
     Hour,
 }
 
 impl Period {
-    /// The column of its beginning.
+    /// The column with the period's beginning.
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Day => DAY.0,
@@ -84,7 +84,7 @@ impl Period {
         }
     }
 
-    /// The condition that it begins at the time of a text parameter or later.
+    /// The condition that the period begins at the time of a text parameter or later.
     pub(super) fn since(self, parameter: &str) -> String {
         let kind = match self {
             Self::Day => "date",
@@ -94,8 +94,8 @@ impl Period {
     }
 }
 
-/// The rollups, in the order in which every writer takes them: the rows that everybody writes last. The tables of dropped sums
-/// come after all of them.
+/// The rollups in the order in which every writer takes them: rows that all writers share come last. The tables of
+/// dropped sums come after all of them.
 pub(super) const ROLLUPS: [Rollup; 5] = [
     Rollup {
         name: "daily_user_api_costs",
@@ -139,11 +139,11 @@ pub(super) const ROLLUPS: [Rollup; 5] = [
     },
 ];
 
-/// What users did on a day.
+/// The users' days.
 pub(super) const USERS: &Rollup = &ROLLUPS[0];
-/// What users did in their lifetime.
+/// The users' lifetimes.
 pub(super) const TOTALS: &Rollup = &ROLLUPS[1];
-/// What costs are allocated by.
+/// Sums by dimension.
 pub(super) const DIMENSIONS: &Rollup = &ROLLUPS[2];
 
 impl Rollup {
@@ -152,7 +152,7 @@ impl Rollup {
         self.sums.iter().flat_map(|sums| sums.iter().copied())
     }
 
-    /// The stretch of time that a row is about. None for lifetimes.
+    /// The period of a row; none for lifetimes.
     pub(super) fn period(&self) -> Option<Period> {
         let has = |period: &Period| self.keys.iter().any(|(name, _)| *name == period.name());
         [Period::Day, Period::Hour].into_iter().find(has)
@@ -163,7 +163,7 @@ impl Rollup {
         self.keys.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
     }
 
-    /// `SELECT` of what the rows of a table like the call log add up to, in the order key, columns.
+    /// `SELECT` of the sums over a table like the call log, in the order key, columns.
     pub(super) fn select_from(&self, source: &str) -> String {
         let named = |(name, sum): (&str, &str)| format!("{sum} AS {name}");
         let selected: Vec<String> = self.keys.iter().copied().chain(self.columns()).map(named).collect();
@@ -171,7 +171,8 @@ impl Rollup {
         format!("SELECT {} FROM {source} AS l{} GROUP BY {}", selected.join(", "), self.join, positions.join(", "))
     }
 
-    /// `SELECT` of what the table should hold: the call log's sums and the dropped ones, in the order key, columns.
+    /// `SELECT` of the sums that the table should have: those of the call log and the dropped ones, in the order key,
+    /// columns.
     pub(super) fn select_accounted(&self) -> String {
         let keys = self.key_list();
         let merged: Vec<String> =
@@ -189,7 +190,7 @@ impl Rollup {
     pub(super) fn add_to(&self, table: &str, source: &str) -> String {
         let (columns, keys) = (self.column_list(), self.key_list());
         let updates: Vec<String> = self.columns().map(|(name, _)| format!("{name} = {}", sum_of_both(name))).collect();
-        // The keys in order: another order in another session is a deadlock.
+        // Sorted by key: two sessions with different orders would deadlock.
         format!(
             "INSERT INTO public.{table} AS t ({columns}, updated_at) \
              SELECT {columns}, clock_timestamp() FROM ({source}) AS s ORDER BY {order} \
@@ -201,8 +202,8 @@ impl Rollup {
 
     /// `INSERT` that adds the rows of a table of deltas to the base. `condition` may choose some of them.
     ///
-    /// In no order: whoever changes the base is alone with it. No volatile function, so that nodes of a distributed table do it each for
-    /// itself.
+    /// The rows need no order, because the base has one writer at a time. The statement must not call a volatile
+    /// function, so that each node of a distributed table runs it alone.
     pub(super) fn absorb(&self, deltas: &str, condition: &str) -> String {
         let keys = self.key_list();
         let sums: Vec<String> = self.columns().map(|(name, _)| format!("{}(d.{name})", aggregate(name))).collect();
@@ -218,7 +219,7 @@ impl Rollup {
         )
     }
 
-    /// `SELECT` of the users and providers whose row in the base would leave `int8` with the deltas added.
+    /// `SELECT` of the users and providers whose row in the base would exceed `int8` with the deltas added.
     pub(super) fn overfull(&self, deltas: &str) -> String {
         let keys = self.key_list();
         let counts = || MEASURES.iter().map(|(name, _)| *name).filter(|name| *name != "cost_usd");
@@ -234,7 +235,7 @@ impl Rollup {
         )
     }
 
-    /// The key's columns as the loader sorts them: text by its bytes.
+    /// The key's columns in the loader's order: text by its bytes.
     pub(super) fn key_order(&self) -> String {
         self.keys.iter().map(|(name, _)| bytewise(name)).collect::<Vec<_>>().join(", ")
     }
@@ -246,12 +247,12 @@ impl Rollup {
     }
 }
 
-/// Subtracts sums of calls that leave the call log, rows of `sums` (a JSON array), and deletes rows that have nothing left. `user` is
-/// whose they all are, if they are one user's: where tables are distributed by user, that names the server. First and last calls stay
-/// as they were.
+/// Subtracts the sums of calls that leave the call log, rows of `sums` (a JSON array), and deletes emptied rows. `user`
+/// is their user, if they have only one: where tables are distributed by user, it names the node. First and last calls
+/// stay as they were.
 ///
 /// # Errors
-/// PostgreSQL's; the caller's transaction is lost then.
+/// PostgreSQL's; the caller's transaction is then lost.
 pub(super) async fn subtract(
     client: &Client,
     rollup: &Rollup,
@@ -267,7 +268,7 @@ pub(super) async fn subtract(
     let values = if user.is_some() { &all[..] } else { &all[..1] };
     // In the loader's order.
     let order: Vec<String> = rollup.keys.iter().map(|(name, _)| bytewise(&format!("t.{name}"))).collect();
-    // Rows of many users on many nodes are locked in no order at all: the deadlock that may come of it ends one of the two.
+    // Rows of many users on many nodes are locked in no order; a deadlock that results ends one of the two.
     if user.is_some() || !is_spread(client).await? {
         let lock = format!(
             "SELECT FROM public.{table} AS t JOIN {source} AS d ON {same} ORDER BY {} FOR UPDATE OF t",
@@ -286,18 +287,18 @@ pub(super) async fn subtract(
     client.query_typed(&delete, values).await.map(drop)
 }
 
-/// Whether a column of a key is the beginning of a period.
+/// True if a column of a key is the beginning of a period.
 fn is_time(name: &str) -> bool {
     [DAY.0, HOUR.0].contains(&name)
 }
 
-/// A key's column as the loader sorts it.
+/// A key's column in the loader's order.
 fn bytewise(column: &str) -> String {
     let name = column.trim_start_matches("t.");
     if is_time(name) { column.to_owned() } else { format!("{column} COLLATE \"C\"") }
 }
 
-/// What sums of a column add up by.
+/// The aggregate over a column of sums.
 fn aggregate(column: &str) -> &'static str {
     match column {
         FIRST_CALL => "min",
@@ -306,7 +307,7 @@ fn aggregate(column: &str) -> &'static str {
     }
 }
 
-/// A column's value in a row that is there (`t`) and in one that is added (`excluded`), together.
+/// A column's value in an existing row (`t`) and an added one (`excluded`), together.
 fn sum_of_both(column: &str) -> String {
     match column {
         FIRST_CALL => format!("least(t.{column}, excluded.{column})"),

@@ -1,8 +1,8 @@
 //! Sessions and recent sign-ins, counted in Supabase's auth schema.
 //!
-//! The numbers come from `public.tallyd_session_counts()` (`migrations/V11__sessions.sql`), which runs with the rights of
-//! the role that migrated: row level security hides `auth.sessions` from everybody else. Each number is handed on with
-//! its definition, because "active users" means something else to everybody.
+//! The numbers come from `public.tallyd_session_counts()` (`migrations/V11__sessions.sql`), which runs with the rights
+//! of the role that migrated, because row level security hides `auth.sessions` from other roles. Each number has its
+//! definition with it, because "active users" has no common one.
 
 use std::collections::BTreeMap;
 
@@ -14,12 +14,12 @@ use utoipa::ToSchema;
 use super::queries::accounts::{identifier, qualified, readable};
 use tallyd_model::wording::noun;
 
-/// The limits of a session, as the Supabase project has them. None: there is no such limit.
+/// The limits of a session in the Supabase project. None: there is no such limit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SessionLimits {
-    /// A session that was not refreshed for so many minutes is over.
+    /// A session ends after this number of minutes without a refresh.
     pub max_idle_minutes: Option<u32>,
-    /// A session that began so many minutes ago is over.
+    /// A session ends this number of minutes after its beginning.
     pub max_age_minutes: Option<u32>,
 }
 
@@ -55,7 +55,7 @@ pub struct Sessions {
     pub active_users: i64,
 }
 
-/// Counts. None if there is no `auth.sessions` and `auth.users`, or the role that migrated may not read them.
+/// Counts. None if `auth.sessions` or `auth.users` is missing, or the role that migrated may not read them.
 ///
 /// # Errors
 /// PostgreSQL's.
@@ -85,22 +85,22 @@ pub async fn sessions(
     }))
 }
 
-/// Sessions, counted by a column of their users.
+/// Numbers of sessions, in total and by their users' tier.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SessionsByUser {
     /// Sessions that could be used now.
     pub active: i64,
-    /// All that were not signed out.
+    /// All sessions that were not signed out.
     pub total: i64,
-    /// The active ones by the users' tier; [`TIERS_MAX`] at most, the rest under `(other)`.
+    /// The active ones by the users' tier; at most [`TIERS_MAX`] tiers, the rest under `(other)`.
     pub by_tier: BTreeMap<String, i64>,
 }
 
-/// Tiers that are told apart.
+/// Bound on tiers with a number of their own.
 const TIERS_MAX: usize = 50;
 
 impl SessionsByUser {
-    /// Reads them. Zeros where there is no `auth.sessions` that may be read.
+    /// Reads them. Zeros if `auth.sessions` is missing or may not be read.
     ///
     /// # Errors
     /// PostgreSQL's.
@@ -126,7 +126,7 @@ impl SessionsByUser {
     }
 }
 
-/// The query of each user's tier; of nobody where the users' table has no such column.
+/// The query of each user's tier; empty if the users' table does not have such a column.
 async fn tiers(client: &Client, users: &tallyd_config::Users) -> Result<String, tokio_postgres::Error> {
     let columns = readable(client, &users.table).await?;
     if ![&users.id_column, &users.tier_column].iter().all(|wanted| columns.iter().any(|(name, _)| name == *wanted)) {

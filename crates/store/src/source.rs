@@ -1,4 +1,4 @@
-//! Where the database is: the PostgreSQL of a URL, or the private cluster.
+//! The database: the PostgreSQL of a URL, or the private cluster.
 
 use std::ffi::OsStr;
 use std::future::poll_fn;
@@ -20,7 +20,7 @@ use super::hosts::{Driver, Way};
 use super::tls::{TlsError, Verify};
 use super::url::{Address, AddressError};
 
-/// Where to find or make the database.
+/// The database's address, or the place of the private cluster.
 #[derive(Debug, Clone)]
 pub struct DatabaseOptions {
     /// A URL, or libpq's `key=value` form. Without it a private cluster is used.
@@ -29,11 +29,11 @@ pub struct DatabaseOptions {
     pub data_dir: PathBuf,
     /// Authorities to trust instead of the system's, in PEM form. Implies `sslmode=require`.
     pub ca_file: Option<PathBuf>,
-    /// A file with the password, read at every attempt to connect. Stands for the one in the URL.
+    /// A file with the password, read at every attempt to connect. It replaces the password in the URL.
     pub password_file: Option<PathBuf>,
-    /// How long one host may take to let us in, from the first packet to the end of the call log-in.
+    /// Time limit for one host, from the first packet to the end of the log-in.
     pub connect_timeout: Duration,
-    /// Where the programs (`postgres`, `psql`) are, if they are not to be looked for.
+    /// The folder of the programs (`postgres`, `psql`). None: they are looked for.
     pub bin_dir: Option<PathBuf>,
 }
 
@@ -51,13 +51,13 @@ impl From<&tallyd_config::Config> for DatabaseOptions {
     }
 }
 
-/// Why there is no database to work with. A PostgreSQL that is merely down is no such reason.
+/// Why there is no database to work with. A PostgreSQL that is merely down is not an error here.
 #[derive(Debug, thiserror::Error)]
 pub enum DatabaseError {
     /// The URL is wrong.
     #[error("the database's address is wrong: {0}")]
     Address(#[from] AddressError),
-    /// Its certificates are.
+    /// A certificate is wrong.
     #[error(transparent)]
     Tls(#[from] TlsError),
     /// The private cluster cannot be used.
@@ -65,20 +65,20 @@ pub enum DatabaseError {
     Embedded(#[from] EmbeddedError),
 }
 
-/// What protects the way to a server.
+/// Protection of the connection to a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protection {
-    /// It does not leave the machine.
+    /// Not needed: the connection does not leave the machine.
     SameMachine,
     /// Encrypted, and the server's certificate is verified.
     Verified,
-    /// Encrypted, but anybody on the way can pose as the server.
+    /// Encrypted, but a machine on the way can pose as the server.
     Unverified,
-    /// Nothing.
+    /// Neither encrypted nor verified.
     None,
 }
 
-/// A database, and how to reach it. Clones are the same one.
+/// A database, and how to reach it. Clones share one database.
 #[derive(Clone)]
 pub struct Database {
     inner: Arc<Inner>,
@@ -97,8 +97,8 @@ impl std::fmt::Debug for Database {
 }
 
 impl Database {
-    /// Opens the database. With a URL nothing is connected yet: PostgreSQL may be down, and records are accepted
-    /// meanwhile. Without one, a private cluster runs when this returns; it is made first if need be.
+    /// Opens the database. With a URL it does not connect yet: PostgreSQL may be down, and records are accepted
+    /// meanwhile. Without a URL it starts a private cluster, and creates one if there is none.
     ///
     /// # Errors
     /// [`DatabaseError`], if the URL or a CA file is wrong, or the private cluster cannot run.
@@ -106,11 +106,11 @@ impl Database {
         Self::with_cluster(options, async |dir, bin_dir| Embedded::open(dir, bin_dir).await).await
     }
 
-    /// The same for commands, which never make a private cluster: that is the daemon's to do. While a daemon runs on the data folder
-    /// (`daemon_runs`), a command waits for its cluster.
+    /// The same for commands, which never create a private cluster: only the daemon does. While a daemon runs on the
+    /// data folder (`daemon_runs`), a command waits for the daemon's cluster.
     ///
     /// # Errors
-    /// [`DatabaseError`], also if there is no private cluster where there should be one.
+    /// [`DatabaseError`], also if the private cluster is missing.
     pub async fn open_existing(
         options: &DatabaseOptions,
         daemon_runs: fn(&Path) -> bool,
@@ -137,25 +137,25 @@ impl Database {
         Ok(Self { inner: Arc::new(Inner { way, bin_dir: options.bin_dir.clone(), cluster }) })
     }
 
-    /// How the driver is told to connect. It holds the password, unless that is in a file.
+    /// The driver's settings. They include the password, unless that is in a file.
     #[must_use]
     pub fn config(&self) -> &Config {
         &self.inner.way.address.config
     }
 
-    /// The private cluster, where there is one.
+    /// The private cluster, if it is used.
     #[must_use]
     pub fn embedded(&self) -> Option<&Embedded> {
         self.inner.cluster.as_ref()
     }
 
-    /// The address, fit to be printed: the password is `***`. A private cluster's can be given to `psql`.
+    /// The address for printing: the password is `***`. `psql` accepts the address of a private cluster.
     #[must_use]
     pub fn redacted_url(&self) -> String {
         self.inner.way.address.redacted()
     }
 
-    /// What protects the way to the server.
+    /// Protection of the connection to the server.
     #[must_use]
     pub fn protection(&self) -> Protection {
         let address = &self.inner.way.address;
@@ -173,7 +173,8 @@ impl Database {
         }
     }
 
-    /// Opens a session. A private cluster that has gone is started again first; that may take a minute at the worst.
+    /// Opens a session. A private cluster whose server has stopped is first started again, which may take up to a
+    /// minute.
     ///
     /// # Errors
     /// [`ConnectError`]; its [`class`](ConnectError::class) says whether to try again.
@@ -192,8 +193,8 @@ impl Database {
         }
     }
 
-    /// Opens a session that listens on a channel. What is returned with it is notified of each notification, and when the
-    /// session ends. Behind a pooler in transaction mode it may never be: poll besides.
+    /// Opens a session that listens on a channel. The returned [`Notify`] is notified of each notification, and when
+    /// the session ends. Behind a pooler in transaction mode notifications may never arrive: poll as well.
     ///
     /// # Errors
     /// [`ConnectError`].
@@ -223,7 +224,7 @@ impl Database {
         Ok((connection, notify))
     }
 
-    /// Whether a private cluster's server may be gone: nobody answered, or one that shuts down did.
+    /// True if a private cluster's server may have stopped: it did not answer, or was shutting down.
     fn may_have_gone(&self, error: &ConnectError) -> bool {
         let gone = match error {
             ConnectError::Refused { source, .. } => source.code().is_none_or(|code| code.code().starts_with("57")),
@@ -242,7 +243,7 @@ impl Database {
         }
     }
 
-    /// A pool of at most `size` sessions, for the control plane. It opens none before they are needed.
+    /// A pool of at most `size` sessions, for the control plane. It opens sessions only when they are needed.
     #[must_use]
     pub fn pool(&self, size: usize) -> Pool {
         let config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
@@ -255,14 +256,14 @@ impl Database {
             .wait_timeout(Some(limit))
             .create_timeout(Some(limit))
             .build()
-            // It fails only if timeouts are set without a runtime.
+            // Building fails only if timeouts are set without a runtime.
             .expect("a pool with a runtime can have timeouts")
     }
 
-    /// `psql`, told where to connect. `args` are added as they are.
+    /// `psql`, with the connection's settings. `args` are added unchanged.
     ///
-    /// It is the one that belongs to the server programs where there is one, otherwise the first of `PATH`. The password
-    /// is in its environment, not in its arguments.
+    /// It is the one beside the server programs if there is one, otherwise the first in `PATH`. The password is in its
+    /// environment, not in its arguments.
     pub fn psql_command<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Command {
         let dir = match &self.inner.cluster {
             Some(cluster) => cluster.programs(),
@@ -276,7 +277,7 @@ impl Database {
     }
 
     /// Stops a private cluster that this process owns, and waits for its end; clones cannot connect any more. Any other
-    /// PostgreSQL is left alone.
+    /// PostgreSQL keeps running.
     pub async fn close(self) {
         if let Some(cluster) = &self.inner.cluster {
             cluster.stop().await;
@@ -284,7 +285,7 @@ impl Database {
     }
 }
 
-/// Opens the sessions of a pool, with the same revival of a private cluster.
+/// Opens a pool's sessions, and revives a private cluster as [`Database::connect`] does.
 struct PoolConnect(Database);
 
 type PoolSession = (Client, JoinHandle<()>);
@@ -296,15 +297,15 @@ impl deadpool_postgres::Connect for PoolConnect {
     ) -> futures_util::future::BoxFuture<'_, Result<PoolSession, tokio_postgres::Error>> {
         Box::pin(async move {
             match self.0.connect_raw("tallyd control").await {
-                // The driver's error reaches whoever uses the client.
+                // The client reports the driver's error.
                 Ok((client, driver)) => Ok((client, tokio::spawn(async move { drop(driver.await) }))),
                 Err(error) => {
                     let reason = error.to_string();
                     match error.into_driver_error() {
                         Some(error) => Err(error),
                         None => {
-                            tracing::warn!(reason, "no session for a question");
-                            // The driver has no word for it. The pool's own limit ends this.
+                            tracing::warn!(reason, "no session for a request");
+                            // The driver does not have an error for this case. The pool's own time limit ends the wait.
                             std::future::pending().await
                         }
                     }

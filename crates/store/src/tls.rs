@@ -1,17 +1,17 @@
-//! Encryption of the way to PostgreSQL, by rustls.
+//! TLS for connections to PostgreSQL, by rustls.
 //!
 //! | `sslmode` | encrypted | server verified |
 //! |---|---|---|
 //! | `disable` | no | |
-//! | `allow`, `prefer` (the default) | if the server can | no: who can forge a certificate could as well refuse encryption |
-//! | `require` | yes | no: it keeps out who only listens |
+//! | `allow`, `prefer` (the default) | if the server can | no: an attacker who can forge a certificate could as well refuse encryption |
+//! | `require` | yes | no: it protects against eavesdropping only |
 //! | `verify-ca`, `verify-full` | yes | certificate and host name |
 //! | any but `disable`, with a CA file | yes | certificate and host name |
 //!
-//! `require` means what it means to libpq: managed servers have certificates of authorities that no system knows, and old ones have
-//! certificates that no library verifies (X.509 version 1). `verify-ca` is stricter than libpq's, which leaves the host name out.
-//! A CA file (`database.ca_file`, or `sslrootcert` in the URL) is trusted instead of the system's certificates. Unix sockets are
-//! never encrypted.
+//! `require` has libpq's meaning: managed servers have certificates of authorities that systems do not know, and old
+//! ones have certificates that no library verifies (X.509 version 1). `verify-ca` is stricter than libpq's, which does
+//! not check the host name. A CA file (`database.ca_file`, or `sslrootcert` in the URL) replaces the system's
+//! certificates. Unix sockets are never encrypted.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,18 +23,18 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-/// Why no TLS can be set up.
+/// Why TLS cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// The CA file is not there, or is not PEM.
+    /// The CA file is missing, or is not PEM.
     #[error("the CA file {} cannot be read: {reason}", path.display())]
     CaFile {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The reader's error.
         reason: String,
     },
-    /// The CA file holds nothing to trust.
+    /// The CA file does not have a certificate.
     #[error("the CA file {} holds no certificate; it must have one in PEM form", path.display())]
     EmptyCaFile {
         /// The file.
@@ -46,7 +46,7 @@ pub enum TlsError {
          hint: install them (`apt-get install ca-certificates`), or give the server's CA as database.ca_file"
     )]
     NoRoots {
-        /// Why, as far as is known.
+        /// The first error of reading them, if any.
         reason: String,
     },
     /// The TLS library refuses its own defaults.
@@ -54,16 +54,16 @@ pub enum TlsError {
     Library(#[from] rustls::Error),
 }
 
-/// Whether the server has to prove who it is.
+/// Whether the server's certificate is verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verify {
-    /// Any certificate will do. Also where there is no encryption at all.
+    /// Any certificate is accepted. Also used without encryption.
     Nothing,
     /// A certificate from a trusted authority, for the host's name.
     Full,
 }
 
-/// Makes what connections encrypt with.
+/// Makes the driver's TLS connector.
 pub(super) fn connector(verify: Verify, ca_file: Option<&Path>, direct: bool) -> Result<MakeRustlsConnect, TlsError> {
     let provider = Arc::new(ring::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
@@ -75,7 +75,7 @@ pub(super) fn connector(verify: Verify, ca_file: Option<&Path>, direct: bool) ->
             .with_no_client_auth(),
     };
     if direct {
-        // PostgreSQL 17 and later want to be named where TLS comes before the first message.
+        // For direct TLS, PostgreSQL 17 and later requires this protocol name.
         config.alpn_protocols = vec![b"postgresql".to_vec()];
     }
     Ok(MakeRustlsConnect::new(config))
@@ -93,7 +93,7 @@ fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, TlsError> {
         return if roots.is_empty() { Err(TlsError::EmptyCaFile { path: path.to_owned() }) } else { Ok(roots) };
     }
     let found = rustls_native_certs::load_native_certs();
-    // A few certificates that this library cannot read are no reason not to trust the others.
+    // The other certificates stay trusted if this library cannot read a few.
     roots.add_parsable_certificates(found.certs);
     if roots.is_empty() {
         let reason = found.errors.first().map_or_else(|| "none were found".to_owned(), ToString::to_string);
@@ -102,8 +102,9 @@ fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, TlsError> {
     Ok(roots)
 }
 
-/// Takes every certificate, for `prefer` and `require`. The handshake's signatures are not checked either: they only prove that the
-/// server has the key of its certificate, which anybody can make, and the library refuses to read certificates of version 1.
+/// Accepts every certificate, for `prefer` and `require`. It does not check the handshake's signatures either: they
+/// prove only that the server has the key of its certificate, which anybody can make, and the library cannot read
+/// certificates of version 1.
 #[derive(Debug)]
 struct AnyCertificate(Arc<CryptoProvider>);
 

@@ -1,4 +1,4 @@
-//! Calls that no price was known for, by model: from the rollups, so that it costs little to ask.
+//! Unpriced calls by model, from the rollups, so that the query is cheap.
 
 use chrono::{NaiveDate, NaiveTime};
 use serde::Serialize;
@@ -7,10 +7,10 @@ use utoipa::ToSchema;
 
 use tallyd_model::pricing::{Catalog, STANDARD_TIER, normalise_provider};
 
-/// Models that are listed; the rest would be a list that nobody reads.
+/// Largest number of models in the list.
 pub const MAX_MODELS: i64 = 200;
 
-/// A day and the 12 hours by which it ends later at the westernmost offset, in microseconds.
+/// A day and 12 hours, in microseconds: at the westernmost offset a day ends 12 hours later.
 const DAY_END_US: i64 = 36 * 3_600_000_000;
 
 /// One model's unpriced calls.

@@ -1,13 +1,13 @@
-//! What the schema needs every so often: partitions ahead of time, and the users' index.
+//! Periodic work on the schema: partitions ahead of time, and the users' index.
 //!
-//! `user_index = "sealed"` is the default because an index on `(user_id, occurred_at)` costs nearly half of the load
-//! speed while rows arrive, and little once they have stopped: a partition is indexed, concurrently, when its period has
-//! been over for a while. An index that was left half-built is dropped and built again.
+//! `user_index = "sealed"` is the default. An index on `(user_id, occurred_at)` costs nearly half of the load speed
+//! while rows arrive, and little once they have stopped. So a partition is indexed, concurrently, some time after its
+//! period has ended. A half-built index is dropped and built again.
 //!
-//! *One daemon at a time.* What another is building looks half-built, so a lock admits one. An index that is built
-//! concurrently stands outside of any transaction, and a pooler in transaction mode hands the session on after each one: a
-//! lock of the session would be left to whoever comes next. So a second session holds the lock in a transaction of its own,
-//! which stays open and has no snapshot that building would wait for. It is there only while an index is due.
+//! *One daemon at a time.* An index that another daemon is building looks half-built, so a lock admits one daemon. A
+//! concurrent build runs outside of any transaction, and a pooler in transaction mode hands the session on after each
+//! transaction: a session's lock would be left to the next client. So a second session holds the lock in an open
+//! transaction, without a snapshot for which the build would wait. It exists only while an index is due.
 
 use std::time::Duration;
 
@@ -18,12 +18,12 @@ use super::locks::Lock;
 use super::{ConnectError, Connection, Database};
 use tallyd_config::{Config, Granularity, UserIndex};
 
-/// What upkeep is told.
+/// The settings of upkeep.
 #[derive(Debug, Clone, Copy)]
 pub struct UpkeepOptions {
     /// The size of new partitions.
     pub granularity: Granularity,
-    /// How many to make ahead.
+    /// The number of partitions to make ahead.
     pub partitions_ahead: u32,
     /// When partitions are indexed by user.
     pub user_index: UserIndex,
@@ -36,18 +36,18 @@ impl From<&Config> for UpkeepOptions {
     }
 }
 
-/// How often upkeep is due.
+/// Time between two runs.
 pub const INTERVAL: Duration = Duration::from_secs(60 * 60);
-/// How long a period must have been over before its partition counts as sealed.
+/// Time after a period's end at which its partition counts as sealed.
 pub(super) const SETTLED: &str = "interval '6 hours'";
 
-/// Why upkeep stopped. What was done before stays done.
+/// Why upkeep stopped. Finished steps stay.
 #[derive(Debug, thiserror::Error)]
 pub enum UpkeepError {
     /// PostgreSQL failed.
     #[error("{}", super::describe(.0))]
     Database(#[from] tokio_postgres::Error),
-    /// The session that holds the lock could not be had.
+    /// The session for the lock could not be opened.
     #[error(transparent)]
     Connect(#[from] ConnectError),
 }
@@ -64,7 +64,7 @@ pub async fn upkeep(database: &Database, client: &Client, options: UpkeepOptions
     build_indexes(database, client, options.user_index).await
 }
 
-/// Closes to the public what was made by hand since the last time.
+/// Closes to the public the tables that were made by hand since the last run.
 async fn protect(client: &Client) -> Result<(), tokio_postgres::Error> {
     client.batch_execute("BEGIN").await?;
     if Lock::Upkeep.try_take(client).await? {
@@ -79,7 +79,7 @@ async fn protect(client: &Client) -> Result<(), tokio_postgres::Error> {
     client.batch_execute("COMMIT").await
 }
 
-/// A session that holds the lock for as long as its transaction is open; none if somebody else has it.
+/// A session that holds the lock while its transaction is open; none if another session has it.
 async fn guard(database: &Database) -> Result<Option<Connection>, UpkeepError> {
     let session = database.connect("tallyd upkeep lock").await?;
     // It idles for as long as the longest index takes.
@@ -98,7 +98,7 @@ async fn build_indexes(database: &Database, client: &Client, when: UserIndex) ->
     }
     let Some(guard) = guard(database).await? else { return Ok(Vec::new()) };
     let mut built = Vec::new();
-    // Asked anew: whoever had the lock a moment ago may have built them.
+    // Read again: the lock's last holder may have built them.
     for row in client.query_typed(&due, &[]).await? {
         let (partition, index, broken): (String, String, bool) = (row.get(0), row.get(1), row.get(2));
         if broken {
@@ -112,7 +112,7 @@ async fn build_indexes(database: &Database, client: &Client, when: UserIndex) ->
     Ok(built)
 }
 
-/// The question for the partitions whose index is due: partition, index, whether it is there and broken.
+/// The query for the partitions whose index is due: partition, index, and whether a broken one exists.
 fn due(when: UserIndex) -> Option<String> {
     let due = match when {
         UserIndex::Never => return None,

@@ -1,7 +1,7 @@
 //! The address of a PostgreSQL: a URL, or libpq's `key=value` form.
 //!
-//! The driver parses both, once what it does not know has been taken out (`parameters.rs`). What TLS then does is in
-//! [`super::tls`], how several hosts are tried in `hosts.rs`.
+//! The driver parses both, after `parameters.rs` has taken out the parameters that it does not know. [`super::tls`]
+//! describes TLS, `hosts.rs` the order of several hosts.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use tokio_postgres::config::{Host, SslMode, SslNegotiation, TargetSessionAttrs};
 use super::parameters::UrlParameters;
 use super::tls::Verify;
 
-/// An address, understood.
+/// A parsed address.
 #[derive(Debug, Clone)]
 pub(super) struct Address {
     pub(super) config: Config,
@@ -23,7 +23,7 @@ pub(super) struct Address {
     password_file: Option<PathBuf>,
 }
 
-/// Why an address is not one. The address itself is not quoted: it may hold a password.
+/// Why an address cannot be parsed. The address itself is not quoted: it may hold a password.
 #[derive(Debug, thiserror::Error)]
 #[error("{reason}. hint: it looks like postgresql://user:password@host:5432/database?sslmode=require")]
 pub struct AddressError {
@@ -31,7 +31,7 @@ pub struct AddressError {
 }
 
 impl Address {
-    /// Parses the address and sets what a daemon needs: limits after which a connection that went dead is given up.
+    /// Parses the address and sets the limits after which a dead connection is given up.
     pub(super) fn parse(url: &str, ca_file: Option<&Path>, connect_timeout: Duration) -> Result<Self, AddressError> {
         let taken = UrlParameters::take_from(url);
         let mut config: Config = taken.rest.parse().map_err(|error: tokio_postgres::Error| AddressError {
@@ -66,25 +66,25 @@ impl Address {
         Ok(Self { config, verify, ca_file, password_file: None })
     }
 
-    /// Takes the password from a file at every attempt.
+    /// Makes each attempt read the password from a file.
     pub(super) fn with_password_file(self, file: Option<PathBuf>) -> Self {
         Self { password_file: file, ..self }
     }
 
-    /// The password as it is now, where it is in a file.
+    /// The file's present password; none without a file.
     ///
     /// # Errors
-    /// What is wrong with the file.
+    /// A message about the file.
     pub(super) fn password(&self) -> Result<Option<Vec<u8>>, String> {
         self.password_file.as_deref().map(read_password).transpose()
     }
 
-    /// How many hosts there are to try.
+    /// The number of hosts to try.
     pub(super) fn hosts(&self) -> usize {
         self.config.get_hosts().len().max(self.config.get_hostaddrs().len())
     }
 
-    /// The private cluster's.
+    /// The address of the private cluster.
     pub(super) fn embedded(host: &Path, user: &str, database: &str, connect_timeout: Duration) -> Self {
         let mut config = Config::new();
         config.host_path(host).user(user).dbname(database).ssl_mode(SslMode::Disable);
@@ -123,7 +123,7 @@ impl Address {
         url + "?" + &parameters.join("&")
     }
 
-    /// libpq's word for what we do, as far as it has one.
+    /// libpq's nearest word for our verification.
     fn ssl_mode(&self) -> &'static str {
         match (self.config.get_ssl_mode(), &self.ca_file) {
             (SslMode::Disable, _) => "disable",
@@ -134,7 +134,7 @@ impl Address {
         }
     }
 
-    /// Tells a program that uses libpq to connect here: by its environment, since arguments are for all to see.
+    /// Makes a program that uses libpq connect here, through its environment: other users can read arguments.
     pub(super) fn set_environment(&self, command: &mut Command) {
         let config = &self.config;
         let hosts: Vec<String> = config
@@ -167,7 +167,7 @@ impl Address {
             };
         }
         command.env_remove("PGSERVICE");
-        // Where the file cannot be read libpq asks whoever sits there.
+        // If the file cannot be read, libpq prompts for the password.
         let from_file = self.password().unwrap_or_default();
         match from_file.as_deref().or(config.get_password()) {
             Some(password) => {
@@ -200,7 +200,7 @@ fn host_names(config: &Config) -> Vec<String> {
     names.iter().enumerate().map(|(at, name)| format!("{}:{}", bracketed(name), port(at))).collect()
 }
 
-/// What makes a connection that went dead end with an error, instead of waiting for hours.
+/// Limits that make a dead connection end with an error, instead of waiting for hours.
 fn patience(config: &mut Config, connect_timeout: Duration) {
     config
         .connect_timeout(connect_timeout)
@@ -215,7 +215,7 @@ fn bracketed(host: &str) -> String {
     if host.contains(':') { format!("[{host}]") } else { host.to_owned() }
 }
 
-/// Percent-encodes all but what is plain everywhere in a URL.
+/// Percent-encodes all characters except those that are safe everywhere in a URL.
 fn encode(text: &str) -> String {
     text.bytes()
         .map(|byte| match byte {
@@ -225,16 +225,16 @@ fn encode(text: &str) -> String {
         .collect()
 }
 
-/// The password in a file: all of it but the line's end.
+/// The password in a file, without the line's end.
 ///
 /// # Errors
-/// What is wrong, with the file's name.
+/// A message with the file's name.
 fn read_password(file: &Path) -> Result<Vec<u8>, String> {
     let problem = |what: &dyn std::fmt::Display| format!("{} {what}", file.display());
     let mut password = fs::read(file).map_err(|error| problem(&format_args!("cannot be read: {error}")))?;
     let end = password.iter().rposition(|byte| !matches!(byte, b'\n' | b'\r')).map_or(0, |last| last + 1);
     password.truncate(end);
-    // Whoever writes it anew may not have finished.
+    // Another process may be writing the file anew.
     if password.is_empty() { Err(problem(&"is empty")) } else { Ok(password) }
 }
 

@@ -1,30 +1,32 @@
 //! The users' rollups as base and deltas.
 //!
-//! An upsert costs a batch some 20 microseconds for each of its users. So a batch does not write the base (`tallyd_user_days`,
-//! `tallyd_user_totals`), but appends its sums by day, user and provider to a table of deltas ([`append`]), in its own transaction. A
-//! merge adds the deltas to the base and deletes them ([`merge`]), in another one. Readers add both up, by the views
-//! of `migrations/V13__user_deltas.sql`.
+//! An upsert costs about 20 microseconds for each user of a batch. So a batch does not write the base
+//! (`tallyd_user_days`, `tallyd_user_totals`). It appends its sums by day, user and provider to a table of deltas
+//! ([`append`]), in its own transaction. A merge adds the deltas to the base and deletes them ([`merge`]), in another
+//! one. Readers add both, through the views of `migrations/V13__user_deltas.sql`.
 //!
 //! ## Two sides
-//! There are two tables of deltas. `tallyd_delta_ring` names the one that is appended to. A merge turns the ring first and commits
-//! that; then it merges the side that nobody appends to any more, while loading goes on with the other.
+//! There are two tables of deltas. `tallyd_delta_ring` names the one for new deltas. A merge first turns the ring and
+//! commits. Then it merges the side that no longer gets new deltas, while loading goes on with the other.
 //!
 //! ## Why nothing is lost or counted twice
-//! * A transaction that appends holds the side IN ROW EXCLUSIVE MODE until its COMMIT. Lanes take it before they write calls, right after they have
-//!   read the ring, so that they hardly ever wait for a merge ([`Side::enter`]).
-//! * A merge holds the side IN SHARE ROW EXCLUSIVE MODE. So it waits for those transactions, and its statements see the same
-//!   rows: they delete the rows that they have added to the base.
-//! * The ring proves nothing. A writer that has read it before it turned, and has the lock afterwards, appends rows that the next merge finds.
-//! * Deltas are deleted, not truncated. A reader's snapshot from before the merge has the base and the deltas of before.
+//! * A transaction that appends locks the side IN ROW EXCLUSIVE MODE until its COMMIT. Lanes take this lock before they
+//!   write calls, right after reading the ring, so that they hardly ever wait for a merge ([`Side::enter`]).
+//! * A merge locks the side IN SHARE ROW EXCLUSIVE MODE. So it waits for those transactions, and its statements see the
+//!   same rows: they delete exactly the rows that they have added to the base.
+//! * The ring is only a hint. A writer that has read it before it turned, and gets the lock afterwards, appends rows
+//!   that the next merge finds.
+//! * Deltas are deleted, not truncated. A reader's snapshot from before the merge has the earlier base and deltas.
 //!
 //! ## Other changes of the base
-//! Forgetting a user, dropping doubles, a rebuild and adopting. Each holds [`Lock::Merge`] ([`hold_base`]), as merges do, so one
-//! transaction at a time changes the base. Those that subtract merge the users' deltas first ([`absorb_user`], [`absorb_all`]):
-//! the deltas may hold the sums that they subtract. The order of all locks is in the head of the migration.
+//! Forgetting a user, dropping duplicates, a rebuild and adopting also change the base. Each locks [`Lock::Merge`]
+//! ([`hold_base`]), as merges do, so one transaction at a time changes the base. Operations that subtract first merge
+//! the users' deltas ([`absorb_user`], [`absorb_all`]), because the deltas may have the sums that they subtract. The
+//! order of all locks is in the head of the migration.
 //!
 //! ## Full rows
-//! Counts of the base are `int8`. Deltas that would make a row leave it (SQLSTATE 22003) go to the other side, and stay deltas:
-//! the views add up in `numeric`. Every other row is merged.
+//! Counts of the base are `int8`. Deltas that would make a row exceed it (SQLSTATE 22003) move to the other side, and
+//! stay deltas: the views add in `numeric`. All other rows are merged.
 
 use std::time::{Duration, Instant};
 
@@ -44,38 +46,39 @@ use tallyd_base::failpoint;
 use tallyd_model::pricing::pg_numeric;
 use tallyd_model::rollup::measures::{UserKey, UserSums};
 
-/// Bytes of COPY data that go to the connection at once.
+/// Bytes of COPY data that are sent at once.
 const PIECE_BYTES: usize = 128 * 1024;
-/// Days from 1970-01-01 to 2000-01-01, from which PostgreSQL counts.
+/// Days from 1970-01-01 to PostgreSQL's epoch, 2000-01-01.
 const EPOCH_OFFSET_DAYS: i32 = 10_957;
-/// How long a merge waits for transactions that still append to its side. A writer that has just read the ring waits behind it.
+/// Time limit of a merge that waits for transactions which still append to its side. A writer that has just read the
+/// ring waits behind it.
 const LOCK_WAIT: &str = "5s";
-/// For sums by user. Larger ones are sorted on disk.
+/// Memory for sums by user. Larger ones are sorted on disk.
 const WORK_MEM: &str = "64MB";
-/// Rows of a side from which on its index is kept up while it is appended to: fewer are read whole in some milliseconds.
+/// Rows of a side from which on its index is kept up to date; smaller sides are scanned in some milliseconds.
 const INDEXED_ROWS: u64 = 100_000;
 
 /// One of the two tables of deltas.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Side(i16);
 
-/// Both, in the order in which they are locked.
+/// Both, in the order of locking.
 const SIDES: [Side; 2] = [Side(0), Side(1)];
 
 impl Side {
-    /// The side that is appended to, held by the caller's transaction until its end.
+    /// The side for new deltas, locked until the caller's transaction ends.
     ///
     /// # Errors
     /// PostgreSQL's.
     pub async fn enter(client: &Client) -> Result<Self, Error> {
         let rows = client.query_typed("SELECT side FROM public.tallyd_delta_ring", &[]).await?;
-        // Without its row nothing turns the ring, and either side is right.
+        // Without the ring's row the ring does not turn, and either side is right.
         let side = Self(rows.first().map_or(0, |row| row.get(0)));
         side.hold(client).await?;
         Ok(side)
     }
 
-    /// The same where the ring was read in another statement.
+    /// The same, with the ring read by another statement.
     ///
     /// # Errors
     /// PostgreSQL's.
@@ -103,12 +106,12 @@ impl Side {
     }
 }
 
-/// Appends a batch's sums, sorted by user, within the caller's transaction, which holds the side.
+/// Appends a batch's sums, sorted by user, in the caller's transaction, which has locked the side.
 ///
 /// # Errors
 /// PostgreSQL's.
 pub(crate) async fn append(client: &Client, side: Side, users: &[(UserKey<'_>, &UserSums)]) -> Result<(), Error> {
-    // A measure that is zero everywhere is left out, and is the column's default.
+    // A measure that is zero for every user is left out; the column's default applies.
     let used: Vec<_> =
         COUNTS.iter().filter(|(_, count)| users.iter().any(|(_, sums)| count(&sums.measures) != 0)).collect();
     let names: Vec<&str> = used.iter().map(|(name, _)| *name).collect();
@@ -121,7 +124,7 @@ pub(crate) async fn append(client: &Client, side: Side, users: &[(UserKey<'_>, &
     let mut sink = std::pin::pin!(sink);
     let mut piece = HEADER.to_vec();
     for (key, sums) in users {
-        // Fifteen at most.
+        // At most 15 measures.
         piece.put_i16(6 + used.len() as i16);
         piece.put_i32(4);
         piece.put_i32(key.day.to_epoch_days() - EPOCH_OFFSET_DAYS);
@@ -143,7 +146,7 @@ pub(crate) async fn append(client: &Client, side: Side, users: &[(UserKey<'_>, &
     sink.finish().await.map(drop)
 }
 
-/// Keeps others from changing the base until the caller's transaction ends. Taken after the call log.
+/// Keeps others from changing the base until the caller's transaction ends. Call it after locking the call log.
 ///
 /// # Errors
 /// PostgreSQL's.
@@ -151,7 +154,7 @@ pub(crate) async fn hold_base(client: &Client) -> Result<(), Error> {
     Lock::Merge.wait(client).await
 }
 
-/// Keeps others from appending deltas, too, and waits for those who have.
+/// Also keeps others from appending deltas, and waits for transactions that have.
 ///
 /// # Errors
 /// PostgreSQL's.
@@ -163,7 +166,7 @@ pub(crate) async fn hold_all(client: &Client) -> Result<(), Error> {
     Ok(())
 }
 
-/// Merges one user's deltas, within the caller's transaction: the base then has the user's committed sums.
+/// Merges one user's deltas, in the caller's transaction: the base then has the user's committed sums.
 ///
 /// # Errors
 /// PostgreSQL's.
@@ -181,7 +184,7 @@ pub(crate) async fn absorb_user(client: &Client, user: &str) -> Result<(), Error
     Ok(())
 }
 
-/// Merges all deltas, within the caller's transaction.
+/// Merges all deltas, in the caller's transaction.
 ///
 /// # Errors
 /// PostgreSQL's.
@@ -197,7 +200,7 @@ async fn freeze(client: &Client, side: Side) -> Result<(), Error> {
     client.batch_execute(&format!("LOCK TABLE ONLY public.{} IN SHARE ROW EXCLUSIVE MODE", side.table())).await
 }
 
-/// Moves a side's rows into the base. The side is frozen, and the base is held. Returns how many rows they were.
+/// Moves a side's rows into the base. The caller has locked both. Returns the number of rows.
 async fn absorb(client: &Client, side: Side) -> Result<u64, Error> {
     for rollup in [USERS, TOTALS] {
         client.execute_typed(&rollup.absorb(side.table(), ""), &[]).await?;
@@ -208,21 +211,21 @@ async fn absorb(client: &Client, side: Side) -> Result<u64, Error> {
     deleted
 }
 
-/// The deltas that wait for a merge.
+/// The deltas before a merge.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Waiting {
-    /// Rows of both sides, as PostgreSQL's statistics have them: about. They begin anew after a crash of the server, and
-    /// know nothing of Citus' nodes.
+    /// Approximate rows of both sides, from PostgreSQL's statistics. These begin anew after a crash of the server, and
+    /// do not cover Citus' nodes.
     pub rows: u64,
     /// True if there is a row.
     pub any: bool,
-    /// For how long the same side has been appended to.
+    /// Time since the ring turned.
     pub turned_ago: Duration,
-    /// How long ago a daemon committed the last merge.
+    /// Time since a daemon committed the last merge.
     pub merged_ago: Duration,
-    /// The side that is appended to.
+    /// The side for new deltas.
     pub side: i16,
-    /// Its rows.
+    /// The rows of that side.
     pub of_side: u64,
 }
 
@@ -250,7 +253,7 @@ pub async fn look(client: &Client) -> Result<Waiting, Error> {
 }
 
 impl Waiting {
-    /// Has the index of the side that is appended to learn of its new pages, so that one user's deltas are found in it. Only the
+    /// Makes the index of the side for new deltas include its new pages, for queries of one user's deltas. Only the
     /// owner may; otherwise autovacuum does it.
     ///
     /// # Errors
@@ -268,20 +271,20 @@ impl Waiting {
     }
 }
 
-/// A merge that was committed.
+/// A committed merge.
 #[derive(Debug, Clone, Copy)]
 pub struct Merged {
     /// Deltas that were merged.
     pub rows: u64,
-    /// How long it took, waiting included.
+    /// Its duration, including waits.
     pub took: Duration,
 }
 
-/// Turns the ring and merges the side that was appended to until now; or, where an earlier merge was not finished or a writer was
-/// late, the other one. None if there is nothing to merge, or another daemon is merging.
+/// Turns the ring and merges the side that had the new deltas; or the other side, if an earlier merge was not finished
+/// or a writer was late. None if there is nothing to merge, or another daemon is merging.
 ///
 /// # Errors
-/// PostgreSQL's. Nothing is lost: the next merge goes on.
+/// PostgreSQL's. Nothing is lost: the next merge continues.
 pub async fn merge(client: &Client) -> Result<Option<Merged>, Error> {
     let start = Instant::now();
     let ring = client.query_typed("SELECT side FROM public.tallyd_delta_ring", &[]).await?;
@@ -297,17 +300,17 @@ pub async fn merge(client: &Client) -> Result<Option<Merged>, Error> {
     let rows = match in_transaction(client, merge_side(client, frozen)).await {
         Ok(Some(rows)) => rows,
         Ok(None) => return Ok(None),
-        // A transaction that appends takes its time: the next look tries again.
+        // A transaction that appends takes long; the next merge tries again.
         Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => return Ok(None),
         Err(error) => return Err(error),
     };
     failpoint::hit("merge.committed");
-    // Frees the space for the next rows. Only the owner may; otherwise autovacuum does it.
+    // Frees the space for new rows. Only the owner may; otherwise autovacuum does it.
     client.batch_execute(&format!("VACUUM (SKIP_LOCKED) public.{}", frozen.table())).await?;
     Ok(Some(Merged { rows, took: start.elapsed() }))
 }
 
-/// Has writers append to the other side. False if another daemon is merging.
+/// Makes writers append to the other side. Returns false if another daemon is merging.
 async fn turn(client: &Client, current: Side) -> Result<bool, Error> {
     if !Lock::Merge.try_take(client).await? {
         return Ok(false);
@@ -338,7 +341,7 @@ async fn merge_side(client: &Client, side: Side) -> Result<Option<u64>, Error> {
     Ok(Some(rows))
 }
 
-/// Moves deltas whose rows in the base are full to the other side: the views add them up, and nothing else waits for them.
+/// Moves deltas whose rows in the base are full to the other side, so that they do not block the merge.
 async fn set_aside(client: &Client, side: Side) -> Result<(), Error> {
     let (from, to) = (side.table(), side.other().table());
     let full = client.query_typed(&format!("{} UNION {}", USERS.overfull(from), TOTALS.overfull(from)), &[]).await?;

@@ -1,8 +1,8 @@
 //! A sum of counts, read from PostgreSQL without a bound of 64 bits.
 //!
-//! PostgreSQL's `sum()` over `int8` is `numeric`, and stays one here: a cast back to `int8` fails once two rollup rows near 2^63 are
-//! added. (What counts 1 a call, `calls`, `errors` and `unpriced_calls`, may be cast: nobody makes 2^63 calls.) A sum of rows
-//! fits: it would take 1.8 * 10^19 rows at 2^63 to fill 127 bits.
+//! PostgreSQL's `sum()` over `int8` is `numeric`, and is not cast: a cast to `int8` fails for the sum of two rollup
+//! rows near 2^63. (Sums of columns that count 1 for each call, `calls`, `errors` and `unpriced_calls`, may be cast:
+//! 2^63 calls are out of reach.) 127 bits are enough: 1.8 * 10^19 rows at 2^63 would fill them.
 
 use std::iter::Sum;
 use std::ops::{Add, AddAssign};
@@ -20,7 +20,7 @@ use tallyd_model::pricing::pg_numeric;
 pub struct Whole(pub i128);
 
 impl Whole {
-    /// For what counts in 64 bits; what is beyond is as good as the largest.
+    /// As 64 bits; larger values become the largest one.
     #[must_use]
     pub fn to_u64(self) -> u64 {
         u64::try_from(self.0.max(0)).unwrap_or(u64::MAX)
@@ -37,7 +37,7 @@ impl Add for Whole {
     type Output = Self;
 
     fn add(self, other: Self) -> Self {
-        // Sums of stored rows: see the head of this file. Nothing else is added.
+        // Saturation does not happen for sums of stored rows: see the head of this file.
         Self(self.0.saturating_add(other.0))
     }
 }

@@ -1,5 +1,5 @@
-//! The reporting time zone. The database keeps it, because the days of the rollups are in it; the configuration only says
-//! what a new database begins with.
+//! The reporting time zone. The database keeps it, because the rollups' days are in it; the configuration sets it only
+//! for a new database.
 
 use chrono_tz::Tz;
 use tokio_postgres::GenericClient;
@@ -7,7 +7,7 @@ use tokio_postgres::error::SqlState;
 
 use super::MigrateError;
 
-/// The stored zone is another than the one in which days are counted here.
+/// The stored zone differs from the zone in which this process counts days.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the rollups have days in the time zone {stored} now, and {counted} is counted in here. hint: configure \
@@ -16,15 +16,15 @@ use super::MigrateError;
 pub struct ZoneMoved {
     /// The zone in the database.
     pub stored: String,
-    /// The zone of days here.
+    /// The zone of this process.
     pub counted: Tz,
 }
 
 impl ZoneMoved {
-    /// Compares what a statement has read of the stored zone.
+    /// Compares the stored zone with this process' zone.
     ///
     /// # Errors
-    /// If it is another one, or missing.
+    /// If the stored zone differs or is missing.
     pub fn unless(stored: Option<&str>, counted: Tz) -> Result<(), Self> {
         match stored {
             Some(stored) if stored == counted.name() => Ok(()),
@@ -33,8 +33,8 @@ impl ZoneMoved {
     }
 }
 
-/// Keeps rebuilds of the rollups out until the transaction ends, and compares the zone. Called first in a transaction that changes
-/// rollups, as every writer takes the call log first. The inner error is a zone that has moved.
+/// Keeps rebuilds of the rollups out until the transaction ends, and compares the zone. Call it first in a transaction
+/// that changes rollups, because every writer locks the call log first. The inner error is a zone that has changed.
 ///
 /// # Errors
 /// PostgreSQL's.
@@ -48,11 +48,11 @@ pub(crate) async fn enter(
     Ok(ZoneMoved::unless(rows.first().map(|row| row.get(0)), counted))
 }
 
-/// The zone in which the days of the rollups are. `configured` is what a configuration states, if it does; it holds where
-/// nothing has been recorded yet.
+/// The zone of the rollups' days. `configured` is the configured zone, if any; it applies while nothing has been
+/// recorded.
 ///
 /// # Errors
-/// [`MigrateError::TimeZone`] if the configured zone is another than that of what was recorded.
+/// [`MigrateError::TimeZone`] if the configured zone differs from that of recorded calls.
 pub async fn reporting_zone(client: &impl GenericClient, configured: Option<Tz>) -> Result<Tz, MigrateError> {
     const KEY: &str = "reporting_time_zone";
     let sql = "SELECT value FROM public.tallyd_settings WHERE key = 'reporting_time_zone'";
@@ -61,7 +61,7 @@ pub async fn reporting_zone(client: &impl GenericClient, configured: Option<Tz>)
             let stored = rows.first().and_then(|row| row.get::<_, &str>(0).parse().ok());
             stored.ok_or(MigrateError::Setting { key: KEY })?
         }
-        // The schema is still to be made.
+        // The schema does not exist yet.
         Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => return Ok(configured.unwrap_or_default()),
         Err(error) => return Err(error.into()),
     };

@@ -34,7 +34,7 @@ pub struct Appender {
     opening: Opening,
     seal: Seal,
     next_key: u64,
-    /// The highest key that is known to be on disk. Values carry it, so it must never claim too much.
+    /// The highest key that is known to be on disk. Values include it, so it must never be too high.
     disk_key: u64,
     /// Values appended since the last commit.
     fresh: Vec<StoredChunk>,
@@ -43,7 +43,7 @@ pub struct Appender {
 }
 
 impl Appender {
-    /// Begins a new segment at `next_key`, to be shared by `lanes` lanes.
+    /// Begins a new segment at `next_key`, for `lanes` lanes.
     ///
     /// # Errors
     /// [`WalError`].
@@ -70,11 +70,11 @@ impl Appender {
         })
     }
 
-    /// Appends a bundle. It is neither durable nor visible to lanes before [`Appender::commit`]. Returns the values that
-    /// it took.
+    /// Appends a bundle. It is neither durable nor visible to lanes before [`Appender::commit`]. Returns the number of
+    /// its values.
     ///
     /// # Errors
-    /// [`WalError`]; the WAL must not be used after one.
+    /// [`WalError`]; the WAL must not be used afterwards.
     pub fn append(
         &mut self,
         bundle: impl Into<Bundle>,
@@ -108,17 +108,17 @@ impl Appender {
         self.seal.records += u64::from(chunk.records) + u64::from(chunk.refused);
         self.seal.lane_last_keys[usize::from(stamp.lane)] = last_key;
         if parts > 1 {
-            // Only records of unusual size come here.
+            // Only records of unusual size get here.
             self.store.check_durable()?;
         }
         self.fresh.push(stored(first_key, last_key, chunk, producer, stamp));
         Ok(parts)
     }
 
-    /// Makes everything appended durable, as `durability` says, and hands it to the lanes.
+    /// Makes all appended values durable, as far as `durability` says, and passes them to the lanes.
     ///
     /// # Errors
-    /// [`WalError`]; the WAL must not be used after one.
+    /// [`WalError`]; the WAL must not be used afterwards.
     pub(crate) fn commit(&mut self, durability: Durability) -> Result<(), WalError> {
         failpoint::hit("wal.appended");
         self.store.flush()?;
@@ -134,7 +134,7 @@ impl Appender {
         Ok(())
     }
 
-    /// True if something was committed to the operating system and not yet to the disk.
+    /// True if values were committed to the operating system and not yet to the disk.
     #[must_use]
     pub(crate) fn owes_sync(&self) -> bool {
         self.disk_key < self.next_key - 1
@@ -146,16 +146,16 @@ impl Appender {
         self.seal.value_bytes
     }
 
-    /// The highest key that has been appended.
+    /// The highest appended key.
     #[must_use]
     pub fn last_key(&self) -> u64 {
         self.next_key - 1
     }
 
-    /// Seals the segment and begins the next. Everything must have been committed.
+    /// Seals the segment and begins the next. All values must be committed.
     ///
     /// # Errors
-    /// [`WalError`]; the WAL must not be used after one.
+    /// [`WalError`]; the WAL must not be used afterwards.
     pub fn rotate(
         &mut self,
         producers: Vec<ProducerState>,
@@ -168,16 +168,16 @@ impl Appender {
         let sealed = std::mem::replace(&mut self.store, store);
         self.opening = opening;
         self.seal = empty_seal(self.lanes.0);
-        // The store flushes and syncs as it closes; acknowledgements need not wait for it.
+        // The store flushes and syncs as it closes; acknowledgements need not wait for that.
         std::thread::spawn(move || drop(sealed));
         Ok(())
     }
 
-    /// Seals the segment: its file lists the contents, and the window's file the calls with a stated identity. A segment without
-    /// values is left to the next start.
+    /// Seals the segment: its file lists the contents, and the window's file the calls with a stated identity. A
+    /// segment without values is left to the next start.
     ///
     /// # Errors
-    /// [`WalError`]; the WAL must not be used after one.
+    /// [`WalError`]; the WAL must not be used afterwards.
     pub fn seal(&mut self, window: &mut IdentityWindow, now_us: i64) -> Result<(), WalError> {
         self.store.check_durable()?;
         self.store.flush()?;
@@ -185,7 +185,7 @@ impl Appender {
         if self.seal.last_key == 0 {
             return Ok(());
         }
-        // After the sync, so that no key is of a record that is lost, and before the seal, which a start takes at its word.
+        // After the sync, so that no key belongs to a lost record, and before the seal, which the next start trusts.
         window.seal(self.opening.first_key, now_us)?;
         failpoint::hit("wal.identities");
         let paths = SegmentPaths::new(self.wal.folder(), self.opening.first_key);
@@ -222,7 +222,7 @@ fn create_segment(
 ) -> Result<(Arc<dyn Store>, Opening), WalError> {
     let paths = SegmentPaths::new(wal.folder(), first_key);
     let opening = Opening { buffer_id: wal.buffer_id(), first_key, lanes, producers };
-    // The `.open` file comes last: a segment without one was never used.
+    // The `.open` file is written last: a segment without one was never used.
     let store = wal.engine().create(&paths.store)?;
     failpoint::hit("wal.created");
     files::write(&paths.opening, &opening)?;

@@ -1,11 +1,12 @@
-//! From connections to the WAL's writer: a bounded crossbeam channel, and the way back.
+//! The channel from connections to the WAL's writer, and the acknowledgements back.
 //!
-//! The channel is bounded in bytes by permits. A connection awaits its permits, so a full channel stops it from reading
-//! its socket instead of blocking a thread; a bundle with permits always finds a place, so the send itself never waits.
-//! The writer gives the permits back as it takes submissions out.
+//! It is a crossbeam channel, bounded in bytes by permits. A connection awaits its permits, so a full channel stops it
+//! from reading its socket instead of blocking a thread. A bundle with permits always has a place, so the send itself
+//! never waits. The writer returns the permits as it takes submissions out.
 //!
-//! The way back is a counter. The channel keeps each connection's bundles in order, so "the first `n` of your bundles
-//! are durable" is one atomic number ([`ConnectionOrigin::durable`]) and a wake-up, whatever the writer's group held.
+//! Acknowledgements are a counter. The channel keeps each connection's bundles in order, so "the first `n` of your
+//! bundles are durable" is one atomic number ([`ConnectionOrigin::durable`]) and a wake-up, however the writer groups
+//! them.
 
 use std::sync::Arc;
 
@@ -16,16 +17,16 @@ use super::chunk::Bundle;
 use super::identity::ProducerIdentity;
 use tallyd_base::sync::{AtomicU8, AtomicU64, Ordering, step};
 
-/// Bytes that one permit stands for.
+/// Bytes per permit.
 const PERMIT_BYTES: usize = 1024;
 
-/// Why a connection's records are not taken any more.
+/// Why a connection's records are no longer accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Closed {
-    /// Another connection speaks for the producer now.
+    /// Another connection has opened a session of the producer.
     #[error("another connection has taken over this producer")]
     Fenced,
-    /// The producer is new, and the WAL remembers as many as it may.
+    /// The producer is new, and the table of producers is full.
     #[error(
         "the WAL remembers as many producers as it may, and all of them may still send again; wait, or raise wal.max_producers"
     )]
@@ -35,18 +36,18 @@ pub enum Closed {
     Stopped,
 }
 
-/// One connection, as the writer knows it.
+/// A connection's state that it shares with the writer.
 #[derive(Debug)]
 pub struct ConnectionOrigin {
-    /// The producer; nobody if the records have no numbers.
+    /// The producer; [`ProducerIdentity::nobody`] for records without numbers.
     pub identity: ProducerIdentity,
     session: AtomicU64,
     durable: AtomicU64,
     closed: AtomicU8,
-    /// [`WARN`] once another process was seen to use the producer's name, until the client is told.
+    /// [`WARN`] once another process has used the producer's name, until the client is informed.
     warning: AtomicU8,
     changed: Notify,
-    /// Apart from `changed`, so that a reader is not woken by each commit.
+    /// Separate from `changed`, so that a commit does not wake the connection's reader.
     closing: Notify,
 }
 
@@ -59,7 +60,7 @@ const QUIET: u8 = 0;
 const WARN: u8 = 1;
 
 impl ConnectionOrigin {
-    /// An origin for a producer, or for [`ProducerIdentity::nobody`] in particular.
+    /// An origin for a producer, or for [`ProducerIdentity::nobody`].
     #[must_use]
     pub fn new(identity: ProducerIdentity) -> Arc<Self> {
         Arc::new(Self {
@@ -73,13 +74,13 @@ impl ConnectionOrigin {
         })
     }
 
-    /// How many of the origin's bundles are durable.
+    /// The number of the origin's durable bundles.
     #[must_use]
     pub fn durable(&self) -> u64 {
         self.durable.load(Ordering::Acquire)
     }
 
-    /// Why nothing more is taken from it, if so.
+    /// The reason for closing, if it is closed.
     #[must_use]
     pub fn closed(&self) -> Option<Closed> {
         match self.closed.load(Ordering::Acquire) {
@@ -103,14 +104,14 @@ impl ConnectionOrigin {
                 return Ok(());
             }
             if let Some(closed) = self.closed() {
-                // It may have become durable since the look above, and then been closed.
+                // They may have become durable since the check above, before the close.
                 return if self.durable() >= bundles { Ok(()) } else { Err(closed) };
             }
             changed.await;
         }
     }
 
-    /// Waits until nothing more is taken from it.
+    /// Waits until the origin is closed.
     pub async fn wait_closed(&self) -> Closed {
         loop {
             // Registered before the check, as above.
@@ -123,19 +124,19 @@ impl ConnectionOrigin {
         }
     }
 
-    /// Another process uses the producer's name.
+    /// Notes that another process uses the producer's name.
     pub(super) fn warn_of_shared_name(&self) {
         self.warning.store(WARN, Ordering::Relaxed);
     }
 
-    /// True if the client is to be told of that, once.
+    /// True if the client has to be warned of that; true only once.
     #[must_use]
     pub fn takes_warning(&self) -> bool {
-        // Looked at with each frame, so that is a read and nothing more where there is nothing to tell.
+        // Called for each frame, so without a warning it is only a read.
         self.warning.load(Ordering::Relaxed) == WARN && self.warning.swap(QUIET, Ordering::Relaxed) == WARN
     }
 
-    /// The session that the writer has given it.
+    /// The session number that the writer has assigned.
     pub(super) fn session(&self) -> u64 {
         self.session.load(Ordering::Relaxed)
     }
@@ -144,14 +145,14 @@ impl ConnectionOrigin {
         self.session.store(session, Ordering::Relaxed);
     }
 
-    /// The writer made `bundles` more of its bundles durable.
+    /// Counts `bundles` more durable bundles.
     pub fn advance(&self, bundles: u64) {
         self.durable.fetch_add(bundles, Ordering::Release);
         step();
         self.changed.notify_waiters();
     }
 
-    /// Nothing more of it will be made durable.
+    /// Closes the origin: no more of its bundles become durable.
     pub fn close(&self, why: Closed) {
         let why = match why {
             Closed::Fenced => FENCED,
@@ -166,16 +167,16 @@ impl ConnectionOrigin {
     }
 }
 
-/// A message that the writer takes out.
+/// A message to the writer.
 pub enum Submission {
-    /// A connection speaks for a producer from now on. Answered with the producer's last durable sequence number once
-    /// everything before it is durable.
+    /// Begins a connection's session of its producer. The answer is the producer's last durable sequence number, once
+    /// everything before the message is durable.
     Open {
         /// The connection.
         origin: Arc<ConnectionOrigin>,
         /// The name under which an earlier version may know the producer.
         former: Option<String>,
-        /// Where the answer goes.
+        /// The channel for the answer.
         last_seq: oneshot::Sender<u64>,
     },
     /// Records to store.
@@ -191,14 +192,14 @@ impl Submission {
     fn permits(&self) -> u32 {
         match self {
             Self::Open { .. } => 1,
-            // Nobody gets more than there are.
+            // A bundle never takes more permits than there are.
             Self::Bundle { bundle, .. } => {
                 u32::try_from(bundle.bytes().div_ceil(PERMIT_BYTES)).unwrap_or(u32::MAX).max(1)
             }
         }
     }
 
-    /// Whom to tell.
+    /// The connection that gets the reply.
     #[must_use]
     pub fn origin(&self) -> &Arc<ConnectionOrigin> {
         match self {
@@ -207,7 +208,7 @@ impl Submission {
     }
 }
 
-/// The sending end. Cheap to clone; the writer ends once every clone is gone.
+/// The sending end. Cheap to clone; the writer ends once every clone is dropped.
 #[derive(Clone)]
 pub struct ChunkSender {
     sender: Sender<Submission>,
@@ -235,21 +236,21 @@ pub fn channel(bytes: usize) -> (ChunkSender, ChunkReceiver) {
 }
 
 impl ChunkSender {
-    /// Speaks for the origin's producer from now on. Returns its last durable sequence number. `former` is the name under
+    /// Begins a session of the origin's producer. Returns its last durable sequence number. `former` is the name under
     /// which an earlier version may know the producer.
     ///
     /// # Errors
-    /// [`Closed::Stopped`] if the writer is gone.
+    /// [`Closed::Stopped`] if the writer has ended.
     pub async fn open(&self, origin: &Arc<ConnectionOrigin>, former: Option<String>) -> Result<u64, Closed> {
         let (last_seq, answer) = oneshot::channel();
         self.send(Submission::Open { origin: Arc::clone(origin), former, last_seq }).await?;
         answer.await.map_err(|_| Closed::Stopped)
     }
 
-    /// Hands a bundle over, waiting for room. It is durable once [`ConnectionOrigin::durable`] has counted it.
+    /// Sends a bundle; waits for room. It is durable once [`ConnectionOrigin::durable`] has counted it.
     ///
     /// # Errors
-    /// [`Closed`] if the writer is gone or another connection has taken over.
+    /// [`Closed`] if the writer has ended or another connection has taken over.
     pub async fn submit(&self, origin: &Arc<ConnectionOrigin>, bundle: Bundle) -> Result<(), Closed> {
         if let Some(closed) = origin.closed() {
             return Err(closed);
@@ -259,8 +260,8 @@ impl ChunkSender {
         sent
     }
 
-    /// A writer that is gone closes the origins of what it finds in the channel. It cannot know later messages: their replies
-    /// would wait for ever.
+    /// Closes the origin if the writer has ended. At its end the writer closes the origins of the messages in the
+    /// channel; a later message would wait for its reply for ever.
     fn tell_if_stopped(&self, origin: &ConnectionOrigin) {
         step();
         if self.permits.is_closed() {
@@ -268,7 +269,7 @@ impl ChunkSender {
         }
     }
 
-    /// Bytes that wait in the channel, to the nearest permit.
+    /// Bytes in the channel, to the nearest permit.
     #[must_use]
     pub fn waiting_bytes(&self) -> usize {
         (self.permits_max as usize - self.permits.available_permits()) * PERMIT_BYTES
@@ -278,17 +279,18 @@ impl ChunkSender {
         let permits = submission.permits().min(self.permits_max);
         step();
         self.permits.acquire_many(permits).await.map_err(|_| Closed::Stopped)?.forget();
-        // Every submission holds a permit and there are as many places as permits: only a writer that is gone refuses.
+        // Every submission has a permit and there is a place for each permit, so the send fails only after the writer
+        // has ended.
         step();
         self.sender.try_send(submission).map_err(|_| Closed::Stopped)
     }
 }
 
 impl ChunkReceiver {
-    /// Waits for a submission until `timeout`. `Err(true)` if every sender is gone, `Err(false)` if the time is up.
+    /// Waits for a submission until `timeout`.
     ///
     /// # Errors
-    /// See above.
+    /// `Err(true)` if every sender is dropped, `Err(false)` after the timeout.
     pub fn recv(&self, timeout: std::time::Duration) -> Result<Submission, bool> {
         step();
         let received = self.receiver.recv_timeout(timeout);
@@ -297,7 +299,7 @@ impl ChunkReceiver {
         Ok(submission)
     }
 
-    /// A submission that is there now.
+    /// A submission that has arrived, without waiting.
     #[must_use]
     pub fn try_recv(&self) -> Option<Submission> {
         step();
@@ -312,7 +314,7 @@ impl ChunkReceiver {
 }
 
 impl Drop for ChunkReceiver {
-    /// The writer is gone: all that wait for a place or for durability learn it.
+    /// Informs all tasks that wait for a place or for durability that the writer has ended.
     fn drop(&mut self) {
         step();
         self.permits.close();

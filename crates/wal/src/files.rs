@@ -1,4 +1,4 @@
-//! Small files that are written whole: a line of checksum and JSON, put in place by a rename, synced with their folder.
+//! Small files that are replaced atomically: a line of checksum and JSON, renamed into place, synced with their folder.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use super::WalError;
 
-/// Writes `content` to `path`, so that after a crash the file is either the old one or the new one, whole.
+/// Writes `content` to `path`. After a crash the file is either the old one or the new one, complete.
 ///
 /// # Errors
 /// [`WalError::Io`].
@@ -36,7 +36,7 @@ pub(crate) fn write_bytes(path: &Path, bytes: &[u8]) -> Result<(), WalError> {
 /// Reads a file that [`write`] wrote.
 ///
 /// # Errors
-/// [`WalError::Io`] if it cannot be read, [`WalError::Foreign`] if it is not whole.
+/// [`WalError::Io`] if it cannot be read, [`WalError::Foreign`] if it is incomplete.
 pub fn read<T: DeserializeOwned>(path: &Path) -> Result<T, WalError> {
     let text = fs::read_to_string(path).map_err(|error| WalError::io("read", path, error))?;
     parse(&text).map_err(|reason| WalError::Foreign { path: path.display().to_string(), reason })
@@ -60,8 +60,8 @@ pub(crate) fn sync_folder(path: &Path) -> Result<(), WalError> {
     folder.sync_all().map_err(|error| WalError::io("sync", path, error))
 }
 
-/// A folder for tests of order rather than durability: in memory where the system has a folder there, since syncs are
-/// most of what such tests wait for.
+/// A folder for tests that do not depend on durability: in memory if the system has such a folder, because syncs take
+/// most of such a test's time.
 #[cfg(test)]
 pub(crate) fn folder_in_memory() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()

@@ -1,18 +1,18 @@
 //! A producer's identity: a name for people, and a secret of the client.
 //!
-//! The name alone would be anybody's: a neighbour could say it and move the mark of another's records. A client's secret is
-//! random and lives as long as the records that it may send again; the daemon keeps a digest of it. Two clients of one name
-//! are two producers: each has numbers of its own, and both are warned.
+//! A name alone could be used by anybody: another client could take it and move the mark of the producer's records. A
+//! client's secret is random and lives as long as the records that it may resend; the daemon keeps a digest of it. Two
+//! clients with one name are two producers: each has its own numbers, and both are warned.
 //!
-//! | name | secret | who |
+//! | name | secret | producer |
 //! |---|---|---|
-//! | `import:<digest of the secret>` | the digest of the file and of how it is read | `tallyd import`; a second one of the file is the same producer |
-//! | `request:<digest of scope and key>` | none | a request with a key (`batch.rs`); no client may say such a name |
-//! | any other | random, the client's own | clients |
+//! | `import:<digest of the secret>` | the digest of the file and of its import options | `tallyd import`; a second import of the file is the same producer |
+//! | `request:<digest of scope and key>` | none | a request with a key (`batch.rs`); clients may not use such a name |
+//! | any other | random, the client's own | a client |
 //!
-//! The WAL of an earlier version knows names without secrets. A client that says the name goes on from there: numbers that the
-//! WAL may know are never used for other records, and resent records are recognised. That reveals a number, and
-//! takes nothing from anybody.
+//! The WAL of an earlier version has names without secrets. A client with such a name continues its numbers, so that
+//! numbers which the WAL may have are never used for other records, and resent records are recognised. That reveals a
+//! number, and does no harm.
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,25 +20,25 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 use tallyd_protocol::{Hello, limits};
 
-/// Names that begin so belong to imports of files.
+/// The prefix of names of file imports.
 pub(crate) const IMPORT_PREFIX: &str = "import:";
-/// Names that begin so belong to single requests.
+/// The prefix of names of single requests.
 pub const REQUEST_PREFIX: &str = "request:";
 
-/// Bytes of a digest that are kept: 2^64 secrets of one name would have to be tried for two that meet.
+/// Bytes of the stored digest: a collision of two secrets of one name takes about 2^64 attempts.
 const DIGEST_BYTES: usize = 16;
 
-/// The digest of a name and its secret. All zeros without a secret. Only digests are compared, so the time that it takes
-/// tells nothing of a secret.
+/// The digest of a name and its secret; all zeros without a secret. Only digests are compared, so the comparison's
+/// duration reveals nothing about a secret.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Proof(pub [u8; DIGEST_BYTES]);
 
 impl Proof {
-    /// Of a producer without a secret: a single request, or one that an earlier version knew.
+    /// The proof of a producer without a secret: a single request, or one of an earlier version.
     pub const NONE: Self = Self([0; DIGEST_BYTES]);
 
     fn of(name: &str, secret: &str) -> Self {
-        // A name has no NUL, so the two cannot be divided in another place.
+        // A name does not have a NUL, so the boundary between the two is unambiguous.
         Self(digest(Sha256::new().chain_update(name).chain_update([0]).chain_update(secret)))
     }
 
@@ -57,7 +57,7 @@ impl Proof {
     }
 }
 
-/// The digest's source is a secret; the digest is not shown either.
+/// The digest is not shown, because its source is a secret.
 impl fmt::Debug for Proof {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if *self == Self::NONE { "Proof(none)" } else { "Proof(…)" })
@@ -73,7 +73,7 @@ pub struct ProducerIdentity {
     pub proof: Proof,
 }
 
-/// Why a `hello` does not name a producer.
+/// Why a `hello` does not identify a producer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum HelloError {
     /// The name is outside its bounds.
@@ -86,7 +86,7 @@ pub enum HelloError {
         limits::SECRET_BYTES_MAX
     )]
     Secret,
-    /// The name is the daemon's own to give.
+    /// The name is reserved for the daemon.
     #[error(
         "names that begin with `{IMPORT_PREFIX}` or `{REQUEST_PREFIX}` are tallyd's own: give the producer another"
     )]
@@ -94,19 +94,19 @@ pub enum HelloError {
 }
 
 impl ProducerIdentity {
-    /// Of records without numbers.
+    /// The identity of records without numbers.
     #[must_use]
     pub fn nobody() -> Self {
         Self::without_secret("")
     }
 
-    /// A producer that needs no secret, because no client may say its name, or because an earlier version knew it.
+    /// A producer that does not need a secret: clients may not use its name, or an earlier version knew it.
     #[must_use]
     pub fn without_secret(name: &str) -> Self {
         Self { name: name.into(), proof: Proof::NONE }
     }
 
-    /// The producer that a client says to be, and the name under which an earlier version may know it.
+    /// The producer of a client's `hello`, and the name under which an earlier version may know it.
     ///
     /// # Errors
     /// [`HelloError`].
@@ -126,20 +126,20 @@ impl ProducerIdentity {
         Ok((Self { name: name.into(), proof: Proof::of(name, secret) }, former))
     }
 
-    /// True if nobody numbers these records.
+    /// True for records without numbers.
     #[must_use]
     pub(crate) fn is_nobody(&self) -> bool {
         self.name.is_empty()
     }
 }
 
-/// The name of the import with this secret. To say the name takes the secret, and so the file.
+/// The name of the import with this secret. It can be used only with the secret, and therefore the file.
 #[must_use]
 pub fn import_name(secret: &str) -> String {
     format!("{IMPORT_PREFIX}{}", hex::encode(digest(Sha256::new().chain_update(secret))))
 }
 
-/// The name that the first version gave it: half of the secret.
+/// The import's name in the first version: half of the secret.
 fn former_import_name(secret: &str) -> String {
     let half: String = secret.chars().take(2 * DIGEST_BYTES).collect();
     format!("{IMPORT_PREFIX}{half}")

@@ -1,11 +1,12 @@
-//! A read-only look at segments, also beside a running daemon.
+//! Reads segments without changing them, also beside a running daemon.
 //!
-//! The files `.open` and `.sealed` are only read. A sled store is never opened in place: to open one is to lock it, and sled
-//! writes to a store that it opens. It is copied to a temporary folder and opened there, so neither a daemon nor the
-//! evidence of a damage is disturbed.
+//! The files `.open` and `.sealed` are only read. A sled store is never opened in place, because opening locks it, and
+//! sled writes to it. It is copied to a temporary folder and opened there, so neither a daemon nor the evidence of a
+//! damage is disturbed.
+//!
 //! ## Valid values
-//! The same values as at a start ([`super::recovery`]): all up to the first key that is missing and that nobody claims
-//! to have synced. Later values were never acknowledged, so their senders have sent them again.
+//! The same values as at a start ([`super::recovery`]): all before the first key that is missing and not claimed as
+//! synced. Later values were never acknowledged, so their senders have sent them again.
 
 mod contents;
 mod copy;
@@ -26,20 +27,20 @@ use copy::{Copy, from_store};
 
 /// The folder of segments that were set aside.
 pub(crate) const DAMAGED: &str = "damaged";
-/// In a segment's folder there: it has been replayed.
+/// In such a segment's folder: marks it as replayed.
 const REPLAYED_FILE: &str = "replayed";
-/// The most keys that a segment without a seal is searched for without sled.
+/// Largest number of keys for which a segment without a seal is searched without sled.
 const UNSEALED_KEYS_MAX: u64 = 1 << 24;
 
-/// How a segment is.
+/// State of a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SegmentState {
-    /// Written to, or left so by a daemon that was killed.
+    /// Being written, or left so by a daemon that was killed.
     Active,
-    /// Full, or of an earlier start; waits until every lane has loaded it.
+    /// Full, or from an earlier start; waits until every lane has loaded it.
     Sealed,
-    /// Sealed, and values of it cannot be read: it is set aside once the rest is loaded.
+    /// Sealed, with unreadable values: it is set aside once the rest is loaded.
     SealedDamaged,
     /// Set aside as damaged.
     SetAside,
@@ -47,18 +48,18 @@ pub enum SegmentState {
     Replayed,
 }
 
-/// A segment, by its small files.
+/// A segment's properties from its small files.
 #[derive(Debug, Clone, Serialize)]
 pub struct SegmentReport {
-    /// Its name: its first key, and of one that was set aside when that was.
+    /// Its name: the first key, and, if it was set aside, the time of that.
     pub name: String,
     /// How it is.
     pub state: SegmentState,
     /// The key of its first value.
     pub first_key: u64,
-    /// The key of its last one, if it has a seal.
+    /// The key of its last value, if it has a seal.
     pub last_key: Option<u64>,
-    /// Calls and refused records, by its seal.
+    /// Calls and refused records, according to its seal.
     pub records: Option<u64>,
     /// Bytes of its store on disk.
     pub disk_bytes: u64,
@@ -72,30 +73,30 @@ pub struct SegmentReport {
 
 /// The readable contents of a segment.
 pub struct SegmentContents {
-    /// The WAL that it belongs to; none if its `.open` file is damaged.
+    /// The WAL's identity; none if the `.open` file is damaged.
     pub buffer_id: Option<uuid::Uuid>,
-    /// Whole chunks that count, in the order of their keys.
+    /// Valid, complete chunks, in the order of their keys.
     pub chunks: Vec<StoredChunk>,
-    /// Keys that had been synced and cannot be read, or whose chunk is not whole.
+    /// Synced keys that cannot be read, or whose chunk is incomplete.
     pub missing: Vec<RangeInclusive<u64>>,
-    /// Values after the first key that is missing and that nobody claims: never acknowledged.
+    /// Values after the first key that is missing and not claimed as synced: never acknowledged.
     pub unacknowledged: u64,
-    /// Values that sled did not find any more.
+    /// Values that were found without sled.
     pub salvaged: u64,
-    /// Why sled did not open the store, if it did not.
+    /// sled's error if it did not open the store.
     pub store_error: Option<String>,
 }
 
 /// The result of a segment's replay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReplayNote {
-    /// When, microseconds since 1970.
+    /// Time of the replay, microseconds since 1970.
     pub at_us: i64,
-    /// Calls that it loaded, over all runs that finished.
+    /// Loaded calls of all finished runs.
     pub loaded: u64,
 }
 
-/// All segments of a log, those that were set aside last. A segment that is deleted meanwhile may be missing.
+/// All segments of a WAL; those that were set aside come last. A segment that is deleted meanwhile may be missing.
 ///
 /// # Errors
 /// [`WalError::Io`] if the folder cannot be read.
@@ -108,7 +109,7 @@ pub fn list(wal: &Path) -> Result<Vec<SegmentReport>, WalError> {
     Ok(segments)
 }
 
-/// Names of segments that were set aside and that nobody has replayed yet.
+/// Names of segments that were set aside and not replayed yet.
 #[must_use]
 pub fn unsettled(wal: &Path) -> Vec<String> {
     let damaged = wal.join(DAMAGED);
@@ -123,7 +124,7 @@ fn names(folder: &Path) -> Result<Vec<String>, WalError> {
     Ok(names)
 }
 
-/// A segment's first key, from a name that begins with it.
+/// The first key in a name that begins with it.
 fn digits(name: &str) -> Option<u64> {
     name.get(..20).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))?.parse().ok()
 }
@@ -176,7 +177,7 @@ fn disk_bytes(folder: &Path) -> u64 {
 }
 
 impl SegmentReport {
-    /// Reads the readable values. The payloads come into memory: a segment has tens of mebibytes.
+    /// Reads the readable values into memory: a segment has tens of mebibytes.
     ///
     /// # Errors
     /// [`WalError::Io`] if the store's files cannot be copied; a store that is damaged, or without its file, is not an error.
@@ -206,7 +207,7 @@ impl SegmentReport {
         Ok(contents)
     }
 
-    /// Waits until no other process replays the segment. The lock goes with the returned file.
+    /// Waits until no other process replays the segment. The lock lasts as long as the returned file.
     ///
     /// # Errors
     /// [`WalError::Io`].
@@ -224,7 +225,7 @@ impl SegmentReport {
         files::read(&self.folder.join(REPLAYED_FILE)).ok()
     }
 
-    /// Notes that the segment has been replayed: health has nothing to say of it any more.
+    /// Marks the segment as replayed: health no longer reports it.
     ///
     /// # Errors
     /// [`WalError::Io`].

@@ -1,31 +1,31 @@
-//! Which lane of the flusher loads which chunk.
+//! Assigns chunks to the flusher's lanes.
 //!
-//! A chunk has one lane, which stands in its values ([`super::value`]), so a lane's watermark, one number, says exactly
-//! what is in PostgreSQL: every chunk of the lane up to that key, and none after it. Handing batches to any free lane would need
-//! a list of ranges.
+//! A chunk has one lane, which its values name ([`super::value`]). So a lane's watermark, one number, exactly describes
+//! the content of PostgreSQL: every chunk of the lane up to that key, and none after it. If any free lane could take
+//! any batch, a list of ranges would be needed.
 //!
-//! * Under load lanes share the users ([`crate::chunk::BundleBuilder`]), and a chunk comes with its lane.
-//! * Small chunks go to the first lane, as long as few records wait: one transaction does where two would touch the
-//!   same rollups' rows. Behind a backlog such chunks go to all lanes in stripes of keys.
-//! * Logs of format 1 know stripes alone.
+//! * Under load users are hashed to lanes ([`crate::chunk::BundleBuilder`]), and a chunk comes with its lane.
+//! * Small chunks go to the first lane while few records wait: one transaction does the work of two, which would update
+//!   the same rollup rows. Behind a backlog such chunks go to all lanes in stripes of keys.
+//! * A WAL of format 1 has stripes only.
 //!
-//! A chunk belongs to one lane, however many parts it has. How many lanes there are is fixed for the life of a segment: its
-//! `.open` file says it.
+//! A chunk belongs to one lane, however many parts it has. A segment's number of lanes is fixed in its `.open` file.
 
 use super::value::Header;
 
-/// Keys of a stripe.
+/// Keys per stripe.
 const STRIPE_KEYS: u64 = 16;
-/// The number of waiting records from which other lanes help with small chunks: half a second of the first lane's work.
+/// The number of waiting records from which on other lanes take small chunks, too: half a second of the first lane's
+/// work.
 const BACKLOG_RECORDS: u64 = 100_000;
 
-/// The number of lanes, and the rule by which they share.
+/// The number of lanes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Lanes(pub u16);
 
 impl Lanes {
-    /// The lane of a chunk that is written now, whose first value will have this key. `hint` is the lane that its users
-    /// belong to, if they were shared out; so many records wait to be loaded.
+    /// The lane of a new chunk whose first value gets this key. `hint` is the lane of its users, if users were hashed
+    /// to lanes; `waiting_records` are still to be loaded.
     #[must_use]
     pub(crate) fn for_chunk(self, hint: Option<u16>, first_key: u64, waiting_records: u64) -> u16 {
         match hint {
@@ -35,13 +35,13 @@ impl Lanes {
         }
     }
 
-    /// The lane of the chunk whose first value is this one, under this key.
+    /// The lane of the chunk whose first value has this key and header.
     #[must_use]
     pub(crate) fn of_value(self, first_key: u64, header: &Header<'_>) -> u16 {
         header.lane.filter(|lane| *lane < self.0).unwrap_or_else(|| self.by_key(first_key))
     }
 
-    /// The lane that speaks for a key under which nothing can be read.
+    /// The lane that handles a key without a readable value.
     #[must_use]
     pub(crate) const fn by_key(self, first_key: u64) -> u16 {
         (first_key / STRIPE_KEYS % self.0 as u64) as u16

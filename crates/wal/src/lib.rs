@@ -1,17 +1,17 @@
-//! The WAL, a write-ahead log: what has been acknowledged and is not in PostgreSQL yet.
+//! The WAL, a write-ahead log: the acknowledged records that are not in PostgreSQL yet.
 //!
-//! ## What it must hold
-//! An acknowledged record survives the death of the process and of the machine. The engine is sled 0.34.7, used within
-//! the bounds where it keeps that promise:
+//! ## Constraints
+//! An acknowledged record survives the end of the process and of the machine. The engine is sled 0.34.7, used within
+//! the limits in which it keeps that promise:
 //!
-//! * `flush()` alone survives a killed process, not a power cut: after it the store's file is synced through a
+//! * `flush()` alone survives a killed process, not a power cut. So the store's file is then synced through a
 //!   descriptor of our own, and only then are records acknowledged ([`writer`]).
-//! * A failed write or sync is fatal. Nothing is acknowledged after it, and it is never tried again: a second sync would report
-//!   data as safe that the kernel has dropped.
+//! * A failed write or sync is fatal. Nothing is acknowledged afterwards, and it is never tried again: a second sync
+//!   would report data as safe that the kernel has dropped.
 //! * A page of more than 128 KiB would go to a `blobs/` file that sled never syncs. A leaf holds up to 16 values, so a
 //!   value has at most [`value::VALUE_BYTES_MAX`] bytes, and a blob file that appears all the same is fatal.
-//! * A damaged store can open as an empty one, without an error. Recovery is therefore compared with a mark of our own that says
-//!   up to which key the WAL had been synced ([`mark`]).
+//! * A damaged store can open as an empty one, without an error. Recovery is therefore compared with a mark of our own:
+//!   the highest synced key of the WAL ([`mark`]).
 //! * A store that was reopened is never written to again: each start seals the existing stores, and begins a new one.
 //!
 //! ## Layout
@@ -23,36 +23,37 @@
 //! wal/00000000000000000001.sealed  segment: last key, values, records, checksum; synced at rotation
 //! wal/00000000000000000001/        the sled store; `original` in it is its file before sled opened it again ([`store::salvage`])
 //! wal/identities/                  keys of calls whose identity was stated, a file for each sealed segment ([`window`])
-//! wal/damaged/                     what was set aside, whole
+//! wal/damaged/                     segments that were set aside, complete
 //! ```
-//! Keys are `u64`, big-endian in sled, and contiguous within a segment. A value holds one chunk, or one part of a chunk
-//! that is larger than a value ([`value`]), and says which lane loads it ([`lanes`]). Chunks that were filled side by side are
-//! a bundle: their values follow one another, and each but the last says that more belong to it.
+//! Keys are `u64`, big-endian in sled, and contiguous within a segment. A value has one chunk, or one part of a chunk
+//! that is larger than a value ([`value`]), and names the lane that loads it ([`lanes`]). Chunks that were filled side
+//! by side are a bundle: their values follow one another, and each but the last has a flag that more follow.
 //!
 //! ## Write
 //! One thread ([`writer`]) takes chunks from the channel, appends up to [`writer::GROUP_VALUES`] values, syncs once,
-//! acknowledges, and hands the chunks to the flusher in memory ([`recent`]). It alone numbers, deduplicates and fences
-//! producers ([`producers`]), and knows calls whose identity was stated ([`window`]).
+//! acknowledges, and passes the chunks to the flusher in memory ([`recent`]). This thread alone numbers, deduplicates
+//! and fences producers ([`producers`]), and owns the window of stated identities ([`window`]).
 //!
 //! ## Read
-//! By key, in order, from memory where the value is recent, otherwise from its segment ([`wal`]). Each read checks the
+//! By key, in order, from memory if the value is recent, otherwise from its segment ([`wal`]). Each read checks the
 //! value's CRC32C.
 //!
 //! ## Delete
 //! A segment is deleted whole once every lane has committed past its last key. There are no deletes within a store.
 //!
 //! ## Damage
-//! A hole in the keys that no later value knows to be synced is the unsynced tail of a crash, which was never acknowledged. It is
-//! dropped with all later values, and with the parts of a bundle that it cuts. Keeping a later value, or a part of a bundle,
-//! would move a producer's high-water mark over lost records. A hole that a later value or the mark knows to be synced is damage:
-//! the rest is kept and loads, and the store is moved to `wal/damaged/` instead of deleted. Health reports the damage until a
-//! person has looked. After damage the next
-//! key leaps by [`wal::DAMAGE_LEAP`], so that no lost key is ever used twice. Readable values of a segment that was set aside are
-//! found by [`inspect`], also where sled finds nothing any more ([`store::salvage`]), and loaded by `tallyd wal replay`.
+//! A missing key that no later value claims as synced begins the unsynced tail of a crash, which was never
+//! acknowledged. It is dropped with all later values, and with the parts of a bundle that it cuts. Keeping a later
+//! value, or a part of a bundle, would move a producer's high-water mark over lost records.
+//!
+//! A missing key that a later value or the mark claims as synced is damage. The rest is kept and loaded, and the store
+//! is moved to `wal/damaged/` instead of deleted. Health reports the damage until a person has looked. After damage the
+//! next key leaps by [`wal::DAMAGE_LEAP`], so that no lost key is used twice. [`inspect`] finds the readable values of
+//! a segment that was set aside, also if sled finds nothing ([`store::salvage`]), and `tallyd wal replay` loads them.
 //!
 //! ## Bounds
-//! In bytes and by the disk's free space ([`space`]). At the bound the writer stops taking chunks, the channel fills,
-//! and connections stop reading from their sockets; it goes on by itself once there is room.
+//! The WAL is bounded in bytes and by the disk's free space ([`space`]). At the bound the writer stops taking chunks,
+//! the channel fills, and connections stop reading from their sockets. Writing resumes by itself once there is room.
 
 #![warn(unreachable_pub)]
 
@@ -82,27 +83,27 @@ mod model_test;
 #[cfg(test)]
 mod recovery_test;
 
-/// Why the WAL cannot go on. Every variant is fatal to the process.
+/// Why the WAL cannot continue. Every variant is fatal to the process.
 #[derive(Debug, thiserror::Error)]
 pub enum WalError {
     /// The operating system refused a write, a sync or a rename.
     #[error("the WAL could not {action} {path}: {source}")]
     Io {
-        /// What was tried: `write`, `sync` …
+        /// The operation: `write`, `sync` …
         action: &'static str,
-        /// On which file.
+        /// The file.
         path: String,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
     /// The store's engine reported an error.
     #[error("the WAL's store {path} failed to {action}: {source}")]
     Store {
-        /// What was tried.
+        /// The operation.
         action: &'static str,
-        /// In which store.
+        /// The store.
         path: String,
-        /// What it said.
+        /// The engine's error.
         source: std::io::Error,
     },
     /// sled wrote a blob file, which it never syncs.
@@ -111,19 +112,19 @@ pub enum WalError {
          please report it with the size of your largest records"
     )]
     Blob {
-        /// Which store.
+        /// The store.
         path: String,
     },
-    /// A value that had been read before is missing, or has changed.
+    /// A value that was read before is missing, or has changed.
     #[error("the value {key} of the WAL could be read before, and cannot be read again")]
     Unreadable {
         /// Its key.
         key: u64,
     },
-    /// The folder belongs to another format or is not a log.
+    /// The folder has another format or is not a WAL.
     #[error("{path} is not a WAL that this version reads: {reason}")]
     Foreign {
-        /// Which file.
+        /// The file.
         path: String,
         /// The problem with it.
         reason: String,
@@ -135,8 +136,8 @@ impl WalError {
         Self::Io { action, path: path.display().to_string(), source }
     }
 
-    /// True if the operating system refused something, as opposed to damaged bytes. A store
-    /// reports both as errors of I/O; bytes are to blame where they have one of these kinds.
+    /// True if the operating system refused an operation, as opposed to damaged bytes. A store reports both as I/O
+    /// errors; those of damaged bytes have one of these kinds.
     fn is_the_systems(&self) -> bool {
         use std::io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
         match self {

@@ -1,8 +1,8 @@
-//! The mark: eight bytes of our own that say up to which key the WAL had been synced.
+//! The mark: a file of eight bytes with the highest synced key of the WAL.
 //!
-//! It is written after each sync, without a sync of its own. So it never claims more than is true, survives a killed
-//! process, and after a power cut is at most some seconds old. Recovery that finds less than the mark claims has found
-//! damage: above all a sled store that opened empty.
+//! It is written after each sync, without a sync of its own. So it is never too high, survives a killed process, and
+//! after a power cut is at most some seconds old. If recovery finds less than the mark claims, there is damage, above
+//! all a sled store that opened empty.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
@@ -19,7 +19,7 @@ pub struct Mark {
 const BYTES: usize = 12;
 
 impl Mark {
-    /// Opens or creates the mark, and returns the key that it claims, 0 if it claims none.
+    /// Opens or creates the mark, and returns its key, 0 if it is new.
     ///
     /// # Errors
     /// [`WalError::Io`].
@@ -39,7 +39,7 @@ impl Mark {
         Ok((Self { file, path: path.to_owned() }, key))
     }
 
-    /// Notes that everything up to `key` is synced.
+    /// Stores that everything up to `key` is synced.
     ///
     /// # Errors
     /// [`WalError::Io`].
@@ -51,7 +51,7 @@ impl Mark {
     }
 }
 
-/// A torn mark claims nothing.
+/// A torn mark counts as 0.
 fn parse(bytes: &[u8; BYTES]) -> Option<u64> {
     let (key, crc) = bytes.split_first_chunk::<8>()?;
     (crc32c::crc32c(key).to_be_bytes() == crc).then(|| u64::from_be_bytes(*key))

@@ -1,7 +1,7 @@
 //! The WAL against a model: random appends, commits, rotations, loads, trims, reopenings and kills.
 //!
-//! A kill is a copy of the folder as it is on disk at that moment, opened in place of the WAL. Values that had been committed by
-//! then must come back, in order and unchanged. Others may be missing, but only from the end.
+//! A kill is a copy of the folder's present state on disk, opened in place of the WAL. Committed values must come back,
+//! in order and unchanged. Others may be missing, but only from the end.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -195,7 +195,7 @@ impl Machine {
         }
     }
 
-    /// Opens the folder anew, or a copy of it; checks that all committed values are there.
+    /// Opens the folder anew, or a copy of it, and checks that all committed values are there.
     fn reopen(&mut self, copy: Option<PathBuf>) {
         let killed = copy.is_some();
         if let Some(copy) = copy {
@@ -209,7 +209,7 @@ impl Machine {
         self.window = window_of(&self.folder);
         std::fs::remove_dir_all(&spare).unwrap();
         assert!(!self.wal.is_damaged());
-        // Values on their way to the disk when the copy was made may or may not be there, from the first on.
+        // Values that were being written when the copy was made may be missing, from some value on.
         let survivors = self.wal.durable_key();
         let survived: BTreeMap<_, _> =
             std::mem::take(&mut self.uncommitted).into_iter().filter(|(key, _)| *key <= survivors).collect();
@@ -270,7 +270,7 @@ pub(super) fn copy_folder(from: &Path, to: &Path) {
         if entry.file_type().unwrap().is_dir() {
             copy_folder(&entry.path(), &target);
         } else {
-            // A sealed store that is closing may take a file of its own away meanwhile.
+            // A sealed store that is closing may remove one of its files meanwhile.
             match std::fs::copy(entry.path(), target) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => panic!("{error}"),
                 _ => {}
@@ -282,7 +282,7 @@ pub(super) fn copy_folder(from: &Path, to: &Path) {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 192, max_shrink_iters: 200, ..ProptestConfig::default() })]
 
-    /// The WAL's own part, on a store that costs little.
+    /// The WAL's own code, on a cheap store.
     #[test]
     fn what_was_committed_comes_back_in_order(operations in prop::collection::vec(operation(), 1..40)) {
         Machine::new(Engine::PlainFile, files::folder_in_memory()).run_all(&operations);

@@ -1,30 +1,32 @@
 //! Producers' high-water marks, which make a resend after a crash harmless.
 //!
-//! The mark of a producer is the highest sequence number of it that is in the WAL. It becomes durable with the records
-//! themselves (it stands in their value's header), and each segment begins with a snapshot of all marks, so the newest
-//! segment alone restores them. The writer thread owns this table; nobody else changes it.
+//! A producer's mark is its highest sequence number in the WAL. It becomes durable with the records themselves (it is
+//! in the header of their value), and each segment begins with a snapshot of all marks, so the newest segment alone
+//! restores them. Only the writer thread changes this table.
 //!
-//! A producer is a name *and* the digest of a secret ([`crate::identity`]): a client that says another's name has a
-//! mark of its own. Two live connections of one name and two secrets are two processes that share a name by accident, or an
-//! imitation. Both are warned, the event is counted and logged, and each keeps its own numbers.
+//! A producer is a name *and* the digest of a secret ([`crate::identity`]): a client that uses another's name has a
+//! mark of its own. Two live connections with one name and two secrets are two processes that share a name by accident,
+//! or an imitation. Both are warned, the event is counted and logged, and each keeps its own numbers.
 //!
 //! ## Bounds
-//! A producer without a durable record has no place in the table. It is remembered while its connection lives, and their
-//! number is bounded: greetings alone displace nobody. A first record takes a place. In a full table it is made so:
+//! A producer without a durable record does not have a place in the table. It is remembered while its connection lives,
+//! and the number of such producers is bounded: a handshake alone displaces nobody. The first record takes a place. A
+//! full table makes room for it as follows:
 //!
-//! * A **request** that came with a key of its own (`pipeline/batch.rs`), of which there may be many, displaces the oldest
+//! * A **request** with a key of its own (`pipeline/batch.rs`), of which there may be many, displaces the oldest
 //!   requests. Requests are forgotten after a day.
-//! * A **named** producer displaces those that were idle for longer than `grace` and have no connection, the longest idle
-//!   ones first; then requests, as far as they have more than a quarter of the table; then imports that were idle for as long
-//!   as an idle name is kept.
-//! * An **import** does the same, and all imports together have at most a quarter of the table. Their names stand for a
-//!   file's content and keep a second import of it from adding anything, so they are not forgotten for being idle.
+//! * A **named** producer displaces named ones that were idle for longer than `grace` and do not have a connection, the
+//!   longest idle first. After these it displaces requests, as far as they have more than a quarter of the table, and
+//!   last imports that were idle for as long as an idle name is kept.
+//! * An **import** does the same, and all imports together have at most a quarter of the table. Their names identify a
+//!   file's content, so that a second import of it adds nothing; so they are not forgotten for being idle.
 //!
-//! Where that makes no room, the new producer is refused ([`Closed::Crowded`]): nothing of it is stored or acknowledged, and
-//! it comes back later. A producer that is connected, or was heard of within `grace`, is never displaced: it may be about to
-//! resend unacknowledged records, which would count twice.
+//! If there is still no room, the new producer is refused ([`Closed::Crowded`]): nothing of it is stored or
+//! acknowledged, and it tries again later. A producer that is connected, or was active within `grace`, is never
+//! displaced: it may be about to resend unacknowledged records, which would count twice.
 //!
-//! The wall clock may jump by years, so a producer is idle if it was not heard of within [`GRACE`] by a clock that does not jump.
+//! The wall clock may jump by years, so a producer counts as idle only if it was not active within [`GRACE`] by a
+//! monotonic clock.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
@@ -37,35 +39,35 @@ use crate::channel::{Closed, ConnectionOrigin};
 use crate::identity::{IMPORT_PREFIX, ProducerIdentity, Proof, REQUEST_PREFIX};
 use tallyd_base::registry;
 
-/// How long a name is kept regardless of the wall clock.
+/// Time for which a name is kept regardless of the wall clock.
 pub const GRACE: Duration = Duration::from_secs(60 * 60);
 
-/// How long a request's name is remembered: repetitions come sooner.
+/// Time for which a request's name is remembered: repetitions come sooner.
 const REQUEST_IDLE_US: i64 = 24 * 60 * 60 * 1_000_000;
-/// The share of the table that is freed at once where there is no room: finding the oldest costs a walk over all.
+/// Divisor of the table's size: the share that is freed at once, because finding the oldest means a walk over all.
 const FORGOTTEN_PART: usize = 16;
-/// The part of the table that all imports have at most, and that requests keep at least.
+/// Divisor of the table's size: the bound of all imports, and the share that requests keep.
 const KEPT_PART: usize = 4;
-/// After a walk that found no room, none is made for so long.
+/// The pause after a walk that found no room.
 const WALK_PAUSE: Duration = Duration::from_secs(1);
-/// Connections of one name that are watched for a second process.
+/// Connections of one name that are checked for a second process.
 const WATCHED: usize = 8;
-/// Greetings without a record that are remembered before those of ended connections are looked for.
+/// Number of producers without a record from which on those of ended connections are removed.
 const GREETED_MIN: usize = 1024;
-/// A name that two share is logged at most once in this time, and names in all once in [`WALK_PAUSE`].
+/// Shortest time between two logs about one shared name; between logs about any names it is [`WALK_PAUSE`].
 const LOG_PAUSE: Duration = Duration::from_secs(60);
 
-/// One producer's state, as a segment's snapshot holds it.
+/// One producer's state, in the form of a segment's snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProducerState {
     /// The producer's name.
     pub name: String,
-    /// Its proof in hex; empty without one, as in every snapshot of the earlier versions.
+    /// Its proof in hex; empty without one, as in snapshots of earlier versions.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub proof: String,
     /// Its highest durable sequence number.
     pub last_seq: u64,
-    /// When it was last heard of, microseconds since 1970.
+    /// Time of its last activity, microseconds since 1970.
     pub seen_us: i64,
 }
 
@@ -75,7 +77,7 @@ impl ProducerState {
         Self { name: identity.name.to_string(), proof, last_seq: state.last_seq, seen_us: state.seen_us }
     }
 
-    /// Whose state it is. None for a proof that this version does not read.
+    /// The producer of this state. None for a proof that this version cannot read.
     #[must_use]
     pub fn identity(&self) -> Option<ProducerIdentity> {
         let proof = if self.proof.is_empty() { Proof::NONE } else { Proof::from_hex(&self.proof)? };
@@ -83,7 +85,7 @@ impl ProducerState {
     }
 }
 
-/// The kind of producer that a name stands for.
+/// A producer's kind, given by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Named,
@@ -107,11 +109,11 @@ impl Kind {
 struct State {
     last_seq: u64,
     seen_us: i64,
-    /// When it was last heard of, or recovered, by a clock that does not jump.
+    /// Time of its last activity, or of its recovery, by a monotonic clock.
     heard: Instant,
-    /// Which connection speaks for it: the number of its `Hello`, as counted here.
+    /// Number of its session: that of the `Hello` of its present connection.
     session: u64,
-    /// That connection, while it lives.
+    /// The session's connection, while it lives.
     owner: Weak<ConnectionOrigin>,
 }
 
@@ -135,10 +137,10 @@ impl State {
     }
 }
 
-/// All producers that are remembered.
+/// All remembered producers.
 pub struct Producers {
     states: HashMap<ProducerIdentity, State>,
-    /// Those that said `hello` and have no record yet.
+    /// Producers that said `hello` and do not have a record yet.
     greeted: HashMap<ProducerIdentity, State>,
     /// Live connections by name.
     names: HashMap<Arc<str>, Vec<Weak<ConnectionOrigin>>>,
@@ -148,15 +150,15 @@ pub struct Producers {
     max: usize,
     idle_us: i64,
     grace: Duration,
-    /// When a walk last found no room for one of each kind.
+    /// For each kind, the time of the last walk that found no room.
     crowded: [Option<Instant>; KINDS],
-    /// Which shared name was logged last, and when.
+    /// The shared name that was logged last, and the time.
     logged: Option<(Arc<str>, Instant)>,
 }
 
 impl Producers {
-    /// An empty table of at most `max` names, which forgets a name after `idle_us` microseconds, and not before `grace`,
-    /// usually [`GRACE`].
+    /// An empty table of at most `max` names. It forgets a name after `idle_us` microseconds without activity, but not
+    /// before `grace`, usually [`GRACE`].
     #[must_use]
     pub fn new(max: usize, idle_us: i64, grace: Duration) -> Self {
         Self {
@@ -174,13 +176,13 @@ impl Producers {
         }
     }
 
-    /// How many have a durable record.
+    /// The number of producers with a durable record.
     #[must_use]
     pub fn len(&self) -> usize {
         self.states.len()
     }
 
-    /// True if none has.
+    /// True if no producer has a durable record.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.states.is_empty()
@@ -199,7 +201,7 @@ impl Producers {
         self.imports += usize::from(is_import && self.states.len() > known);
     }
 
-    /// A connection speaks for its producer from now on. Returns the producer's mark. `former` is the name under which an
+    /// Begins a connection's session of its producer. Returns the producer's mark. `former` is the name under which an
     /// earlier version may know it.
     pub(crate) fn open_session(&mut self, origin: &Arc<ConnectionOrigin>, former: Option<&str>, now_us: i64) -> u64 {
         if self.greeted.len().max(self.names.len()) >= self.sweep_at {
@@ -209,7 +211,7 @@ impl Producers {
             self.watch_name(origin);
         }
         let former = former.map_or(0, |name| self.last_seq(&ProducerIdentity::without_secret(name)));
-        // A number that no client may say comes from a version that did not bound them.
+        // A larger number, which clients may not use, comes from a version without that bound.
         let former = if former > limits::SEQ_MAX { 0 } else { former };
         self.sessions += 1;
         origin.set_session(self.sessions);
@@ -223,11 +225,11 @@ impl Producers {
         state.last_seq
     }
 
-    /// Takes note of a chunk.
+    /// Updates a producer by its chunk.
     ///
     /// # Errors
-    /// [`Closed::Fenced`] if another connection has taken over, [`Closed::Crowded`] if the producer is new and finds no
-    /// place: the chunk must not be stored.
+    /// [`Closed::Fenced`] if another connection has taken over, [`Closed::Crowded`] if the producer is new and the
+    /// table is full. In both cases the chunk must not be stored.
     pub fn advance(&mut self, origin: &ConnectionOrigin, last_seq: u64, now_us: i64) -> Result<(), Closed> {
         let identity = &origin.identity;
         if let Some(state) = self.states.get_mut(identity) {
@@ -252,13 +254,13 @@ impl Producers {
         Ok(())
     }
 
-    /// The mark of a producer, 0 if it is not remembered.
+    /// A producer's mark, 0 if it is not remembered.
     #[must_use]
     pub fn last_seq(&self, identity: &ProducerIdentity) -> u64 {
         self.states.get(identity).map_or(0, |state| state.last_seq)
     }
 
-    /// All states, for a segment's beginning; forgets who has been idle for too long.
+    /// All states, for a segment's beginning; forgets producers that were idle for too long.
     pub fn snapshot(&mut self, now_us: i64) -> Vec<ProducerState> {
         let oldest_us = now_us.saturating_sub(self.idle_us);
         let oldest_request_us = oldest_us.max(now_us.saturating_sub(REQUEST_IDLE_US));
@@ -277,7 +279,7 @@ impl Producers {
         all
     }
 
-    /// Whether another producer may be remembered; forgets others if it must.
+    /// Makes room for another producer; returns false if that is not possible.
     fn make_room(&mut self, kind: Kind, now_us: i64) -> bool {
         let kept = self.max / KEPT_PART;
         let is_share_used = kind == Kind::Import && self.imports >= kept.max(1);
@@ -315,7 +317,7 @@ impl Producers {
         has_room
     }
 
-    /// Forgets the longest idle of these. False if there are none.
+    /// Forgets the longest idle of these. Returns false if there are none.
     fn forget(&mut self, which: impl Fn(Kind, &State) -> bool) -> bool {
         let these = self.states.iter().filter(|(identity, state)| which(Kind::of(identity), state));
         let mut seen: Vec<i64> = these.map(|(_, state)| state.seen_us).collect();
@@ -358,7 +360,7 @@ impl Producers {
         }
     }
 
-    /// Forgets the greetings and names of connections that have ended.
+    /// Forgets producers and names of connections that have ended.
     fn sweep(&mut self) {
         self.greeted.retain(|_, state| state.is_connected());
         self.names.retain(|_, of| {

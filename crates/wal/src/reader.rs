@@ -1,4 +1,4 @@
-//! A lane's way through the WAL: its chunks, in order, from memory or from segments.
+//! Collects a lane's chunks from the WAL in order, from memory or from segments.
 
 use std::borrow::Cow;
 use std::sync::{Arc, PoisonError};
@@ -9,7 +9,7 @@ use super::store::Store;
 use super::wal::{Oldest, Segment, Wal};
 use super::{WalError, value};
 
-/// The batch that a lane takes at once.
+/// Bounds of a lane's batch.
 #[derive(Debug, Clone, Copy)]
 pub struct Appetite {
     /// Calls and refused records.
@@ -18,11 +18,11 @@ pub struct Appetite {
     pub bytes: usize,
     /// Chunks.
     pub chunks: usize,
-    /// Bytes of payload that are read into memory at once; the rest is read when it is needed.
+    /// Bytes of payload to read into memory; the rest is read when it is needed.
     pub held: usize,
 }
 
-/// This number of keys is looked at in a tenth of a millisecond.
+/// Number of keys that are read in a tenth of a millisecond.
 const KEYS_AT_HAND: u64 = 1_000;
 
 /// Chunks of one lane, in the order of their keys.
@@ -36,11 +36,11 @@ pub struct Run {
     pub bytes: usize,
     /// Of those, bytes that were read into memory.
     pub held: usize,
-    /// The last key that was looked at: no chunk of the lane up to it is left out.
+    /// The last examined key: all chunks of the lane up to it are in the run.
     pub scanned: u64,
-    /// True if the lane's appetite ended the run rather than the WAL.
+    /// True if the run ended at a bound, not at the WAL's end.
     pub more: bool,
-    /// Values that had been synced and could not be read.
+    /// Synced values that could not be read.
     pub damaged_values: u64,
 }
 
@@ -51,7 +51,7 @@ impl Run {
         self.chunks.last().map(|chunk| chunk.last_key)
     }
 
-    /// Adds the chunk right after.
+    /// Adds the next chunk.
     pub fn append(&mut self, mut later: Self) {
         self.chunks.append(&mut later.chunks);
         self.records += later.records;
@@ -66,14 +66,14 @@ impl Run {
 /// The value at a key.
 enum At {
     Chunk(Arc<StoredChunk>),
-    /// Nothing that begins here, or another lane's; go on at this key.
+    /// No chunk of this lane begins here; continue at this key.
     Skip(u64),
-    /// A value that is missing or broken although it had been synced.
+    /// A synced value that is missing or broken.
     Damaged,
 }
 
 impl Wal {
-    /// True if [`Wal::collect`] after this key is a matter of microseconds: little has come since, and all of it is in memory.
+    /// True if [`Wal::collect`] after this key takes only microseconds: the keys after it are few, and all in memory.
     #[must_use]
     pub fn is_at_hand(&self, after: u64) -> bool {
         let keys = self.durable_key().saturating_sub(after);
@@ -83,7 +83,7 @@ impl Wal {
     /// Collects the lane's chunks after `after`, up to the last durable key. Blocks on disk reads.
     ///
     /// # Errors
-    /// [`WalError`] if a segment's store does not open at all.
+    /// [`WalError`] if a segment's store cannot be opened.
     pub fn collect(&self, lane: u16, after: u64, appetite: Appetite) -> Result<Run, WalError> {
         let durable = self.durable_key();
         let mut run = Run::default();
@@ -108,7 +108,7 @@ impl Wal {
                 At::Chunk(chunk) => {
                     run.records += (chunk.records + chunk.refused) as usize;
                     run.bytes += chunk.payload.len();
-                    // Chunks from the hand-off are counted, too: they stay in memory with the batch.
+                    // Chunks from memory count, too, because they stay in memory with the batch.
                     run.held += chunk.payload.held().map_or(0, <[u8]>::len);
                     let next = chunk.last_key + 1;
                     run.chunks.push(chunk);
@@ -126,12 +126,12 @@ impl Wal {
         Ok(run)
     }
 
-    /// Counts the lane's records in `after < key ≤ up_to` that are still kept. Unreadable values are not counted.
+    /// Counts the lane's records in `after < key ≤ up_to` that the WAL still has, without unreadable values.
     #[must_use]
     pub fn count_records(&self, lane: u16, after: u64, up_to: u64) -> u64 {
         let mut counted = 0;
         let mut after = after;
-        // A piece at a time, to be done once `up_to` is reached.
+        // A piece at a time, to stop once `up_to` is reached.
         let appetite = Appetite { records: usize::MAX, bytes: 1024 * 1024, chunks: usize::MAX, held: 0 };
         while let Ok(run) = self.collect(lane, after, appetite)
             && let Some(last_key) = run.last_key()
@@ -146,11 +146,12 @@ impl Wal {
         counted
     }
 
-    /// When the oldest record that waits was written, microseconds since 1970. `settled[lane]` is the key up to which nothing of the
-    /// lane waits. A caller need not know the lanes' state: all may be waiting for the database. Blocks on disk reads.
+    /// The time at which the oldest waiting record was written, microseconds since 1970. `settled[lane]` is the key up
+    /// to which the lane has nothing left. It does not need the lanes themselves, which may all be waiting for the
+    /// database. Blocks on disk reads.
     ///
     /// # Errors
-    /// [`WalError`] if a segment's store does not open at all.
+    /// [`WalError`] if a segment's store cannot be opened.
     pub fn oldest_waiting_us(&self, settled: &[u64]) -> Result<Option<i64>, WalError> {
         let appetite = Appetite { records: 1, bytes: 1, chunks: 1, held: 0 };
         let lanes = self.lanes().max(u16::try_from(settled.len()).unwrap_or(u16::MAX));
@@ -172,7 +173,7 @@ impl Wal {
     /// A chunk's entries, from memory or from its segment. Blocks on disk reads.
     ///
     /// # Errors
-    /// [`WalError`] if the segment does not open, or the chunk is not in it any more.
+    /// [`WalError`] if the segment cannot be opened, or no longer has the chunk.
     pub fn payload<'c>(&self, chunk: &'c StoredChunk) -> Result<Cow<'c, [u8]>, WalError> {
         let bytes = match &chunk.payload {
             Payload::Held(bytes) => return Ok(Cow::Borrowed(bytes)),
@@ -204,7 +205,7 @@ impl Wal {
             Recent::Unknown => {}
         }
         let store = self.store_of(segment)?;
-        // A segment that is gone has been committed by every lane, this one included.
+        // A deleted segment has been committed by every lane, including this one.
         let Some(store) = store else { return Ok(At::Skip(end_of(segment, key) + 1)) };
         let mut payload = Vec::new();
         let at = read_chunk(&*store, (Lanes(segment.lanes), lane), key, |part| {
@@ -214,7 +215,7 @@ impl Wal {
         })?;
         Ok(match at {
             At::Chunk(mut chunk) if hold => {
-                // Nobody else has it yet.
+                // The chunk is not shared yet.
                 Arc::make_mut(&mut chunk).payload = Payload::Held(payload);
                 At::Chunk(chunk)
             }
@@ -227,7 +228,8 @@ fn end_of(segment: &Segment, durable: u64) -> u64 {
     segment.seal.as_ref().map_or(durable, |seal| seal.last_key)
 }
 
-/// Reads and checks the lane's chunk that begins at a key, and hands each part of its payload to `keep`. One lane reports unreadable values.
+/// Reads and checks the lane's chunk at a key, and passes each part of its payload to `keep`. Unreadable values are
+/// reported by one lane only.
 fn read_chunk(
     store: &dyn Store,
     (lanes, lane): (Lanes, u16),

@@ -1,14 +1,14 @@
-//! The hand-off: chunks that have just become durable, kept in memory for the flusher.
+//! The hand-off: chunks that have just become durable, in memory for the flusher.
 //!
-//! A flusher that keeps up never reads the WAL back. One that has fallen behind reads segments until it reaches the hand-off. The
-//! hand-off is bounded in bytes: the oldest chunks leave first, read or not, because the WAL has them.
+//! A flusher that keeps up never reads the WAL back. One that has fallen behind reads segments until it reaches the
+//! hand-off. The hand-off is bounded in bytes: the oldest chunks leave first, read or not, because the WAL has them.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::chunk::Columns;
 
-/// A durable chunk, as the flusher takes it.
+/// A durable chunk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredChunk {
     /// The key of its first part.
@@ -23,11 +23,11 @@ pub struct StoredChunk {
     pub refused: u32,
     /// The earliest `occurred_at` of its calls, microseconds; `i64::MAX` without any.
     pub min_us: i64,
-    /// The latest; `i64::MIN` without any.
+    /// The latest `occurred_at`; `i64::MIN` without any.
     pub max_us: i64,
-    /// Columns in which some call differs from the table's defaults.
+    /// Columns in which a call differs from the table's defaults.
     pub columns: Columns,
-    /// When it was written to the WAL, microseconds since 1970.
+    /// Time of its writing to the WAL, microseconds since 1970.
     pub written_us: i64,
     /// The producer's name, or empty.
     pub producer: Arc<str>,
@@ -35,17 +35,18 @@ pub struct StoredChunk {
     pub payload: Payload,
 }
 
-/// Where a chunk's entries are.
+/// A chunk's entries, or their size.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Payload {
     /// In memory.
     Held(Vec<u8>),
-    /// In the WAL, with their number of bytes: behind a backlog, a batch in memory would be most of the daemon's memory.
+    /// In the WAL only, with their number of bytes. Behind a backlog, batches in memory would be most of the daemon's
+    /// memory.
     Stored(usize),
 }
 
 impl Payload {
-    /// Its bytes.
+    /// The number of its bytes.
     #[must_use]
     pub fn len(&self) -> usize {
         match self {
@@ -63,21 +64,21 @@ impl Payload {
         }
     }
 
-    /// True if there is nothing in it.
+    /// True for an empty payload.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
-/// The hand-off's answer about a key.
+/// The result of a lookup by key.
 #[derive(Debug, Clone)]
 pub(crate) enum Recent {
-    /// The chunk that begins there.
+    /// The chunk that begins at the key.
     Chunk(Arc<StoredChunk>),
-    /// The key is a later part of a chunk, which ends with this key.
+    /// The key belongs to a later part of a chunk, which ends with this key.
     Within(u64),
-    /// The key is older than the kept chunks, or not there yet.
+    /// The key is older than the kept chunks, or not written yet.
     Unknown,
 }
 
@@ -93,7 +94,7 @@ struct State {
     bytes: usize,
 }
 
-/// Bytes that a chunk takes beside its payload.
+/// Bytes of a chunk in memory beside its payload.
 const OVERHEAD_BYTES: usize = size_of::<StoredChunk>() + 64;
 
 impl RecentChunks {
@@ -116,7 +117,7 @@ impl RecentChunks {
         }
     }
 
-    /// Drops everything up to `key`: it is in PostgreSQL.
+    /// Drops everything up to `key`, because it is in PostgreSQL.
     pub fn release(&self, key: u64) {
         let mut state = self.lock();
         while state.chunks.front().is_some_and(|chunk| chunk.last_key <= key) {
@@ -143,21 +144,21 @@ impl RecentChunks {
         self.lock().chunks.front().is_some_and(|oldest| oldest.first_key <= key)
     }
 
-    /// Bytes that are kept.
+    /// Number of kept bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.lock().bytes
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
-        // Nothing panics while the lock is held; a poisoned one still guards a whole state.
+        // The code under the lock does not panic; after a poisoning the state is still complete.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 fn cost(chunk: &StoredChunk) -> usize {
     let held = match &chunk.payload {
-        // Capacity, not length: builders allocate a full value's worth at once.
+        // Capacity, not length: builders allocate a full value's size at once.
         Payload::Held(bytes) => bytes.capacity(),
         Payload::Stored(_) => 0,
     };

@@ -1,8 +1,8 @@
 //! Recovery at a start.
 //!
-//! Sealed segments are taken at their seal's word: they are opened when a lane reaches them, and each value is checked
-//! then. So a start takes no longer behind a large backlog than behind none. Only the newest segment that was used is
-//! scanned, and any other that has no seal: that rebuilds the producers' marks, and tells an unsynced tail from damage.
+//! A start trusts the seals of sealed segments: they are opened when a lane reaches them, and each value is checked
+//! then. So a start takes the same time with and without a backlog. Only the newest used segment is scanned, and any
+//! other without a seal. The scan rebuilds the producers' marks, and distinguishes an unsynced tail from damage.
 
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder};
@@ -22,37 +22,38 @@ use super::{WalError, files};
 
 /// The input of recovery.
 pub struct Recovery<'a> {
-    /// The WAL's folder; created if need be. The caller holds the data folder's lock.
+    /// The WAL's folder; created if missing. The caller holds the data folder's lock.
     pub folder: &'a Path,
     /// The options of new stores.
     pub engine: Engine,
-    /// The identity of a log that is new.
+    /// The identity of a new WAL.
     pub new_buffer_id: Uuid,
     /// The time, microseconds since 1970.
     pub now_us: i64,
-    /// True if `sync` may lose what a lane has loaded: keys that PostgreSQL may know are never used again.
+    /// True if `sync` may lose records that a lane has loaded: keys that PostgreSQL may know are never used again.
     pub may_lose_committed: bool,
 }
 
 /// Reads the existing segments, fills `producers`, and opens the mark.
 ///
 /// # Errors
-/// [`WalError`] if the folder cannot be read or written, or is of another format. Damage is not an error: damaged segments are
-/// set aside, and [`Recovered::damaged`] says so.
+/// [`WalError`] if the folder cannot be read or written, or has another format. Damage is not an error: damaged
+/// segments are set aside, and [`Recovered::damaged`] is set.
 pub fn recover(recovery: &Recovery<'_>, producers: &mut Producers) -> Result<(Recovered, Mark), WalError> {
     let folder = recovery.folder;
-    // Records are nobody else's to read.
+    // Other users may not read the records.
     let created = DirBuilder::new().recursive(true).mode(0o700).create(folder);
     created.map_err(|error| WalError::io("create", folder, error))?;
     let (mark, marked_key) = Mark::open(&folder.join("synced"))?;
     let first_keys = find_segments(folder)?;
     let buffer_id = identity(recovery, &first_keys)?;
-    // An unreadable note only means that less is held against the database.
+    // Without this file, fewer states of the database can be recognised as outdated.
     let committed = files::read(&folder.join(COMMITTED_FILE)).unwrap_or_default();
     let mut recovered =
         Recovered { buffer_id, engine: recovery.engine, segments: Vec::new(), next_key: 1, damaged: false, committed };
     let mut unclean = false;
-    // From the newest on, until the marks are known: one whose creation was cut short, or that is set aside, has none.
+    // From the newest on, until a segment has the marks: one whose creation was interrupted, or that is set aside, does
+    // not have them.
     let mut goal = ScanGoal { marks: true, claimed: marked_key };
     for first_key in first_keys.into_iter().rev() {
         let paths = SegmentPaths::new(folder, first_key);
@@ -87,7 +88,7 @@ pub fn recover(recovery: &Recovery<'_>, producers: &mut Producers) -> Result<(Re
     Ok((recovered, mark))
 }
 
-/// The WAL's identity: from its file, from a segment if the file is gone, otherwise new.
+/// The WAL's identity: from its file, or else from a segment, or else a new one.
 fn identity(recovery: &Recovery<'_>, first_keys: &BTreeSet<u64>) -> Result<Uuid, WalError> {
     let file = recovery.folder.join("buffer");
     if file.exists() {
@@ -100,7 +101,7 @@ fn identity(recovery: &Recovery<'_>, first_keys: &BTreeSet<u64>) -> Result<Uuid,
     Ok(buffer_id)
 }
 
-/// The first keys of all segments of which any file is left. Half-deleted ones are deleted.
+/// The first keys of all segments with any file left. Half-deleted segments are deleted.
 fn find_segments(folder: &Path) -> Result<BTreeSet<u64>, WalError> {
     let mut first_keys = BTreeSet::new();
     let entries = fs::read_dir(folder).map_err(|error| WalError::io("read", folder, error))?;
@@ -119,7 +120,7 @@ fn find_segments(folder: &Path) -> Result<BTreeSet<u64>, WalError> {
             first_keys.insert(first_key);
         }
     }
-    // A file may have been listed before its segment's half-deleted store was.
+    // A file may have been listed before the half-deleted store of its segment.
     first_keys.retain(|first_key| {
         let paths = SegmentPaths::new(folder, *first_key);
         paths.store.exists() || paths.opening.exists() || paths.seal.exists()
@@ -127,16 +128,16 @@ fn find_segments(folder: &Path) -> Result<BTreeSet<u64>, WalError> {
     Ok(first_keys)
 }
 
-/// Open points of the recovery.
+/// The open goals of the recovery.
 #[derive(Clone, Copy)]
 struct ScanGoal {
     /// The producers' marks.
     marks: bool,
-    /// Whether everything up to this key is there.
+    /// The key that a scan must find, because the mark claims it.
     claimed: u64,
 }
 
-/// None if the segment never held anything that was acknowledged.
+/// None if the segment never had an acknowledged value.
 fn recover_segment(
     paths: &SegmentPaths,
     engine: Engine,
@@ -145,7 +146,7 @@ fn recover_segment(
     producers: &mut Producers,
 ) -> Result<Option<(Opening, Seal)>, WalError> {
     if !paths.opening.exists() {
-        // Its creation was cut short: the `.open` file comes before the first value.
+        // Its creation was interrupted: the `.open` file is written before the first value.
         let empty = !paths.seal.exists() && engine.read(&paths.store, |store| store.last_key())?.is_none();
         return if empty { Ok(None) } else { Err(foreign(paths, "its .open file is missing")) };
     }

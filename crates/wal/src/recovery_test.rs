@@ -1,4 +1,4 @@
-//! Recovery after damage, kills and orderly ends, case by case.
+//! Recovery after damage, kills and orderly stops, case by case.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -87,7 +87,7 @@ fn a_bundle_that_is_not_whole_was_never_acknowledged() {
     filled(&folder, 5);
     let (wal, mut appender, _) = open(&folder);
     let chunk = |first_seq, last_seq| Chunk { last_seq, ..Chunk::of_bytes(first_seq, vec![first_seq as u8; 100]) };
-    // Numbers of each are between the other's.
+    // Each chunk has numbers between the other's.
     let bundle = Bundle { chunks: vec![(Some(1), chunk(6, 9)), (Some(0), chunk(7, 8))] };
     assert_eq!(appender.append(bundle, &ProducerIdentity::without_secret("p"), 0).unwrap(), 2);
     drop((appender, wal));
@@ -107,7 +107,7 @@ fn a_flipped_bit_is_found_set_aside_and_the_rest_loads() {
     let mut value = Engine::Sled.read(&paths.store, |store| store.get(7)).unwrap().unwrap();
     value[500] ^= 1;
     alter(&paths.store, 7, Some(&value));
-    // A newer segment makes the first one a sealed one that is taken at its word.
+    // With a newer segment, the first one is sealed and trusted.
     let (wal, mut appender, _) = open(&folder);
     commit(&mut appender, Chunk::of_bytes(41, vec![1]));
     let appetite = Appetite { records: usize::MAX, bytes: usize::MAX, chunks: usize::MAX, held: 2_000 };
@@ -149,8 +149,8 @@ fn lanes_that_meet_at_a_sealed_segment_share_its_store() {
     });
 }
 
-/// Segments pass lanes that have nothing in them, too: such a lane may open the store that is about to go. A named pipe in the place of
-/// the store's file holds the lane where it opens it.
+/// A lane also passes segments without chunks of its own, and may open a store that is about to be deleted. A named
+/// pipe in place of the store's file stops the lane where it opens that file.
 #[test]
 fn a_segment_is_not_deleted_while_a_lane_opens_it() {
     let root = tempfile::tempdir().unwrap();
@@ -166,13 +166,13 @@ fn a_segment_is_not_deleted_while_a_lane_opens_it() {
     rustix::fs::mkfifoat(rustix::fs::CWD, &file, rustix::fs::Mode::RWXU).unwrap();
     std::thread::scope(|scope| {
         let lane = scope.spawn(|| wal.open_store(1));
-        // Returns once the lane has opened the other end, and is held until this end closes.
+        // Returns once the lane has opened the other end, which waits until this end closes.
         let held = std::fs::File::options().write(true).open(&file).unwrap();
         let trimming = scope.spawn(|| wal.trim(&[1_000, 1_000], &[0, 0], 0));
         while wal.segment_count() > 1 && !trimming.is_finished() {
             std::thread::yield_now();
         }
-        // Long enough for a deletion that waits for nobody; one that waits is not seen.
+        // Long enough for a deletion that does not wait; one that waits is not seen.
         let start = std::time::Instant::now();
         while paths.store.exists() && start.elapsed() < std::time::Duration::from_millis(300) {
             std::thread::yield_now();
@@ -191,7 +191,7 @@ fn a_lane_that_goes_back_keeps_the_segment_that_it_reads_open() {
     let root = tempfile::tempdir().unwrap();
     let folder = root.path().join("wal");
     filled(&folder, 40);
-    // Each start seals the segments of the one before.
+    // Each start seals the segments of the start before.
     for seq in 41..=43 {
         let (_log, mut appender, _) = open(&folder);
         commit(&mut appender, Chunk::of_bytes(seq, vec![1]));
@@ -201,7 +201,7 @@ fn a_lane_that_goes_back_keeps_the_segment_that_it_reads_open() {
         let segment = wal.segment_at_or_after(key).unwrap();
         (segment.store.is_some(), wal.open_store(segment.first_key).unwrap().unwrap())
     };
-    // One lane reads ahead, the other goes back to the oldest, which is the first to be let go by its age alone.
+    // One lane reads ahead, the other returns to the oldest, which would be closed first by age alone.
     for key in [41, 42, 1] {
         assert!(!read(key).0, "{key} is read for the first time");
     }
@@ -226,7 +226,7 @@ fn an_orderly_end_with_everything_loaded_keeps_the_producers_marks() {
     assert_eq!(wal.committed_at_start(), [33, 41], "no more is expected of the database than it has been told");
 }
 
-/// A chunk of calls with these ids, stated, with long metadata if it is to take several values.
+/// A chunk of calls with these stated ids, with long metadata if it should take several values.
 fn stated(ids: &[u8], seq: u64, metadata: &str) -> Chunk {
     use crate::chunk::ChunkBuilder;
     use tallyd_model::call::{Call, Stated};
@@ -270,7 +270,7 @@ fn a_kill_keeps_the_keys_of_what_was_committed_and_of_nothing_else() {
     assert_eq!(append(&mut appender, &mut window, &[1, 2, 3], ""), 3, "a chunk of nothing but its numbers");
     appender.commit(Durability::Disk).unwrap();
     copy_folder(&folder, &copy);
-    // After the copy, and so after the kill: it is not there.
+    // Appended after the copy, which stands for the kill: it is missing.
     assert_eq!(append(&mut appender, &mut window, &[5], ""), 0);
 
     for _ in 0..2 {

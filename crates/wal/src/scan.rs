@@ -1,4 +1,4 @@
-//! Reads a segment through, and decides where its valid values end.
+//! Reads a whole segment, and decides where its valid values end.
 
 use super::WalError;
 use super::append::{empty_seal, fold_checksum};
@@ -10,16 +10,16 @@ use super::value;
 use super::window::Keys;
 use crate::chunk::{Entry, PayloadReader};
 
-/// A value's header, as far as the scan needs it; none where the value is missing or broken.
+/// The parts of a value's header that the scan needs; none if the value is missing or broken.
 struct Found {
     more: bool,
 }
 
-/// Scans the segment and returns the seal that fits its values. `claimed` is a key that is known to have been
-/// synced, or 0. Producers learn their marks from the values that count, and `keys` what their calls are named by.
+/// Scans the segment and returns the seal for its values. `claimed` is a key that is known to have been synced, or 0.
+/// `producers` get the marks of the valid values, and `keys` the identities of their calls.
 ///
-/// A key that is missing and that nobody claims begins the unsynced tail: it and all after it do not count. A key that
-/// is missing and claimed is damage: it is passed over, and the seal says so.
+/// The first key that is missing and not claimed begins the unsynced tail: it and all later ones are invalid. A missing
+/// key that is claimed is damage: it is skipped, and recorded in the seal.
 ///
 /// # Errors
 /// [`WalError::Store`] if the store cannot be read.
@@ -61,7 +61,7 @@ pub(crate) fn scan(
     Ok(seal)
 }
 
-/// All keys from the first on, and the highest key that anyone knows to be synced.
+/// All keys from the first on, and the highest key that is claimed as synced.
 fn read_all(
     store: &dyn Store,
     opening: &Opening,
@@ -82,12 +82,12 @@ fn read_all(
     Ok((found, claimed))
 }
 
-/// The first key that does not count.
+/// The first invalid key.
 fn end_of_what_counts(first_key: u64, found: &[Option<Found>], claimed: u64) -> u64 {
     let keys = first_key..;
     let tail = keys.zip(found).find(|(key, found)| found.is_none() && *key > claimed);
     let mut end = tail.map_or(first_key + found.len() as u64, |(key, _)| key);
-    // A bundle whose last values are missing was never acknowledged.
+    // A bundle without its last values was never acknowledged.
     let is_cut = |end: u64| matches!(&found[(end - 1 - first_key) as usize], Some(last) if last.more);
     while end > first_key && end - 1 > claimed && is_cut(end) {
         end -= 1;
@@ -95,7 +95,7 @@ fn end_of_what_counts(first_key: u64, found: &[Option<Found>], claimed: u64) -> 
     end
 }
 
-/// A payload, which may be in several values.
+/// A payload from one or several values.
 #[derive(Default)]
 struct Parts {
     payload: Vec<u8>,
@@ -103,7 +103,7 @@ struct Parts {
 }
 
 impl Parts {
-    /// The payload, with its last part. None before that, and for one whose first parts are missing.
+    /// The payload, with its last part. None before that, and if its first parts are missing.
     fn whole(&mut self, value: &[u8]) -> Option<&[u8]> {
         let (header, part) = value::trusted(value);
         if header.part == 0 {
@@ -119,7 +119,8 @@ impl Parts {
     }
 }
 
-/// Adds the keys of the payload's calls. One that does not decode is another version's, and the lane that loads it will say so.
+/// Adds the keys of the payload's calls. A payload that does not decode is another version's; the lane that loads it
+/// reports that.
 fn named(payload: &[u8], written_us: i64, keys: &mut Keys) {
     for entry in PayloadReader::new(payload) {
         if let Ok(Entry::Call(call)) = entry {

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::producers::ProducerState;
 use super::{WalError, files};
 
-/// What a segment's `.open` file says, from its creation on.
+/// The content of a segment's `.open` file, written at its creation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Opening {
     /// The WAL that the segment belongs to.
@@ -22,7 +22,7 @@ pub(crate) struct Opening {
     pub producers: Vec<ProducerState>,
 }
 
-/// What a segment's `.sealed` file says, once nothing more is written to it.
+/// The content of a segment's `.sealed` file, written at its end.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Seal {
     /// The key of its last value.
@@ -35,11 +35,11 @@ pub(crate) struct Seal {
     pub checksum: u32,
     /// Each lane's last key in it, 0 for none.
     pub lane_last_keys: Vec<u64>,
-    /// True if values are missing that had been synced.
+    /// True if synced values are missing.
     pub damaged: bool,
 }
 
-/// Where a segment's files are.
+/// Paths of a segment's files.
 #[derive(Debug, Clone)]
 pub(crate) struct SegmentPaths {
     /// The store's folder.
@@ -68,7 +68,7 @@ impl SegmentPaths {
         self.store.parent().unwrap_or(Path::new("."))
     }
 
-    /// Deletes the segment. Its store is renamed first, so that a half-deleted segment is not taken for a damaged one.
+    /// Deletes the segment. Its store is renamed first, so that a half-deleted segment does not count as damaged.
     ///
     /// # Errors
     /// [`WalError::Io`].
@@ -87,7 +87,7 @@ impl SegmentPaths {
         Ok(())
     }
 
-    /// True if a deletion was begun and not finished.
+    /// True if a deletion was interrupted.
     #[must_use]
     pub(crate) fn is_half_deleted(&self) -> bool {
         self.doomed().exists()
@@ -97,7 +97,7 @@ impl SegmentPaths {
         self.store.with_extension("deleting")
     }
 
-    /// Moves the segment into `damaged/`, whole. Nothing is deleted.
+    /// Moves the complete segment into `damaged/`. Nothing is deleted.
     ///
     /// # Errors
     /// [`WalError::Io`].

@@ -5,26 +5,26 @@ use std::time::{Duration, Instant};
 
 use super::WalError;
 
-/// How far the WAL may grow.
+/// The bounds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SpaceBounds {
-    /// Bytes of values.
+    /// Largest number of bytes of values.
     pub max_bytes: u64,
     /// Bytes that must stay free on the disk.
     pub min_free_bytes: u64,
 }
 
-/// Why nothing more is taken.
+/// The bound that was reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Full {
     /// The WAL has reached its own bound.
     Bytes,
-    /// The disk has.
+    /// The disk has too few free bytes.
     Disk,
 }
 
-/// Watches the bounds. The disk is asked only after a number of bytes or a time: asking is a system call. Others
-/// may fill it, too, so bytes of our own alone do not tell.
+/// Checks the bounds. It reads the disk's free space, a system call, only after a number of bytes or some time. The
+/// time is needed because other programs may fill the disk.
 pub struct Space {
     folder: PathBuf,
     bounds: SpaceBounds,
@@ -35,16 +35,16 @@ const ASK_EVERY_BYTES: u64 = 1024 * 1024;
 const ASK_EVERY: Duration = Duration::from_millis(100);
 
 impl Space {
-    /// Watches the disk that `folder` is on.
+    /// Checks the disk of `folder`.
     #[must_use]
     pub fn new(folder: &Path, bounds: SpaceBounds) -> Self {
         Self { folder: folder.to_owned(), bounds, asked_at: None }
     }
 
-    /// Whether there is room, given the bytes that the WAL holds now.
+    /// Returns the bound that is reached, if any, given the present bytes of the WAL.
     ///
     /// # Errors
-    /// [`WalError::Io`] if the disk cannot be asked.
+    /// [`WalError::Io`] if the free space cannot be read.
     pub fn check(&mut self, value_bytes: u64) -> Result<Option<Full>, WalError> {
         if value_bytes >= self.bounds.max_bytes {
             return Ok(Some(Full::Bytes));

@@ -5,42 +5,42 @@
 //! |---|---|
 //! | 0 | format, [`FORMAT`] |
 //! | 1 | part: this value's place among its chunk's parts, from 0 |
-//! | 2 | parts: values that the chunk takes, 1 for nearly all |
+//! | 2 | parts: number of values of the chunk, 1 for nearly all |
 //! | 3 | the lane that loads the chunk, 4 bits, and [`MORE`] if values of the same bundle follow; 0 in format 1 |
 //! | 4–7 | CRC32C of the key (big-endian) and of all fields after this one |
-//! | 8–15 | the highest key that was known to be synced when this value was written |
+//! | 8–15 | the highest synced key when this value was written |
 //! | 16–31 | the producer's first and last sequence number in the chunk; 0 without a producer |
 //! | 32–35 | calls and refused records in the chunk, 16 bits each |
-//! | 36–39 | the columns that the chunk's calls need, a bit each: [`Columns`] |
+//! | 36–39 | the columns that the chunk's calls need, one bit each: [`Columns`] |
 //! | 40–55 | the earliest and latest `occurred_at`, microseconds |
-//! | 56–63 | when the value was written, microseconds |
+//! | 56–63 | time of writing, microseconds |
 //! | 64–65 | bytes of the producer, which follows: 16 of its proof, then its name; 0 without a producer |
 //!
-//! The key is part of the checksum: a value that turns up under another key is damage, not data.
+//! The key is part of the checksum: a value under another key is damage, not data.
 //!
-//! Formats 1 and 2, which are still read, have no proof: the producer is its name alone. Format 1 says neither lane nor
-//! bundle: its chunks belong to the lane of their key ([`super::lanes`]), and only the parts of one chunk belong together.
+//! Formats 1 and 2 can still be read. They do not have a proof: the producer is its name alone. Format 1 has neither
+//! lane nor bundle: the key gives the chunk's lane ([`super::lanes`]), and only the parts of one chunk belong together.
 
 use crate::chunk::{Chunk, Columns};
 use crate::identity::{ProducerIdentity, Proof};
 
 /// The format that this version writes.
 pub const FORMAT: u8 = 3;
-/// The format before it, whose producers have no proof.
+/// The previous format, whose producers do not have a proof.
 pub(crate) const FORMAT_2: u8 = 2;
-/// The first format, which says neither lane nor bundle either.
+/// The first format, which has neither lane nor bundle either.
 pub(crate) const FORMAT_1: u8 = 1;
-/// In byte 3: more values of the same bundle follow. A bundle that ends with such a value is not whole.
+/// In byte 3: more values of the same bundle follow. A bundle that ends with such a value is incomplete.
 pub const MORE: u8 = 1 << 7;
 /// In byte 3: the lane.
 pub const LANE: u8 = 0x0f;
 /// Bytes of the header without the producer.
 pub const HEADER_BYTES: usize = 66;
-/// The most bytes of a value. 16 of them stay below the 128 KiB page from which sled goes to blob files.
+/// Largest number of bytes of a value. 16 of them are below the 128 KiB page from which on sled uses blob files.
 pub const VALUE_BYTES_MAX: usize = 7 * 1024;
 /// Bytes of a producer's proof.
 const PROOF_BYTES: usize = size_of::<Proof>();
-/// The most parts of a chunk.
+/// Largest number of parts of a chunk.
 pub const PARTS_MAX: usize = 255;
 
 /// A header, decoded. The name borrows from the value.
@@ -48,13 +48,13 @@ pub const PARTS_MAX: usize = 255;
 pub struct Header<'a> {
     /// This value's place among its chunk's parts.
     pub part: u8,
-    /// Values that the chunk takes.
+    /// Number of values of the chunk.
     pub parts: u8,
-    /// The lane that loads the chunk; none in format 1, where the key tells.
+    /// The lane that loads the chunk; none in format 1, whose lane follows from the key.
     pub lane: Option<u16>,
     /// True if values of the same bundle follow, parts of the same chunk among them.
     pub more: bool,
-    /// The highest key known to be synced when this was written.
+    /// The highest synced key when this value was written.
     pub synced: u64,
     /// The producer's first sequence number in the chunk.
     pub first_seq: u64,
@@ -70,11 +70,11 @@ pub struct Header<'a> {
     pub min_us: i64,
     /// The latest.
     pub max_us: i64,
-    /// When the value was written, microseconds since 1970.
+    /// Time of writing, microseconds since 1970.
     pub written_us: i64,
     /// The producer's name, or empty.
     pub producer: &'a str,
-    /// The producer's proof; none in the formats before.
+    /// The producer's proof; none in earlier formats.
     pub proof: Proof,
 }
 
@@ -86,7 +86,7 @@ impl Header<'_> {
     }
 }
 
-/// The fields that the WAL adds to a stored chunk.
+/// The header fields that the WAL sets.
 #[derive(Debug, Clone, Copy)]
 pub struct Stamp<'a> {
     /// The highest key known to be synced.
@@ -97,19 +97,19 @@ pub struct Stamp<'a> {
     pub producer: &'a str,
     /// The producer's proof.
     pub proof: Proof,
-    /// The lane that loads the chunk: fewer than 16 are configured.
+    /// The lane that loads the chunk; below 16.
     pub lane: u16,
     /// True if other chunks of the same bundle follow this one.
     pub more: bool,
 }
 
-/// Why bytes are not a value.
+/// Why bytes are not a valid value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ValueError {
     /// Fewer bytes than a header.
     #[error("it is cut short")]
     Truncated,
-    /// The bytes are not those that were written, or not under this key.
+    /// The bytes have changed, or belong to another key.
     #[error("its checksum is wrong")]
     Checksum,
     /// Another version wrote it.
@@ -117,7 +117,7 @@ pub enum ValueError {
     Format(u8),
 }
 
-/// Values that a chunk takes, given its producer's name.
+/// Number of values of a chunk, given its producer's name.
 #[must_use]
 pub(crate) fn parts_of(payload_bytes: usize, producer: &str) -> usize {
     payload_bytes.div_ceil(room(producer)).max(1)
@@ -137,7 +137,7 @@ pub fn encode(out: &mut Vec<u8>, key: u64, stamp: Stamp<'_>, chunk: &Chunk, part
     let start = (part * room).min(chunk.payload.len());
     let payload = &chunk.payload[start..(start + room).min(chunk.payload.len())];
     out.clear();
-    // Parts are counted before the chunk is taken, and refused above PARTS_MAX; names are bounded by the handshake.
+    // A chunk with more than PARTS_MAX parts was refused earlier; names are bounded by the handshake.
     debug_assert!(part < parts && parts <= PARTS_MAX && stamp.lane <= u16::from(LANE));
     let more = if stamp.more || part + 1 < parts { MORE } else { 0 };
     out.extend_from_slice(&[FORMAT, part as u8, parts as u8, stamp.lane as u8 & LANE | more]);
@@ -145,7 +145,7 @@ pub fn encode(out: &mut Vec<u8>, key: u64, stamp: Stamp<'_>, chunk: &Chunk, part
     for number in [stamp.synced, chunk.first_seq, chunk.last_seq] {
         out.extend_from_slice(&number.to_le_bytes());
     }
-    // An entry has bytes of its own, and a chunk with more than one ends below 7 KB.
+    // Each entry takes bytes, and a chunk with several entries ends below 7 KB.
     debug_assert!(chunk.records.max(chunk.refused) <= u32::from(u16::MAX));
     out.extend_from_slice(&(chunk.records as u16).to_le_bytes());
     out.extend_from_slice(&(chunk.refused as u16).to_le_bytes());
@@ -168,7 +168,7 @@ pub fn encode(out: &mut Vec<u8>, key: u64, stamp: Stamp<'_>, chunk: &Chunk, part
 /// Checks a value read under `key`, and returns its header and payload.
 ///
 /// # Errors
-/// [`ValueError`] if the bytes are not exactly those that were written under this key.
+/// [`ValueError`] if the bytes are not exactly those written under this key.
 pub fn decode(key: u64, bytes: &[u8]) -> Result<(Header<'_>, &[u8]), ValueError> {
     if bytes.len() < HEADER_BYTES {
         return Err(ValueError::Truncated);
@@ -183,29 +183,29 @@ pub fn decode(key: u64, bytes: &[u8]) -> Result<(Header<'_>, &[u8]), ValueError>
     parse(bytes).ok_or(ValueError::Truncated)
 }
 
-/// The key under which a value was written, if it is one of these: its checksum tells. For values that are found without
-/// their key; [`decode`] accepts them under the key that this returns.
+/// The key of a value, if it is among the candidates, found by the checksum. For values that are found without their
+/// key; [`decode`] accepts them under the returned key.
 #[must_use]
 pub(crate) fn key_of(bytes: &[u8], mut candidates: std::ops::RangeInclusive<u64>) -> Option<u64> {
     if bytes.len() < HEADER_BYTES {
         return None;
     }
     let stored = stored_checksum(bytes);
-    // The checksum over the key is prepended in a step that does not read the value again.
+    // Combines checksums, so that the value is read only once for all keys.
     let rest = crc32c::crc32c_append(crc32c::crc32c(&bytes[..4]), &bytes[8..]);
     candidates.find(|key| crc32c::crc32c_combine(crc32c::crc32c(&key.to_be_bytes()), rest, bytes.len() - 4) == stored)
 }
 
-/// The header and payload of bytes that [`decode`] has accepted before.
+/// The header and payload of bytes that [`decode`] has accepted.
 ///
 /// # Panics
-/// If they were not accepted before.
+/// If they were not accepted.
 #[must_use]
 pub fn trusted(bytes: &[u8]) -> (Header<'_>, &[u8]) {
     parse(bytes).expect("the value was checked when it was read")
 }
 
-/// The value's CRC32C, as it stands in its header.
+/// The value's CRC32C in its header.
 #[must_use]
 pub(crate) fn stored_checksum(bytes: &[u8]) -> u32 {
     u32::from_le_bytes(array(bytes, 4))
@@ -239,7 +239,7 @@ fn parse(bytes: &[u8]) -> Option<(Header<'_>, &[u8])> {
     Some((header, payload))
 }
 
-/// The checksum that belongs into a value's header.
+/// The checksum for a value's header.
 pub fn checksum(key: u64, bytes: &[u8]) -> u32 {
     let crc = crc32c::crc32c(&key.to_be_bytes());
     let crc = crc32c::crc32c_append(crc, &bytes[..4]);
@@ -247,7 +247,7 @@ pub fn checksum(key: u64, bytes: &[u8]) -> u32 {
 }
 
 fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
-    // Callers have checked that a whole header is there.
+    // Callers have checked that the header is complete.
     bytes[at..at + N].try_into().expect("a range of N bytes")
 }
 
@@ -316,7 +316,7 @@ mod tests {
         }
     }
 
-    /// As the versions before wrote it.
+    /// In the form of earlier versions.
     fn as_format(format: u8, key: u64, value: &mut Vec<u8>) {
         value[0] = format;
         if format == FORMAT_1 {

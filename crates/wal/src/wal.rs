@@ -1,7 +1,7 @@
-//! The WAL: segments in order, appended to by the writer and read by the flusher's lanes.
+//! The WAL: segments in order, to which the writer appends and which the flusher's lanes read.
 //!
-//! [`Wal`] is shared. The writer alone appends, through [`super::append::Appender`]; lanes read through [`super::reader`]. The map of
-//! segments is behind one lock that is held for look-ups and changes, never for I/O.
+//! [`Wal`] is shared. The writer alone appends, through [`super::append::Appender`]; lanes read through
+//! [`super::reader`]. One lock protects the map of segments, for lookups and changes and never during I/O.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -16,13 +16,13 @@ use super::segment::{Opening, Seal, SegmentPaths};
 use super::store::{Engine, Store, salvage};
 use super::{WalError, files};
 
-/// How far the next key leaps after damage: no key that may have been used is used again.
+/// Distance of the next key after damage, so that no key is used twice.
 pub(crate) const DAMAGE_LEAP: u64 = 1 << 40;
 
 /// The file of [`Wal::note_committed`].
 pub(super) const COMMITTED_FILE: &str = "committed";
 
-/// A segment as lanes see it.
+/// A segment for readers.
 #[derive(Clone)]
 pub struct Segment {
     /// The key of its first value.
@@ -33,13 +33,13 @@ pub struct Segment {
     pub(crate) store: Option<Arc<dyn Store>>,
     /// Its contents, once nothing more is written to it.
     pub(crate) seal: Option<Arc<Seal>>,
-    /// When a lane last looked for it, in look-ups.
+    /// The number of the last lookup of this segment.
     used: u64,
 }
 
-/// Sealed segments that stay open: those that were used last. A lane reads ahead and goes back to load chunks that it did not
-/// keep in memory, so a segment is opened two or three times. More open segments would take more memory, because sled's cache
-/// keeps nearly all of a store of that size.
+/// Sealed segments that stay open: the most recently used. A lane reads ahead and returns to load chunks that it did
+/// not keep in memory, so a segment is used two or three times. More open segments would take more memory, because
+/// sled's cache keeps nearly all of a store of that size.
 const SEALED_OPEN_MAX: usize = 2;
 
 /// The WAL, shared by the writer and the lanes.
@@ -48,11 +48,11 @@ pub struct Wal {
     buffer_id: Uuid,
     engine: Engine,
     segments: Mutex<BTreeMap<u64, Segment>>,
-    /// Held while a store is opened or deleted: sled admits one handle, and lanes share it.
+    /// Held while a store is opened or deleted: sled permits one handle, which lanes share.
     opening: Mutex<()>,
-    /// Held while [`COMMITTED_FILE`] is written: lanes trim at the same time.
+    /// Held while [`COMMITTED_FILE`] is written, because several lanes trim.
     noting: Mutex<()>,
-    /// Look-ups of segments so far.
+    /// Number of lookups of segments.
     lookups: AtomicU64,
     /// Held while segments are taken out.
     trimming: Mutex<()>,
@@ -62,23 +62,23 @@ pub struct Wal {
     value_bytes: AtomicU64,
     unflushed_records: AtomicI64,
     damaged: AtomicBool,
-    /// First keys of segments without a seal in which a value could not be read: their seal will say so.
+    /// First keys of segments without a seal that have unreadable values; their seals will record the damage.
     damaged_unsealed: Mutex<BTreeSet<u64>>,
     committed_at_start: Vec<u64>,
-    /// The oldest chunk of each lane that is known to wait.
+    /// The oldest waiting chunk of each lane, as far as known.
     pub(super) oldest: Mutex<Vec<Oldest>>,
 }
 
-/// A lane's oldest chunk that waits, as far as the WAL has been looked through for it.
+/// A lane's oldest waiting chunk, as far as the WAL was searched.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Oldest {
-    /// No chunk of the lane up to this key waits, but for the one below.
+    /// Except the chunk below, no chunk of the lane up to this key waits.
     pub scanned: u64,
-    /// The chunk's last key, and when it was written, microseconds since 1970.
+    /// The chunk's last key, and its time of writing, microseconds since 1970.
     pub chunk: Option<(u64, i64)>,
 }
 
-/// The result of recovery, ready to be opened.
+/// The result of recovery, with which the WAL is opened.
 pub struct Recovered {
     /// The WAL's identity.
     pub buffer_id: Uuid,
@@ -88,14 +88,14 @@ pub struct Recovered {
     pub(crate) segments: Vec<(Opening, Seal)>,
     /// The key of the next value.
     pub next_key: u64,
-    /// True if something that had been synced is missing.
+    /// True if synced values are missing.
     pub damaged: bool,
-    /// The least that each lane had committed: a database that knows less was restored to an earlier state.
+    /// A lower bound of each lane's committed key: a database with a lower one was restored to an earlier state.
     pub committed: Vec<u64>,
 }
 
 impl Wal {
-    /// The WAL that recovery found, without a segment to append to yet.
+    /// The recovered WAL, still without a segment for writing.
     #[must_use]
     pub fn new(folder: &Path, recovered: &Recovered, recent_bytes: usize) -> Arc<Self> {
         let mut segments = BTreeMap::new();
@@ -127,13 +127,13 @@ impl Wal {
         })
     }
 
-    /// The lanes' progress when the daemon last wrote it down.
+    /// The lanes' committed keys that were last written to disk.
     #[must_use]
     pub fn committed_at_start(&self) -> &[u64] {
         &self.committed_at_start
     }
 
-    /// The WAL's identity, which PostgreSQL's watermark rows carry.
+    /// The WAL's identity, which PostgreSQL's watermark rows name.
     #[must_use]
     pub fn buffer_id(&self) -> Uuid {
         self.buffer_id
@@ -144,54 +144,54 @@ impl Wal {
         self.engine
     }
 
-    /// Follows the highest key that is on disk.
+    /// Follows the highest key on disk.
     #[must_use]
     pub fn watch_durable(&self) -> watch::Receiver<u64> {
         self.durable_key.subscribe()
     }
 
-    /// The highest key that is on disk.
+    /// The highest key on disk.
     #[must_use]
     pub fn durable_key(&self) -> u64 {
         *self.durable_key.borrow()
     }
 
-    /// Bytes of the values that are kept.
+    /// Bytes of all values in the WAL.
     #[must_use]
     pub fn value_bytes(&self) -> u64 {
         self.value_bytes.load(Ordering::Relaxed)
     }
 
-    /// Records, calls and refused ones, that are on disk and not known to be in PostgreSQL.
+    /// Calls and refused records that are on disk and not known to be in PostgreSQL.
     #[must_use]
     pub fn unflushed_records(&self) -> u64 {
         self.unflushed_records.load(Ordering::Relaxed).max(0).unsigned_abs()
     }
 
-    /// Takes note of records that are in PostgreSQL.
+    /// Subtracts records that are now in PostgreSQL.
     pub fn count_flushed(&self, records: u64) {
         self.unflushed_records.fetch_sub(records.cast_signed(), Ordering::Relaxed);
     }
 
-    /// True if values that had been synced are missing, now or at the last start.
+    /// True if synced values are missing, now or at the last start.
     #[must_use]
     pub fn is_damaged(&self) -> bool {
         self.damaged.load(Ordering::Relaxed)
     }
 
-    /// How many segments are kept.
+    /// Number of segments.
     #[must_use]
     pub fn segment_count(&self) -> usize {
         self.lock().len()
     }
 
-    /// The most lanes that any kept segment has: this number must be served to drain the WAL.
+    /// The largest number of lanes of any segment: this number of lanes must run to drain the WAL.
     #[must_use]
     pub fn lanes(&self) -> u16 {
         self.lock().values().map(|segment| segment.lanes).max().unwrap_or(1)
     }
 
-    /// The segment that holds `key`, or the first one after it.
+    /// The segment with `key`, or the first one after it.
     #[must_use]
     pub(crate) fn segment_at_or_after(&self, key: u64) -> Option<Segment> {
         let mut segments = self.lock();
@@ -205,13 +205,13 @@ impl Wal {
         Some(segment.clone())
     }
 
-    /// The store of a segment, opened if it is not. At most [`SEALED_OPEN_MAX`] sealed segments stay open. None if the
-    /// segment is gone, or so damaged that it does not open: an error would end the daemon at each start anew.
+    /// The store of a segment, opened if necessary. At most [`SEALED_OPEN_MAX`] sealed segments stay open. None if the
+    /// segment is deleted, or so damaged that it does not open: an error would end the daemon at each start.
     ///
     /// # Errors
-    /// [`WalError`] if the operating system keeps the store from opening.
+    /// [`WalError`] if the operating system prevents the opening.
     pub(crate) fn open_store(&self, first_key: u64) -> Result<Option<Arc<dyn Store>>, WalError> {
-        // Another lane may be opening this very store; it is there once the lock is ours.
+        // Another lane may be opening the same store; it is open once this lock is taken.
         let _opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
         let known = self.lock().get(&first_key).map(|segment| segment.store.clone());
         match known {
@@ -245,7 +245,7 @@ impl Wal {
         Ok(Some(opened))
     }
 
-    /// Says that a value which had been synced cannot be read. The segment will be set aside instead of deleted.
+    /// Reports that a synced value cannot be read. The segment will be set aside instead of deleted.
     pub(crate) fn report_damage(&self, first_key: u64) {
         self.damaged.store(true, Ordering::Relaxed);
         let mut segments = self.lock();
@@ -256,14 +256,14 @@ impl Wal {
         }
     }
 
-    /// True if a segment that is still here has values that cannot be read. It will be set aside.
+    /// True if a present segment has unreadable values. It will be set aside.
     #[must_use]
     pub fn holds_damage(&self) -> bool {
         let is_damaged = |segment: &Segment| segment.seal.as_ref().is_some_and(|seal| seal.damaged);
         self.lock().values().any(is_damaged) || !self.lock_unsealed().is_empty()
     }
 
-    /// True if [`Wal::trim`] would delete something.
+    /// True if [`Wal::trim`] would delete a segment.
     #[must_use]
     pub fn can_trim(&self, cleared: &[u64]) -> bool {
         if let Some(oldest) = cleared.iter().min() {
@@ -272,17 +272,18 @@ impl Wal {
         trimmable(&self.lock(), cleared).next().is_some()
     }
 
-    /// Deletes the segments that no lane needs: `cleared[lane]` is the key up to which nothing of the lane is left to
-    /// load. Before that it writes down `committed`, the lanes' watermarks. The two differ: a lane without work passes
-    /// keys of others, which the database never hears of, and which it would seem to have forgotten. The newest segment
-    /// stays, also a sealed one: the producers' marks are in it, and without them a resend would count twice.
+    /// Deletes the segments that no lane needs: `cleared[lane]` is the key up to which the lane has nothing left to
+    /// load. Before that it stores `committed`, the lanes' watermarks. The two differ: a lane without work passes keys
+    /// of other lanes, which are not in its watermark in the database, and which the database would seem to have lost.
+    /// The newest segment stays, even if sealed, because it has the producers' marks, without which a resend would
+    /// count twice.
     ///
     /// # Errors
     /// [`WalError::Io`].
     pub fn trim(&self, cleared: &[u64], committed: &[u64], now_us: i64) -> Result<(), WalError> {
         let _trimming = self.trimming.lock().unwrap_or_else(PoisonError::into_inner);
         let done: Vec<Segment> = trimmable(&self.lock(), cleared).cloned().collect();
-        // Unreadable values were never counted as loaded, and will not be.
+        // Unreadable values were never counted as loaded, and never will be.
         let unreadable = done.iter().filter_map(|segment| self.count_unreadable(segment)).sum();
         self.count_flushed(unreadable);
         for segment in &done {
@@ -292,7 +293,8 @@ impl Wal {
             self.note_committed(committed)?;
             tallyd_base::failpoint::hit("wal.trimming");
         }
-        // Deleting excludes opening. Otherwise a lane could open a folder that is half deleted, or sled could make a new store there.
+        // Deleting excludes opening. Otherwise a lane could open a half-deleted folder, or sled could create a new
+        // store there.
         let _opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
         for segment in done {
             let Some(seal) = segment.seal else { continue };
@@ -309,26 +311,26 @@ impl Wal {
         Ok(())
     }
 
-    /// How many records of a damaged segment no lane can have loaded. None if it is whole.
+    /// The number of a damaged segment's records that no lane can have loaded. None if it is not damaged.
     fn count_unreadable(&self, segment: &Segment) -> Option<u64> {
         let seal = segment.seal.as_ref().filter(|seal| seal.damaged)?;
         let count = |lane| self.count_records(lane, segment.first_key - 1, seal.last_key);
         Some(seal.records.saturating_sub((0..segment.lanes).map(count).sum()))
     }
 
-    /// Where the WAL's files are.
+    /// The folder of the WAL's files.
     pub(super) fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// The segment that the writer has begun.
+    /// Adds the segment that the writer has begun.
     pub(super) fn begin_segment(&self, opening: &Opening, store: Arc<dyn Store>) {
         let segment =
             Segment { first_key: opening.first_key, lanes: opening.lanes, store: Some(store), seal: None, used: 0 };
         self.lock().insert(opening.first_key, segment);
     }
 
-    /// The segment that the writer has ended. Returns its store, for the caller to close off the lock.
+    /// Ends the writer's segment. Returns its store, for the caller to close without the lock.
     pub(super) fn end_segment(&self, first_key: u64, mut seal: Seal) -> Option<Arc<dyn Store>> {
         let mut segments = self.lock();
         seal.damaged |= self.lock_unsealed().remove(&first_key);
@@ -346,7 +348,7 @@ impl Wal {
         self.durable_key.send_replace(durable_key);
     }
 
-    /// Writes down the lanes' progress, with which the next start compares the database.
+    /// Stores the lanes' watermarks, with which the next start compares the database.
     ///
     /// # Errors
     /// [`WalError::Io`].
@@ -360,12 +362,12 @@ impl Wal {
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Segment>> {
-        // Nothing panics while the lock is held; a poisoned one still guards a whole map.
+        // The code under the lock does not panic; after a poisoning the map is still complete.
         self.segments.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The segments but the newest that no lane needs.
+/// The segments that no lane needs, except the newest.
 fn trimmable<'a>(segments: &'a BTreeMap<u64, Segment>, cleared: &'a [u64]) -> impl Iterator<Item = &'a Segment> {
     segments.values().rev().skip(1).filter(|segment| is_cleared(segment, cleared))
 }

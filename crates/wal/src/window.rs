@@ -1,33 +1,35 @@
-//! The window: the keys of calls whose identity was stated ([`tallyd_model::call::Key`]), so that a second record of one is a
-//! duplicate.
+//! The window of stated identities: the keys of calls whose identity was stated ([`tallyd_model::call::Key`]), by which
+//! a second record of a call is recognised as a duplicate.
 //!
-//! ## What it must hold
-//! * A record that was acknowledged is known, also after a kill and a power cut.
-//! * A record that was not committed leaves no key behind: its resend would be taken for a duplicate, and the call be lost.
-//! * Bounded in memory and on disk: by time (`wal.identity_window_days`) and by number (`wal.max_identities`).
-//! * A record whose id a client library made does not come here at all.
+//! ## Constraints
+//! * An acknowledged record is known, also after a kill and a power cut.
+//! * A record that was not committed does not leave a key: its resend would count as a duplicate, and the call would be
+//!   lost.
+//! * Memory and disk are bounded by time (`wal.identity_window_days`) and by number (`wal.max_identities`).
+//! * A record whose id a client library made never gets here.
 //!
 //! ## Design
-//! The writer thread owns the window, as it owns the producers' marks, and asks it in the order of the channel, so there is one
-//! answer to which of two records came first. It is asked before a record is appended; known records are taken out of their chunk.
+//! The writer thread owns the window, as it owns the producers' marks, and looks keys up in the order of the channel.
+//! So the order of two records is unambiguous. The lookup is before the record is appended; known records are taken out
+//! of their chunk.
 //!
-//! No key is written beside a record: the keys of a segment follow from its values (two flags of each call's entry say which calls have
-//! keys). Only when a segment is sealed, its keys are written to `identities/`, a file for each segment, after the segment's store was synced
-//! and before its seal. So a start reads the files, and the keys of segments without a seal come from the scan that those
-//! segments get anyway. A commit has nothing more to sync.
+//! Keys are not written beside records: the keys of a segment follow from its values (two flags of each call's entry
+//! tell which calls have keys). When a segment is sealed, its keys are written to `identities/`, a file for each
+//! segment, after the segment's store was synced and before its seal. A start reads these files, and gets the keys of
+//! segments without a seal from the scan that they need anyway. So a commit has nothing more to sync.
 //!
 //! ## Slices
-//! Keys are forgotten a slice at a time, with the files of the slice. A slice ends with a segment, once it has a quarter of the
-//! window's time or of its number; the writer ends a segment for it. So a key is remembered for the window's time at least, and at
-//! most a quarter longer; at the bound in number the oldest slice goes early, which is counted. The wall clock may jump by
-//! years, so no slice is forgotten within an hour of having been read or begun.
+//! Keys are forgotten a slice at a time, with the files of the slice. A slice ends with a segment, once it has a
+//! quarter of the window's time or of its number; the writer ends a segment for it. So a key is remembered at least for
+//! the window's time, and at most a quarter longer. At the bound in number the oldest slice is dropped early, which is
+//! counted. The wall clock may jump by years, so no slice is forgotten within an hour of having been read or begun.
 //!
-//! A slice is 256 sets, by the keys' last byte: a set that grows moves its keys, and 256 small pauses do not hold up acknowledgements as one
-//! long pause would. Sets are hashed with a random key, because senders choose ids.
+//! A slice is 256 sets, by the keys' last byte. A growing set moves its keys, and 256 short pauses delay
+//! acknowledgements less than one long pause would. Sets are hashed with a random key, because senders choose ids.
 //!
 //! ## Errors
-//! A file that does not read back whole is set aside and logged. Its keys are forgotten: calls of that time that are sent again count
-//! again, and `tallyd duplicates` finds them.
+//! A damaged file is set aside and logged. Its keys are forgotten: calls of that time that are sent again count again,
+//! and `tallyd duplicates` finds them.
 
 use std::collections::{HashSet, VecDeque};
 use std::fs;
@@ -44,10 +46,10 @@ use super::{WalError, files};
 use crate::chunk::{Chunk, Claim};
 use tallyd_model::call::{Call, Key};
 
-/// The slices that the window's time and number are divided into.
+/// The number of slices in the window's time and number.
 const SLICES: u32 = 4;
 const SHARDS: usize = 256;
-/// The first bytes of a file of keys; the last one is the format.
+/// The first bytes of a file of keys; the last of them is the format.
 const MAGIC: [u8; 8] = *b"tallyid\x01";
 const KEY_BYTES: usize = size_of::<Key>();
 const HEAD_BYTES: usize = MAGIC.len() + 2 * size_of::<i64>();
@@ -58,15 +60,15 @@ const CRC_BYTES: usize = size_of::<u32>();
 pub struct WindowBounds {
     /// How long a key is remembered.
     pub span: Duration,
-    /// Keys that are remembered at most.
+    /// Largest number of keys.
     pub max: usize,
 }
 
-/// Keys, and when their records were written.
+/// Keys, and the times of their records.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Keys {
     list: Vec<Key>,
-    /// The first and last time, microseconds since 1970.
+    /// The first and last time, microseconds since 1970; none without keys.
     span: Option<(i64, i64)>,
 }
 
@@ -77,12 +79,12 @@ impl Keys {
         self.list.push(key);
     }
 
-    /// Adds the key of a call that was written then.
+    /// Adds a call's key with its time.
     pub fn add_call(&mut self, call: &Call<'_>, written_us: i64) {
         call.keys().for_each(|key| self.add(key, written_us));
     }
 
-    /// Writes them to the file of a segment, unless it is there. Nothing is written without keys.
+    /// Writes them to a segment's file, unless it exists. Does nothing without keys.
     ///
     /// # Errors
     /// [`WalError::Io`].
@@ -135,7 +137,7 @@ struct Slice {
     len: usize,
     first_us: i64,
     last_us: i64,
-    /// When it was begun or read, by a clock that does not jump.
+    /// Time at which it was begun or read, by a monotonic clock.
     heard: Instant,
     files: Vec<PathBuf>,
 }
@@ -189,7 +191,7 @@ pub struct WindowStatus {
 }
 
 impl WindowState {
-    /// As it is now.
+    /// The present values.
     #[must_use]
     pub fn status(&self) -> WindowStatus {
         let known = self.known.load(Ordering::Relaxed);
@@ -202,12 +204,12 @@ impl WindowState {
     }
 }
 
-/// The keys that are remembered. Its last slice takes new ones.
+/// The remembered keys. The last slice takes new ones.
 pub struct IdentityWindow {
     wal: PathBuf,
     bounds: WindowBounds,
     slices: VecDeque<Slice>,
-    /// Keys of the segment that is written to.
+    /// Keys of the segment that is being written.
     fresh: Keys,
     state: Arc<WindowState>,
 }
@@ -216,7 +218,7 @@ impl IdentityWindow {
     /// Reads the files of earlier segments in the WAL's folder.
     ///
     /// # Errors
-    /// [`WalError::Io`]. A file that is damaged is none: it is set aside.
+    /// [`WalError::Io`]. A damaged file is not an error: it is set aside.
     pub fn open(wal: &Path, bounds: WindowBounds, now_us: i64) -> Result<Self, WalError> {
         let slices = VecDeque::from([Slice::new()]);
         let mut window = Self { wal: wal.to_owned(), bounds, slices, fresh: Keys::default(), state: Arc::default() };
@@ -239,7 +241,8 @@ impl IdentityWindow {
         let failed = |error| WalError::io("read", &folder, error);
         let entries = fs::read_dir(&folder).map_err(failed)?.collect::<Result<Vec<_>, _>>().map_err(failed)?;
         let mut files: Vec<PathBuf> = entries.into_iter().map(|entry| entry.path()).collect();
-        // A file that was being written as the daemon was killed has another ending, and its segment has no seal.
+        // A file that was being written when the daemon was killed has another suffix, and its segment does not have a
+        // seal.
         files.retain(|path| path.extension().is_none());
         files.sort();
         Ok(files)
@@ -275,16 +278,16 @@ impl IdentityWindow {
     }
 
     fn current(&mut self) -> &mut Slice {
-        // One is there from the beginning on, and the last one is never taken out.
+        // There is always at least one slice.
         self.slices.back_mut().expect("a slice to add to")
     }
 
-    /// Takes known calls out of a chunk, and remembers the others. Returns how many calls were known.
+    /// Takes known calls out of a chunk, and adds the keys of the others. Returns the number of known calls.
     ///
     /// # Errors
     /// [`WalError::Foreign`], for a chunk that does not decode.
     pub fn deduplicate(&mut self, chunk: &mut Chunk, now_us: i64) -> Result<u64, WalError> {
-        // The hot path ends here: calls with ids made by clients claim nothing.
+        // The usual case: calls with ids made by client libraries do not have claims.
         if chunk.claims.list.is_empty() {
             return Ok(0);
         }
@@ -301,7 +304,7 @@ impl IdentityWindow {
         Ok(count)
     }
 
-    /// The places of the calls that are known. Of the others the keys are from now on. A call is known if one of its keys is.
+    /// The places of the known calls; the keys of the others are added. A call is known if one of its keys is.
     fn take(&mut self, claims: &[Claim], now_us: i64) -> Vec<u32> {
         let mut known = Vec::new();
         for of_call in claims.chunk_by(|a, b| a.place == b.place) {
@@ -321,7 +324,7 @@ impl IdentityWindow {
         known
     }
 
-    /// Whether the segment should end, so that a slice can.
+    /// True if the segment should end, so that a slice can end.
     #[must_use]
     pub(crate) fn wants_seal(&self, now_us: i64) -> bool {
         !self.fresh.list.is_empty() && self.is_due(now_us)
@@ -345,14 +348,14 @@ impl IdentityWindow {
         Ok(())
     }
 
-    /// Begins a slice if it is time for one. All keys of the one before are in files.
+    /// Begins a slice if it is time for one. All keys of the last one are in files.
     fn turn(&mut self, now_us: i64) {
         if self.is_due(now_us) {
             self.slices.push_back(Slice::new());
         }
     }
 
-    /// Forgets keys that are too old or too many. To be called now and then.
+    /// Forgets keys that are too old or too many. Called periodically.
     ///
     /// # Errors
     /// [`WalError::Io`].
@@ -360,7 +363,7 @@ impl IdentityWindow {
         let oldest_us = now_us.saturating_sub(micros(self.bounds.span));
         let grace = GRACE.min(self.bounds.span);
         while self.slices.len() > 1 {
-            // The last one may still grow to its part.
+            // The last slice may still grow to its share.
             let ended: usize = self.slices.iter().rev().skip(1).map(|slice| slice.len).sum();
             let first = &self.slices[0];
             let is_old = first.last_us < oldest_us && first.heard.elapsed() >= grace;

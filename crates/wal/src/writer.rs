@@ -1,12 +1,12 @@
-//! The writer: one thread that makes chunks durable in groups, and says so.
+//! The writer: one thread that makes chunks durable in groups, and acknowledges them.
 //!
-//! A group consists of the chunks that wait in the channel, up to [`GROUP_VALUES`] values: under light load a record is synced alone
-//! and at once, under heavy load one sync serves thousands. The order within a group is the channel's, and nothing is
-//! acknowledged before the group's commit has returned.
+//! A group consists of the chunks that wait in the channel, up to [`GROUP_VALUES`] values. Under light load a record is
+//! synced alone and at once, under heavy load one sync covers thousands. The order within a group is the channel's, and
+//! nothing is acknowledged before the group's commit has returned.
 //!
-//! The writer is also where a producer has one owner. An `Open` makes its connection the producer's session. It travels through
-//! the same channel as the chunks. So earlier chunks of the previous connection are stored and counted in the answer, and later
-//! ones are refused.
+//! The writer also decides which connection owns a producer. An `Open` begins its connection's session of the producer,
+//! and travels through the same channel as the chunks. So earlier chunks of the previous connection are stored and
+//! counted in the answer, and later ones are refused.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,27 +27,27 @@ use tallyd_base::clock::Clock;
 use tallyd_base::failpoint;
 use tallyd_base::registry as name;
 
-/// The most values of one group.
+/// Largest number of values in a group.
 pub(crate) const GROUP_VALUES: usize = 64;
-/// How often a writer without work looks around.
+/// Time limit of an idle writer's wait for submissions.
 const IDLE: Duration = Duration::from_millis(50);
-/// How often a writer without room looks for some.
+/// The pause between two checks for room.
 const FULL_PAUSE: Duration = Duration::from_millis(20);
 
-/// When a record is durable. The enum documents the possible loss of each setting.
+/// When a record is durable, with the possible loss of each setting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SyncMode {
-    /// Synced before it is acknowledged. Loses nothing that was acknowledged.
+    /// Synced before it is acknowledged. No acknowledged record is lost.
     Always,
-    /// Handed to the operating system before it is acknowledged, synced at this interval. A killed process loses
+    /// Passed to the operating system before it is acknowledged, and synced at this interval. A killed process loses
     /// nothing; a power cut loses records that were acknowledged within the interval.
     Interval(Duration),
-    /// Handed to the operating system, which syncs when it likes. A killed process loses nothing; a power cut can lose
-    /// half a minute and more.
+    /// Passed to the operating system, which syncs at a time of its own. A killed process loses nothing; a power cut
+    /// can lose half a minute and more.
     Os,
 }
 
-/// The writer's public state, and the one command to it.
+/// The writer's public state, and a command to stop it.
 #[derive(Debug, Default)]
 pub struct WriterState {
     full: AtomicU8,
@@ -58,13 +58,13 @@ pub struct WriterState {
 }
 
 impl WriterState {
-    /// Of a writer with this window.
+    /// A state with this window.
     #[must_use]
     pub fn new(window: Arc<WindowState>) -> Self {
         Self { window, ..Self::default() }
     }
 
-    /// Why nothing is taken at the moment, if so.
+    /// The bound at which the writer has stopped, if any.
     #[must_use]
     pub fn full(&self) -> Option<Full> {
         match self.full.load(Ordering::Relaxed) {
@@ -74,7 +74,7 @@ impl WriterState {
         }
     }
 
-    /// When a new producer was refused last, because the table of producers is full.
+    /// The time at which a new producer was last refused because the table of producers was full.
     #[must_use]
     pub fn crowded(&self) -> Option<Instant> {
         *self.crowded.lock().unwrap_or_else(PoisonError::into_inner)
@@ -84,7 +84,8 @@ impl WriterState {
         *self.crowded.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
-    /// Ends the writer although there is no room for waiting chunks: they were not acknowledged, and the clients keep them.
+    /// Ends the writer although there is no room for waiting chunks: they were not acknowledged, so the clients keep
+    /// them.
     pub fn abandon(&self) {
         self.abandon.store(true, Ordering::Relaxed);
     }
@@ -105,7 +106,7 @@ impl WriterState {
     }
 }
 
-/// The writer's counters. A handle that is kept costs a tenth of one that is looked up for each record.
+/// The writer's counters. Keeping a handle costs a tenth of looking it up for each record.
 pub struct WalMetrics {
     acked: Counter,
     duplicate: Counter,
@@ -115,7 +116,7 @@ pub struct WalMetrics {
 
 impl Default for WalMetrics {
     fn default() -> Self {
-        // Counted where it happens; here it begins at 0, so that an alert sees the first one.
+        // Counted elsewhere; registered here with 0, so that an alert sees the first event.
         drop(counter!(name::PRODUCER_NAMES_SHARED));
         Self {
             acked: counter!(name::RECORDS_ACKED),
@@ -127,14 +128,14 @@ impl Default for WalMetrics {
 }
 
 impl WalMetrics {
-    /// Counts records that name calls which are known.
+    /// Counts records of known calls.
     fn duplicate(&self, records: u64) {
         if records > 0 {
             self.duplicate.increment(records);
         }
     }
 
-    /// Counts one commit of the WAL.
+    /// Counts one commit.
     fn committed(&self, took: Duration, records: u64) {
         self.acked.increment(records);
         self.commit_seconds.record(took.as_secs_f64());
@@ -142,11 +143,11 @@ impl WalMetrics {
     }
 }
 
-/// The writer thread's belongings.
+/// The parts of the writer thread.
 pub struct Writer {
-    /// Where chunks come from.
+    /// The source of chunks.
     pub receiver: ChunkReceiver,
-    /// Where they go.
+    /// Their destination.
     pub appender: Appender,
     /// The WAL, for its size.
     pub wal: Arc<Wal>,
@@ -168,21 +169,21 @@ pub struct Writer {
     pub metrics: WalMetrics,
 }
 
-/// Replies due once the group is durable.
+/// Replies that are due once the group is durable.
 #[derive(Default)]
 struct Group {
     values: usize,
     records: u64,
-    /// Whose bundles, and how many.
+    /// Connections, each with its number of bundles.
     bundles: Vec<(Arc<ConnectionOrigin>, u64)>,
     opened: Vec<(oneshot::Sender<u64>, u64)>,
 }
 
 impl Writer {
-    /// Works until every sender is gone, then seals the segment. Waiting connections learn of an error by their origin.
+    /// Runs until every sender is dropped, then seals the segment. On an error, waiting connections are closed.
     ///
     /// # Errors
-    /// [`WalError`]: nothing was acknowledged that is not durable, and the process must end.
+    /// [`WalError`]: all acknowledged records are durable, and the process must end.
     pub fn run(mut self) -> Result<(), WalError> {
         let mut group = Group::default();
         let result = self.work(&mut group);
@@ -215,7 +216,7 @@ impl Writer {
                 }
                 self.commit(group, durability)?;
             }
-            // Also without a value: an `Open` is answered once all before it is durable, and it is now.
+            // Also without a value: an `Open` is answered once everything before it is durable, which is the case here.
             self.acknowledge(group);
             let now_us = self.clock.now_us();
             if self.appender.segment_bytes() >= self.segment_bytes || self.window.wants_seal(now_us) {
@@ -257,7 +258,7 @@ impl Writer {
         self.metrics.duplicate(known);
         group.records += u64::from(bundle.records());
         let appended = self.appender.append(bundle, &origin.identity, now_us);
-        // Also after an error: all connections in the group are told.
+        // Also after an error, because all connections in the group are informed.
         match group.bundles.last_mut() {
             Some((last, bundles)) if Arc::ptr_eq(last, &origin) => *bundles += 1,
             _ => group.bundles.push((origin, 1)),
@@ -266,8 +267,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Takes calls that are known out of the bundle. A chunk of which nothing is left stays for its numbers alone: they are
-    /// acknowledged, and so they are durable.
+    /// Takes known calls out of the bundle. An emptied chunk stays if it is numbered: its numbers are acknowledged, and
+    /// must therefore be durable.
     fn take_known(&mut self, bundle: &mut Bundle, is_numbered: bool, now_us: i64) -> Result<u64, WalError> {
         let mut known = 0;
         for (_, chunk) in &mut bundle.chunks {
@@ -292,7 +293,7 @@ impl Writer {
             origin.advance(bundles);
         }
         for (answer, last_seq) in group.opened.drain(..) {
-            // A connection that is gone does not wait for its answer.
+            // A closed connection does not wait for its answer.
             let _ = answer.send(last_seq);
         }
         *group = Group { bundles: std::mem::take(&mut group.bundles), ..Group::default() };
@@ -309,7 +310,8 @@ impl Writer {
         self.appender.seal(&mut self.window, self.clock.now_us())
     }
 
-    /// False if the wait was abandoned. A full log whose segment is all in PostgreSQL frees it by beginning another.
+    /// Returns false if the wait was abandoned. If the WAL is full and the segment is all in PostgreSQL, beginning
+    /// another segment frees its space.
     fn wait_for_room(&mut self) -> Result<bool, WalError> {
         loop {
             let full = self.space.check(self.wal.value_bytes())?;

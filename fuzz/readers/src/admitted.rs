@@ -1,4 +1,4 @@
-//! What must be true of every record that was read, accepted or not.
+//! Properties of every record that was read, accepted or not.
 
 use serde_json::{Map, Value};
 use tallyd_protocol::{Record, limits, record};
@@ -34,7 +34,7 @@ pub fn check(record: Encoded<'_>) -> bool {
     })
 }
 
-/// The short way past decoding says what the long one says, or nothing.
+/// Decoding the short way gives the same result as the long way, or nothing.
 pub fn check_short_way(bytes: &[u8]) {
     let rules = Rules::default();
     let admission = Admission { rules: &rules, catalog: catalog(), now_us: NOW_US };
@@ -43,7 +43,7 @@ pub fn check_short_way(bytes: &[u8]) {
     let has_id = record.read().expect("what is read by hand decodes").id != Field::Absent;
     admission.admit_with(record, Absent::default(), |long| {
         let long = *long.expect("what is admitted by hand is admitted");
-        // Each way draws an id of its own where there is none.
+        // Without an id, each way draws a random one.
         let id = if has_id { long.id } else { short.id };
         assert_eq!(short, Call { id, ..long });
     });
@@ -55,7 +55,7 @@ fn catalog() -> &'static Catalog {
     CATALOG.get_or_init(|| Catalog::builtin(&PricingOptions::default()).expect("the catalog's own tests read it"))
 }
 
-/// A refusal can be said, stored and counted.
+/// A refusal can be printed, stored and counted.
 fn check_refusal(refusal: &Refusal, record: Encoded<'_>) {
     assert!(Code::ALL.contains(&refusal.code));
     assert!(!refusal.message.is_empty(), "{refusal:?}");
@@ -146,7 +146,7 @@ fn tags(text: &str) -> Vec<(String, String)> {
     tags.into_iter().map(|(name, value)| (name, text(value))).collect()
 }
 
-/// The call survives the form in which it travels to PostgreSQL.
+/// The call survives the encoding in which it travels to PostgreSQL.
 fn check_chunk(call: &Call<'_>) {
     let mut builder = ChunkBuilder::new();
     // Twice: the second one refers to the first one's names.
@@ -169,7 +169,7 @@ fn entries(chunk: &Chunk) -> Vec<Entry<'_>> {
 
 macro_rules! record_of {
     ($($(#[doc = $doc:literal])* $name:ident: $type:ty = $default:expr, $kind:ident;)*) => {
-        /// The record that the call was made of, or one that means the same; its id made by a client.
+        /// The record of which the call was made, or an equivalent one, with an id made by a client.
         fn record_of(call: &Call<'_>) -> Record {
             Record { $($name: sent::$kind(field_of!(call, $name)),)* made_id: true }
         }
@@ -178,7 +178,7 @@ macro_rules! record_of {
 
 tallyd_protocol::for_each_field!(record_of);
 
-/// A field of a call as a record has it: a function for each kind of field.
+/// A call's field in the form that a record has: a function for each kind of field.
 mod sent {
     use tallyd_model::call::Cost;
     use tallyd_model::pricing::Usd;
@@ -218,7 +218,7 @@ mod sent {
     }
 }
 
-/// A client that sends what was accepted has it accepted again, as the same call.
+/// A client that sends an accepted record again has it accepted as the same call.
 fn check_resend(call: &Call<'_>, admission: &Admission<'_>) {
     let sent = record_of(call);
     let mut body = Vec::new();

@@ -1,5 +1,5 @@
-//! Vendors' exports: JSON pages and CSV. What is read compares with nothing without a panic, and its days agree exactly where
-//! nothing was billed.
+//! Vendors' exports: JSON pages and CSV. An export that is read can be compared with no calls without a panic, and its
+//! days agree exactly where the bill is 0.
 
 use tallyd_model::bill::Bill;
 use tallyd_model::bill::compare::{Tolerance, compare};

@@ -1,4 +1,4 @@
-//! The configuration: a file, and after a NUL byte the environment, a `NAME=value` a line.
+//! The configuration: a file, and after a NUL byte the environment, one `NAME=value` per line.
 
 use tallyd_config::Config;
 
@@ -16,7 +16,7 @@ pub const WORDS: [&[u8]; 10] = [
     b"9223372036854775807",
 ];
 
-/// Reads a configuration. One that is accepted can be shown, and what is shown is TOML.
+/// Reads a configuration. An accepted one can be shown, and its text is TOML.
 pub fn run(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let (file, variables) = text.split_once('\0').unwrap_or((text, ""));

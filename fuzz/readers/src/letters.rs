@@ -1,4 +1,4 @@
-//! Dead letters' payloads: the first byte says which format. They are shown, searched and corrected.
+//! Dead letters' payloads, which are shown, searched and corrected. The first byte chooses the format.
 
 use tallyd_intake::Encoded;
 use tallyd_model::json;
@@ -23,7 +23,7 @@ pub fn run(bytes: &[u8]) {
     assert!(payload.provider().len() <= 4 * bytes.len());
     let edits = ["user_id", "request_id", "metadata"].map(Edit::remove);
     let Ok(corrected) = payload.with(&edits) else { return };
-    // Refused or not, it is read as a retry reads it.
+    // A retry reads it in this way; the result does not matter.
     let _ = match &corrected {
         Payload::Json(bytes) => Encoded::Json(bytes),
         Payload::MessagePack(bytes) => Encoded::MessagePack(bytes),

@@ -1,16 +1,17 @@
 //! The readers of foreign bytes, each as a function of bytes alone: for fuzzers and for tests.
 //!
-//! What they call is in the crates: `tallyd-intake`, `tallyd-wal`, `tallyd-model`, `tallyd-config`, `tallyd-store`, `tallyd-protocol`.
+//! The code under test is in `tallyd-intake`, `tallyd-wal`, `tallyd-model`, `tallyd-config`, `tallyd-store` and
+//! `tallyd-protocol`.
 //!
-//! Three callers run the same functions: `cargo fuzz` (`make fuzz`, hours), `tests/corpus.rs` (`make test`: the corpus and
-//! a few thousand seeded mutations of it), and regression tests for what was found.
+//! Three callers run the same functions: `cargo fuzz` (`make fuzz`, hours), `tests/corpus.rs` (`make test`: the corpus
+//! and a few thousand seeded mutations of it), and regression tests for earlier finds.
 //!
 //! A target checks more than the absence of panics:
 //!
-//! * what was accepted keeps every bound that the wire specification states ([`admitted`]);
-//! * what was accepted survives each encoding that it meets on its way: chunk, log value, wire;
-//! * what was refused has a code, and a message that can be stored and printed;
-//! * nothing is allocated because of what a length claims. `tests/corpus.rs` counts the bytes, cargo-fuzz has a limit.
+//! * an accepted record keeps every bound of the wire specification ([`admitted`]);
+//! * an accepted record survives each encoding on its way: chunk, WAL value, wire;
+//! * a refusal has a code, and a message that can be stored and printed;
+//! * no memory is allocated because of a claimed length. `tests/corpus.rs` counts the bytes, cargo-fuzz has a limit.
 //!
 //! ## A new target
 //! A file with a `run` here, a line in [`TARGETS`], a file in `fuzz/fuzz_targets/`, seeds in [`seeds`]. A test compares
@@ -32,7 +33,7 @@ pub mod seeds;
 pub mod token;
 pub mod value;
 
-/// A reader under test.
+/// A reader, with the checks of its results.
 pub struct Target {
     /// The name of its corpus and of its program in `fuzz/`.
     pub name: &'static str,
@@ -42,7 +43,7 @@ pub struct Target {
     pub words: &'static [&'static [u8]],
 }
 
-/// What some parser, or a database behind it, gives a meaning of its own. Part of every target's dictionary.
+/// Words with a special meaning for some parser, or for a database behind it. Part of every target's dictionary.
 pub const MAGIC: [&[u8]; 12] = [
     b"$serde_json::private::RawValue",
     b"$serde_json::private::Number",
@@ -73,7 +74,7 @@ impl Target {
     }
 }
 
-/// Every target.
+/// All targets; `tests/corpus.rs` compares them with the programs in `fuzz/fuzz_targets/`.
 pub const TARGETS: [Target; 11] = [
     Target { name: "frame", run: frame::run, words: &frame::WORDS },
     Target { name: "line", run: line::run, words: &line::WORDS },

@@ -1,11 +1,11 @@
-//! Seeded mutations, for runs without a fuzzer: the same seed gives the same inputs, everywhere.
+//! Seeded mutations, for runs without a fuzzer: the same seed gives the same inputs on every machine.
 
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
 
-/// Bytes that an input grows to at the most.
+/// Maximum bytes of an input.
 const BYTES_MAX: usize = 8 * 1024;
-/// Numbers at which something changes.
+/// Numbers at which encodings or types change.
 const EDGES: [u64; 12] =
     [0, 1, 0x7f, 0x80, 0xff, 0x100, 0x7fff, 0xffff, 0x7fff_ffff, 0xffff_ffff, i64::MAX as u64, u64::MAX];
 

@@ -1,4 +1,4 @@
-//! OTLP exports: the first byte says which signal and which encoding, the rest is the request's body.
+//! OTLP exports: the first byte chooses signal and encoding, the rest is the request's body.
 
 use std::sync::LazyLock;
 
@@ -27,8 +27,7 @@ pub const WORDS: [&[u8]; 12] = [
     b"\"aggregationTemporality\":1",
 ];
 
-/// Reads a request as the daemon does. A record that is made of it is a JSON object, and no more of them come out than
-/// could have gone in.
+/// Reads a request as the daemon does. Each resulting record is a JSON object. The body's length bounds their number.
 pub fn run(bytes: &[u8]) {
     let Some((choice, body)) = bytes.split_first() else { return };
     let encoding = if choice & 1 == 0 { Encoding::Protobuf } else { Encoding::Json };

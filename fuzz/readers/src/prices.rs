@@ -1,4 +1,4 @@
-//! Price files. The built-in catalog's form today; readers of other forms get a function and a line in [`run`].
+//! Price files in the built-in catalog's form. Readers of other forms get a function and a line in [`run`].
 
 use std::collections::HashSet;
 
@@ -33,14 +33,14 @@ fn check(catalog: &Catalog) {
     let ids: HashSet<_> = catalog.prices().map(|price| price.id).collect();
     assert_eq!(ids.len(), catalog.prices().len(), "an id stands for one price");
     for at_us in [i64::MIN, 0, i64::MAX] {
-        // There are terms for all time, for whatever plan: this panics if not.
+        // Each plan has terms at every time: this panics if not.
         let _ = catalog.plan_terms(at_us);
     }
     for price in catalog.prices() {
         for count in [0, 1, 200_001, tallyd_protocol::limits::TOKENS, u64::MAX] {
             let tokens =
                 Tokens { input: count, output: count, cache_read: count, cache_write_5m: count, cache_write_1h: count };
-            // Too large an amount is unpriced, never a panic and never wrapped around.
+            // Too large an amount is unpriced: it neither panics nor wraps around.
             let _ = catalog.price(&Usage {
                 provider: &price.provider,
                 platform: "",

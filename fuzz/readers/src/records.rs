@@ -1,4 +1,4 @@
-//! The body of `POST /api/v1/records`: the first byte says whether it is sent as lines.
+//! The body of `POST /api/v1/records`. The first byte chooses between JSON and lines.
 
 use super::admitted;
 use tallyd_intake::Encoded;

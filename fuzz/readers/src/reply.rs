@@ -1,4 +1,4 @@
-//! What the daemon says, as a client reads it: a client must survive whatever listens on its socket.
+//! The daemon's messages as a client reads them. A client must survive any program that listens on its socket.
 
 use tallyd_protocol::ServerMessage;
 use tallyd_protocol::frame::PREFIX_BYTES;

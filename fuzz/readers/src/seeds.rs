@@ -1,4 +1,4 @@
-//! The corpus before any fuzzing: one good example of everything that a target's language has.
+//! The corpus before any fuzzing: one good example of each element of a target's language.
 
 use serde_json::Value;
 use tallyd_protocol::{Record, ServerMessage, frame, message, record};
@@ -9,7 +9,7 @@ use tallyd_wal::chunk::{ChunkBuilder, Refused};
 use tallyd_wal::identity::Proof;
 use tallyd_wal::value::{self, Stamp};
 
-/// A target's first inputs. `vectors` are the files of `clients/vectors`, each parsed, by name.
+/// A target's first inputs. `vectors` gives the parsed files of `clients/vectors` by name.
 #[must_use]
 pub fn of(target: &str, vectors: &dyn Fn(&str) -> Vec<Value>) -> Vec<Vec<u8>> {
     match target {
@@ -65,7 +65,7 @@ fn frames(vectors: &dyn Fn(&str) -> Vec<Value>) -> Vec<Vec<u8>> {
         record::write(body, &Record::claude("claude-sonnet-4-5", 10, 20).user("u"));
     });
     seeds.push(mixed);
-    // What is larger than a few kilobytes teaches a fuzzer nothing that a smaller one does not.
+    // Beyond a few kilobytes an input teaches a fuzzer nothing more.
     seeds.retain(|seed| seed.len() <= 2_048);
     seeds
 }

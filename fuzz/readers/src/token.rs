@@ -1,4 +1,4 @@
-//! A JWT's header, which is read before anything is believed: the bytes that its base64 holds.
+//! A JWT's header, which is read before the signature is checked: the bytes inside its base64.
 
 use tallyd_intake::token::TokenHeader;
 
@@ -15,7 +15,7 @@ pub fn run(bytes: &[u8]) {
     }
 }
 
-/// Headers of issuers, and one that must not be taken.
+/// Headers of issuers, and one that must be refused.
 #[must_use]
 pub fn seeds() -> Vec<Vec<u8>> {
     [

@@ -1,7 +1,7 @@
-//! A value of the write-ahead log, and the payload inside.
+//! A value of the WAL, and the payload inside.
 //!
-//! Nobody finds a checksum by chance, so the bytes are read a second time with the right one, as if a version of tallyd
-//! had written them, and a third time as a bare payload.
+//! No fuzzer finds a checksum by chance. So the bytes are read a second time with a valid checksum, as if a version of
+//! tallyd had written them, and a third time as a bare payload.
 
 use tallyd_wal::chunk::{Chunk, ChunkBuilder, Entry, PAYLOAD_TARGET_BYTES, PayloadReader, REFUSED_PAYLOAD_BYTES};
 use tallyd_wal::identity::Proof;
@@ -11,7 +11,7 @@ use tallyd_wal::value::{self, HEADER_BYTES, Stamp, VALUE_BYTES_MAX, ValueError};
 pub fn run(bytes: &[u8]) {
     let Some((key, bytes)) = bytes.split_first_chunk() else { return };
     let key = u64::from_be_bytes(*key);
-    // Whether it is accepted does not matter here, only what holds if it is.
+    // It may be accepted or refused; its properties are checked if it is accepted.
     let _ = read(key, bytes);
     let mut sealed = bytes.to_vec();
     if sealed.len() >= HEADER_BYTES {
@@ -56,7 +56,7 @@ fn read(key: u64, bytes: &[u8]) -> Result<(), ValueError> {
     Ok(())
 }
 
-/// What decodes is written and read again: as the same entries, whatever bytes stood for them.
+/// Decoded entries are written and read again. They must be the same, also if their first encoding was another.
 fn read_payload(payload: &[u8]) {
     let mut entries = Vec::new();
     for entry in PayloadReader::new(payload) {
@@ -79,7 +79,7 @@ fn read_payload(payload: &[u8]) {
     }
     chunks.extend(builder.finish());
     let mut read = chunks.iter().flat_map(|chunk| PayloadReader::new(&chunk.payload)).filter(|read| !is_counted(read));
-    // Counts are added up, and stand at a chunk's end.
+    // Counts are added up, and come at a chunk's end.
     for entry in entries.iter().filter(|entry| counted(entry) == 0) {
         let again = read.next().expect("as many entries").expect("what was written reads back");
         match (entry, again) {
@@ -98,7 +98,7 @@ fn read_payload(payload: &[u8]) {
     }));
 }
 
-/// The records of which an entry is only the number.
+/// The number of records for which the entry stands without their bytes.
 fn counted(entry: &Entry<'_>) -> u64 {
     match entry {
         Entry::Refused(refused) => refused.counted.into(),

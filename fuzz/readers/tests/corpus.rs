@@ -1,10 +1,10 @@
 //! Every reader of foreign bytes, on the corpus and on seeded mutations of it: a bounded form of `make fuzz`.
 //!
-//! The properties are in `../src`. Here the allocator counts besides: what a reader holds at once is bounded by
-//! what it was given, whatever lengths are claimed in it.
+//! The properties are in `../src`. Here the allocator also counts: the memory of a reader is bounded by the size of its
+//! input, not by the lengths that the input claims.
 //!
 //! * `TALLYD_FUZZ_SEED` repeats a run; a failing one names its seed and its input.
-//! * `TALLYD_FUZZ_RUNS` is the number of mutations a target.
+//! * `TALLYD_FUZZ_RUNS` is the number of mutations per target.
 //! * `TALLYD_WRITE_SEEDS=1` writes the corpus' first inputs anew.
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -16,12 +16,12 @@ use std::path::{Path, PathBuf};
 use tallyd_fuzz_readers::mutate::Mutator;
 use tallyd_fuzz_readers::{TARGETS, Target, seeds};
 
-/// Mutations a target, in debug builds a few seconds.
+/// Mutations per target: a few seconds in debug builds.
 const RUNS: u64 = 4_000;
-/// What a reader may hold at once: so much for each byte that it was given, and so much besides.
+/// The bound of a reader's memory: this many bytes for each byte of input, and [`BYTES_BESIDES`] more.
 const BYTES_PER_BYTE: usize = 200;
 const BYTES_BESIDES: usize = 2 << 20;
-/// All corpora together.
+/// Bound of all corpora together.
 const CORPUS_BYTES_MAX: u64 = 300 * 1024;
 
 thread_local! {
@@ -36,8 +36,8 @@ fn count(bytes: isize) {
     MOST.set(MOST.get().max(HELD.get()));
 }
 
-// SAFETY: every call is passed on to the system's allocator unchanged, and so is its answer. The counters are `Cell`s
-// that are initialised at compile time and have no destructor: touching them neither allocates nor unwinds.
+// SAFETY: every call is passed to the system's allocator unchanged, and its result is returned. The counters are
+// `Cell`s that are initialised at compile time and have no destructor: touching them neither allocates nor unwinds.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(layout.size() as isize);
@@ -79,7 +79,7 @@ fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{variable} is not a number")))
 }
 
-/// Runs one input, on its own account of memory.
+/// Runs one input, and asserts its memory's bound.
 fn run(target: &Target, input: &[u8], origin: &str) {
     let before = HELD.get();
     MOST.set(before);
@@ -105,7 +105,7 @@ fn every_reader_holds_its_properties_on_the_corpus_and_on_mutations_of_it() {
     println!("TALLYD_FUZZ_SEED={seed} TALLYD_FUZZ_RUNS={runs}");
     for target in &TARGETS {
         let corpus = corpus(target);
-        // What is made once for all, such as the prices, is on no input's account.
+        // The first run makes the shared values, such as the prices, so that no input is charged for them.
         corpus.iter().for_each(|input| (target.run)(input));
         for input in &corpus {
             run(target, input, "from the corpus");
@@ -140,7 +140,8 @@ fn the_corpus_is_small_and_has_every_seed() {
         let words = fs::read_to_string(dictionary(target)).unwrap_or_default();
         assert_eq!(words, target.dictionary_file(), "of {}: run this test with TALLYD_WRITE_SEEDS=1", target.name);
         let known = corpus(target);
-        // Seeds that hold prices or settings go with those; an older one is as good for fuzzing.
+        // Seeds with prices or settings change with those, and older seeds are as good. Only these targets need all
+        // seeds.
         if ["frame", "line", "reply"].contains(&target.name) {
             let missing = seeds.iter().filter(|seed| !known.contains(seed)).count();
             assert_eq!(missing, 0, "of {}: run this test with TALLYD_WRITE_SEEDS=1", target.name);
@@ -170,14 +171,14 @@ fn with_metadata(metadata: &[u8]) -> Vec<u8> {
     body
 }
 
-/// A target that has run on its corpus: what is made once for all, such as the prices, is on no input's account.
+/// A target that has run on its corpus, so that no input is charged for shared values such as the prices.
 fn target(name: &str) -> &'static Target {
     let target = TARGETS.iter().find(|target| target.name == name).unwrap();
     corpus(target).iter().for_each(|input| (target.run)(input));
     target
 }
 
-/// On a stack like those of the daemon's workers.
+/// Runs on a stack like those of the daemon's workers.
 fn on_a_workers_stack(test: impl FnOnce() + Send + 'static) {
     std::thread::Builder::new().stack_size(2 << 20).spawn(test).unwrap().join().unwrap();
 }

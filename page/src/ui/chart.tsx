@@ -11,25 +11,25 @@ export interface Series {
   name: string;
   /** A custom property with its colour: `--c1`. */
   color: string;
-  /** A value a bar. */
+  /** A value per bar. */
   values: number[];
 }
 
 export interface ChartProps {
   label: string;
-  /** A bar each: its names on the axis and in the tooltip. */
+  /** Each bar's names on the axis and in the tooltip. */
   bars: { short: string; long: string }[];
   series: Series[];
   format: (value: number) => string;
   axis: (value: number) => string;
-  /** Whether the last bar is not over yet. */
+  /** Whether the last bar's period is not over yet. */
   unfinished?: boolean;
   height?: number;
 }
 
 const cssColor = (name: string) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
-/** Sums from each shown series to the last shown one. */
+/** For each shown series, the sum from it to the last shown one. */
 function stacked(series: Series[], hidden: Set<string>, bars: number): number[][] {
   const sums: number[][] = [];
   let above = new Array<number>(bars).fill(0);
@@ -40,12 +40,12 @@ function stacked(series: Series[], hidden: Set<string>, bars: number): number[][
   return sums;
 }
 
-/** Labels that fit: one for a number of bars. */
+/** Labels are drawn for every nth bar, so that they fit. */
 function everyNth(bars: number, width: number): number {
   return Math.max(1, Math.ceil((bars * 64) / Math.max(width, 64)));
 }
 
-/** `latest` is asked whenever something is drawn: the chart outlives a change of its bars' and values' names. */
+/** Each drawing calls `latest`, because the chart outlives a change of its bars and names. */
 function options(latest: () => ChartProps, width: number, height: number, onCursor: (at: number | null) => void): uPlot.Options {
   const props = latest();
   const ink = cssColor("--ink-2");

@@ -42,7 +42,7 @@ function Freshness({ live }: { live: Live<unknown> }) {
   );
 }
 
-/** Shows the loaded data, or the reason why there are none. Data that is there stays, under a notice that it is old. */
+/** Shows the loaded data, or the reason for their absence. Present data stay, under a notice that they are old. */
 export function Loaded<T>(props: { live: Live<T>; children: (data: T) => ComponentChildren; rows?: number }) {
   const { data, failure } = props.live;
   if (data === null) {
@@ -129,7 +129,7 @@ export function Tile(props: { label: string; value: ComponentChildren; note?: Co
   );
 }
 
-/** An amount; digits beyond cents are set lighter. In a column, `decimals` lines the points up. */
+/** An amount with lighter digits beyond cents. In a column, `decimals` lines the points up. */
 export function Money(props: { amount: Attos; decimals?: number }) {
   const decimals = props.decimals ?? fitting(props.amount);
   const { sign, whole, fraction } = parts(props.amount, decimals);
@@ -152,7 +152,7 @@ export function Badge(props: { tone: "good" | "warn" | "bad" | "plain"; children
   return <span class={`badge ${props.tone}`}>{props.children}</span>;
 }
 
-/** A few choices of which one holds. `barred` says why some cannot be had. */
+/** A choice of one value. `barred` gives the reason why a value is not available. */
 export function Choice<T extends string>(props: { label: string; value: T | null; options: readonly (readonly [T, string])[]; barred?: Partial<Record<T, string>>; onPick: (value: T) => void }) {
   return (
     <div class="choice" role="group" aria-label={props.label}>
@@ -163,7 +163,7 @@ export function Choice<T extends string>(props: { label: string; value: T | null
   );
 }
 
-/** A dialog of the browser's own: it keeps the focus, and Escape closes it. */
+/** The browser's own dialog: it keeps the focus, and Escape closes it. */
 export function Dialog(props: { title: string; onClose: () => void; children: ComponentChildren }) {
   const element = useRef<HTMLDialogElement>(null);
   useEffect(() => {

@@ -5,9 +5,9 @@ import type { ComponentChildren, JSX } from "preact";
 export interface Column<Row> {
   key: string;
   label: ComponentChildren;
-  /** Numbers stand on the right, so that their places line up. */
+  /** Numbers are aligned right, so that their digits line up. */
   number?: boolean;
-  /** Sorted by when its heading is pressed. */
+  /** Whether pressing its heading sorts by it. */
   sort?: boolean;
   /** Left out on a narrow screen. */
   wide?: boolean;
@@ -67,7 +67,7 @@ export function kind(column: { number?: boolean; wide?: boolean }): string {
 function Heading<Row>({ column, sorting }: { column: Column<Row>; sorting?: Sorting }): JSX.Element {
   if (!column.sort || !sorting) return <th scope="col" class={kind(column)}>{column.label}</th>;
   const active = sorting.by === column.key;
-  // A first press shows the largest of numbers and the first of names.
+  // The first press shows the largest numbers, or the first names.
   const next = active ? !sorting.descending : column.number === true;
   return (
     <th scope="col" class={kind(column)} aria-sort={active ? (sorting.descending ? "descending" : "ascending") : "none"}>
@@ -79,7 +79,7 @@ function Heading<Row>({ column, sorting }: { column: Column<Row>; sorting?: Sort
   );
 }
 
-/** "1–50 of 3,200", and where to go from there. */
+/** "1–50 of 3,200", with buttons for other pages. */
 export function Pager(props: { text: string; onBack?: (() => void) | undefined; onNext?: (() => void) | undefined }) {
   return (
     <nav class="pager" aria-label="Pages">

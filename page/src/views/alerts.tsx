@@ -1,4 +1,4 @@
-// Alerts of budgets and of unusual spend: an inbox. New until somebody has seen them, and kept afterwards.
+// Alerts of budgets and of unusual spend: an inbox. They are new until a user has seen them, and kept afterwards.
 
 import { useState } from "preact/hooks";
 import { Failure, change, get, url } from "../api";
@@ -63,7 +63,7 @@ export function Alerts() {
   );
 }
 
-/** The alert in a sentence, with amounts and days as everywhere on the page. */
+/** The alert in a sentence, with amounts and days as elsewhere on the page. */
 function sentence({ kind, message, details }: Alert): string {
   const { percent, period, scope, scope_value: value, period_start: start, spent_usd: spent, amount_usd: amount } = details;
   const money = (value: unknown) => usd(parse(String(value)), 2);
@@ -71,7 +71,9 @@ function sentence({ kind, message, details }: Alert): string {
   if (kind !== "budget" || spent === undefined) return message.replace(/^tallyd: /, "");
   const of = value ? `${scope} ${value}` : "all spend";
   const used = percentage(share(parse(String(spent)), parse(String(amount))));
-  return `${PERIODS[String(period)]} budget (${of}) ${used} used: ${money(spent)} of ${money(amount)} since ${shortDay(String(start))}, alert at ${percent} %`;
+  const forecast = details.forecast_usd === undefined ? "" : `, forecast then: ${money(details.forecast_usd)}`;
+  const top = Array.isArray(details.top) && details.top.length > 0 ? `; top: ${details.top.map((part) => `${part.name} ${money(part.cost_usd)}`).join(", ")}` : "";
+  return `${PERIODS[String(period)]} budget (${of}) ${used} used: ${money(spent)} of ${money(amount)} since ${shortDay(String(start))}, alert at ${percent} %${forecast}${top}`;
 }
 
 function Row({ alert, onSeen }: { alert: Alert; onSeen: (() => void) | undefined }) {

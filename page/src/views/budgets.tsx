@@ -1,4 +1,4 @@
-// Budgets: where each stands, and setting them.
+// Budgets: the state of each, and setting them.
 
 import { useState } from "preact/hooks";
 import { Failure, change, get } from "../api";
@@ -62,7 +62,7 @@ export function Budgets() {
   const [failure, setFailure] = useState<Failure | null>(null);
   const [said, setSaid] = useState<string | null>(null);
   const saved = ({ replaced, note }: Saved) => {
-    // Of a budget that was edited everybody knows that it was there.
+    // An edited budget is expected to be replaced.
     const isNews = editing === "new" && replaced !== null;
     const said = isNews ? [`The new budget replaces the one of ${usd(parse(replaced.amount_usd), 2)}.`] : [];
     if (note) said.push(`${sentence(note)}.`);

@@ -74,12 +74,12 @@ export function Letters() {
   );
 }
 
-/** The record indented. An incomplete record is text already. */
+/** The record indented. An incomplete record is shown as its text. */
 function pretty(record: unknown): string {
   return typeof record === "string" ? record : JSON.stringify(record, null, 2);
 }
 
-/** Refusals by reason, field and sender. Picking one shows its letters, and lets an admin decide about all of them. */
+/** Refusals by reason, field and sender. Picking a group shows its letters, and lets an admin decide about all of them. */
 function Groups({ found, which, onSettled, onPick }: { found: LetterGroups; which: Which; onSettled: (text: string) => void; onPick: () => void }) {
   if (found.groups.length === 0) return null;
   const picks = (group: LetterGroup) => NAMES.every((name) => (which[name] ?? "") === group[name]);
@@ -106,7 +106,7 @@ function Groups({ found, which, onSettled, onPick }: { found: LetterGroups; whic
   );
 }
 
-/** A decision about all letters of a group. The daemon takes them some hundreds at a time. */
+/** A decision about all letters of a group. The daemon processes them some hundreds at a time. */
 function Many({ group, onSettled }: { group: LetterGroup; onSettled: (text: string) => void }) {
   const { mayChange } = useSession();
   const [value, setValue] = useState("");

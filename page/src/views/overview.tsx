@@ -19,10 +19,10 @@ interface Overview {
   history: History;
   spentToday: Spent;
   spentMonth: Spent;
-  /** Yesterday, and up to the hour that it is now. */
+  /** Yesterday, in all and up to the present hour. */
   yesterday: Attos;
   yesterdayByNow: SoFar | null;
-  /** The month before, and up to the day that it is now. */
+  /** The month before, in all and up to the present day. */
   monthBefore: Attos;
   monthBeforeByNow: SoFar;
   forecast: Forecast;
@@ -86,10 +86,10 @@ async function load(zone: string, signal: AbortSignal): Promise<Overview> {
 
 const costOf = (rows: GroupRow[]): Attos => sum(rows.map((row) => parse(row.cost_usd)));
 
-/** How long the overview waits for a figure that it can do without. */
+/** How long the overview waits for a figure that it does not need, in milliseconds. */
 const HOURS_MS = 3_000;
 let known: { day: string; by: string; sums: SoFar | null } | null = null;
-/** A past day up to the hour that it is now. They are asked for once an hour; where that takes too long there is none. */
+/** A past day up to the present hour. Loaded once an hour; null if that takes too long. */
 async function untilThisHour(day: string, zone: string, signal: AbortSignal): Promise<SoFar | null> {
   const by = hourOf(new Date(), zone);
   if (known?.day === day && known.by === by) return known.sums;
@@ -185,11 +185,11 @@ function Found({ data, isOld }: { data: Overview; isOld: boolean }) {
   );
 }
 
-/** Like with like: the spend up to the same time, and the whole. */
+/** The spend up to the same time, and the whole. */
 const compared = (what: string, soFar: SoFar | null, whole: Attos): string =>
   `${what} ${soFar ? `${usd(soFar.cost)} by ${soFar.by}, ` : ""}${usd(whole)} in all`;
 
-/** How many records were refused, and why. */
+/** The number of refused records, with their reasons. */
 function Refusals({ found, title }: { found: LetterGroups; title: string }) {
   const reason = (group: LetterGroups["groups"][number]) => (
     <span><Badge tone={group.kind === "poison" ? "bad" : "warn"}>{group.code}</Badge> {group.field && <code>{group.field}</code>} {group.message || "counted only: beyond what is kept of a day"}</span>
@@ -209,7 +209,7 @@ function Refusals({ found, title }: { found: LetterGroups; title: string }) {
 function Forecasted({ estimate, forecast }: { estimate: Estimate; forecast: Forecast }) {
   const label = `Forecast to ${shortDay(estimate.until)}`;
   if (estimate.expected_usd === null) return <Tile label={label} value="—" note="needs three whole days of calls" />;
-  // Whole dollars tell the ends of a small interval apart no more.
+  // In a small interval, whole dollars would not tell the ends apart.
   const amount = (text: string) => usd(parse(text), toFloat(parse(estimate.high_usd)) < 100 ? 2 : 0);
   const band = estimate.low_usd !== null && estimate.high_usd !== null
     ? `${forecast.interval_percent} % interval ${amount(estimate.low_usd)} – ${amount(estimate.high_usd)}`

@@ -15,7 +15,7 @@ export interface Draft {
   tokens: Record<string, string>;
   units: Record<string, string>;
   above?: PriceRow["rates"]["above"];
-  /** From when on it is to hold, as the form spells it (browser's time); now if absent. */
+  /** The start of its validity, as the form writes it (browser's time); now if absent. */
   from?: string;
 }
 
@@ -42,10 +42,10 @@ function entry(form: FormData, draft: Draft) {
       provider: text("provider") || draft.provider, model: draft.model || text("model"), service_tier: text("tier") || "standard",
       effective_from: when ? new Date(when).toISOString() : new Date().toISOString(), source: text("source"),
       per_million: filled(TOKENS.map(([name]) => [name, text(name)])), per_unit: units,
-      // Rates of large prompts go on as they are: the API takes them under another name.
+      // Rates of large prompts stay as they are: the API takes them under another name.
       above: (draft.above ?? []).map((one) => ({ prompt_tokens: one.prompt_tokens, per_million: one.per_million_tokens })),
       note: text("note"),
-      // The form holds every rate: one that is emptied is meant to go.
+      // The form has every rate, so an emptied one is to be removed.
       replace: true,
   };
 }
@@ -66,7 +66,7 @@ export function PriceEditor(props: { draft: Draft; onClose: () => void; onSaved:
         props.onSaved(`The price of ${body.model || body.provider} was added. Calls from its instant on are priced with it; earlier ones change with tallyd reprice.`);
         return;
       }
-      // As if it had held for a month: from now on there is nothing yet to show it by.
+      // Previewed as if the price had held for a month, because a price from now on has no calls yet.
       const effective_from = new Date(Date.now() - PREVIEW_DAYS * 86_400_000).toISOString();
       setPreview(await change<Preview>("POST", "/api/v1/prices/preview", { ...body, effective_from }));
       setFailure(null);

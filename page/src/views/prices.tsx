@@ -1,4 +1,4 @@
-// Prices: those in force, and adding one with its impact shown first.
+// Prices: those in force, and adding one after a preview of its impact.
 
 import { useState } from "preact/hooks";
 import { get, url } from "../api";
@@ -96,7 +96,7 @@ function draftOf(row: PriceRow): Draft {
   return { provider: row.provider, model: row.model, service_tier: row.service_tier, tokens: { ...row.rates.per_million_tokens }, units: { ...row.rates.per_unit }, above: row.rates.above };
 }
 
-/** A rate with its points lined up: two decimals, and further digits. */
+/** A rate with its decimal point lined up: two decimals, and further digits. */
 function Rate({ value }: { value: string | undefined }) {
   if (value === undefined) return <span class="none">—</span>;
   const [whole = "0", fraction = ""] = value.split(".");

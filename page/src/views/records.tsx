@@ -85,7 +85,7 @@ function List({ rows }: { rows: RecordRow[] }) {
   return <Table caption="Calls" columns={columns} rows={rows} id={(row) => row.id} open={open} detail={(row) => <Detail row={row} />} />;
 }
 
-/** The cost of an abandoned stream is not the whole one. */
+/** The cost of an abandoned stream is incomplete. */
 function Cost({ row }: { row: RecordRow }) {
   if (row.cost_usd === null) return <Badge tone="warn">unpriced</Badge>;
   const money = <Money amount={parse(row.cost_usd)} decimals={6} />;

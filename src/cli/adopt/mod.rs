@@ -1,4 +1,4 @@
-//! `tallyd adopt`: the history of the tables that tallyd replaces.
+//! `tallyd adopt`: takes over the history of the tables that tallyd replaces.
 
 mod show;
 
@@ -87,7 +87,7 @@ pub(super) fn run(args: &AdoptArgs, config: &Config) -> anyhow::Result<ExitCode>
     if told == Confirmation::Nothing {
         return Ok(args.confirm.refuse("takes calls over, and with --move-aside moves tables"));
     }
-    // What a model is called is all that is asked of it.
+    // Only the models' names are needed here.
     let (catalog, _) = Catalog::layered(&config.pricing, &Added::default())?;
     with_database(config, "tallyd adopt", async |db| {
         let options = args.options(config, reporting_zone(db, config).await?);
@@ -115,7 +115,7 @@ pub(super) fn run(args: &AdoptArgs, config: &Config) -> anyhow::Result<ExitCode>
     })
 }
 
-/// Makes room, makes the schema, and takes over.
+/// Moves tables aside, migrates the schema, and takes the history over.
 async fn take(
     db: &mut Connection,
     args: &AdoptArgs,
@@ -138,14 +138,12 @@ async fn take(
         output::json(&json!({ "found": found, "moved": moved, "done": done }))?;
     } else {
         show::done(&moved, &done);
-        output::hint(
-            "`tallyd reconcile` proves that the rollups are the sums of the log and of what was taken as sums",
-        );
+        output::hint("`tallyd reconcile` proves that the rollups are the sums of the call log and of the adopted sums");
     }
     Ok(if found.left_rows() > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// Tables that were named and have been moved are read where they are now.
+/// The options, with the new names of tables that were moved.
 fn follow(options: &mut AdoptOptions, moved: &[String]) {
     for named in [&mut options.log, &mut options.daily].into_iter().flatten() {
         let bare = named.strip_prefix("public.").unwrap_or(named).to_owned();

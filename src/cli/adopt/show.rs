@@ -1,12 +1,12 @@
-//! What `tallyd adopt` says to a person.
+//! Texts of `tallyd adopt`.
 
 use super::super::output::{amounts_apart, count, noun, usd_text};
 use tallyd_store::adopt::{Adopted, DailyInspection, Inspection, LogInspection, Problem, SCHEMA};
 
-/// Lines of a list that are printed; `--json` has them all.
+/// The most lines of a list; `--json` has them all.
 const LINES: usize = 10;
 
-/// What was found, and what would become of it.
+/// Prints the tables that were found, and the effect of taking them over.
 pub(super) fn found(found: &Inspection) {
     if let Some(log) = &found.log {
         show_log(log);
@@ -48,7 +48,7 @@ fn show_log(log: &LogInspection) {
         (log.without_user, "have no user: they count for the empty user id"),
         (log.without_model, "name no model"),
         (log.without_cost, "have no cost: they become unpriced calls"),
-        (log.dropped_since, "were taken before, and have been dropped from the log since"),
+        (log.dropped_since, "were taken before, and have been dropped from the old log since"),
     ] {
         if rows > 0 {
             println!("  {} {what}", number(rows));
@@ -79,14 +79,14 @@ fn show_daily(daily: &DailyInspection) {
     println!("{}: {days} the log", daily.table);
     if daily.rounded > 0 {
         println!(
-            "  {} more differ only by the rounding of the old column, {} USD in all; the log counts",
+            "  {} more differ only by the rounding of the old column, {} USD in all; the old log counts",
             number(daily.rounded),
             usd_text(&daily.rounded_usd)
         );
     }
     if !daily.differing.is_empty() {
         println!(
-            "  {} differ in calls or cost; the calls of the log count, and the rest of the sums:",
+            "  {} differ in calls or cost; the calls of the old log count, and the rest of the sums:",
             daily.differing.len()
         );
     }
@@ -120,7 +120,7 @@ fn show_daily(daily: &DailyInspection) {
     }
     if missing.beside_log > 0 {
         println!(
-            "  {} the rest of a day of which the log has a part (calls that were deleted with their users, for example): \
+            "  {} the rest of a day of which the old log has a part (calls that were deleted with their users, for example): \
              {}, {} USD, kept as calls without a user",
             noun(missing.beside_log.unsigned_abs(), "of these is", "of these are"),
             calls(missing.beside_log_calls),
@@ -141,19 +141,18 @@ fn show_problems(problems: &[Problem], what: &str) {
     }
 }
 
-/// What to do after a look.
+/// The hint after a look that changed nothing.
 pub(super) fn next_step(found: &Inspection) -> String {
     if found.occupied.is_empty() {
         return "nothing was changed: --yes takes it over".to_owned();
     }
     format!(
-        "nothing was changed. tallyd's own tables need the names {}: stop what writes to them, then --move-aside --yes moves them to \
+        "nothing was changed. tallyd's own tables need the names {}: stop the programs that write to them, then --move-aside --yes moves them to \
          the schema {SCHEMA}, as they are, and takes them over",
         found.occupied.join(", ")
     )
 }
 
-/// What was done.
 pub(super) fn done(moved: &[String], done: &Adopted) {
     for name in moved {
         println!("moved {name} to {SCHEMA}");

@@ -1,4 +1,4 @@
-//! Which letters a command means.
+//! The filters of `tallyd dead-letters`.
 
 use anyhow::bail;
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use tallyd_base::clock::{Clock, SystemClock};
 use tallyd_store::dead_letters::Filter;
 
-/// Flags that choose letters. All of what is given must hold.
+/// Flags that choose letters. A letter must fit all of the given flags.
 #[derive(Args)]
 pub(super) struct FilterArgs {
     /// These letters, by number
@@ -44,10 +44,10 @@ enum Kind {
 }
 
 impl FilterArgs {
-    /// Letters that nobody has decided about.
+    /// Unsettled letters that match the arguments.
     ///
     /// # Errors
-    /// If no letter could be meant.
+    /// If the arguments exclude every letter.
     pub(super) fn filter(&self) -> anyhow::Result<Filter> {
         if let (Some(since), Some(until)) = (self.since, self.until)
             && since >= until
@@ -67,10 +67,10 @@ impl FilterArgs {
         })
     }
 
-    /// The same, for what is not to happen to every letter by mistake.
+    /// As [`Self::filter`], for commands that must not apply to every letter by mistake.
     ///
     /// # Errors
-    /// If nothing was given.
+    /// If no argument was given.
     pub(super) fn required(&self, what: &str) -> anyhow::Result<Filter> {
         let is_any = self.ids.is_empty()
             && self.code.is_empty()

@@ -1,6 +1,6 @@
-//! `tallyd dead-letters`: what was refused, and what becomes of it.
+//! `tallyd dead-letters`: lists, retries and drops refused records.
 //!
-//! It asks the database, not the daemon: nothing here needs one to run.
+//! The commands use the database, not the daemon, so no daemon need run.
 
 mod filter;
 mod retry;
@@ -134,7 +134,7 @@ async fn connect(database: &Database) -> anyhow::Result<Connection> {
     Ok(database.connect("tallyd dead-letters").await?)
 }
 
-/// What PostgreSQL says, with what to do about a schema that is not this version's.
+/// PostgreSQL's error, with a hint if the schema is not this version's.
 fn told(error: &tokio_postgres::Error) -> anyhow::Error {
     use tokio_postgres::error::SqlState;
     let text = describe(error);
@@ -146,7 +146,7 @@ fn told(error: &tokio_postgres::Error) -> anyhow::Error {
     }
 }
 
-/// Hands pages of letters to `take`, until it says false or there are no more.
+/// Hands pages of letters to `take`, until it returns false or there are no more.
 async fn each_page(
     connection: &Connection,
     filter: &Filter,
@@ -164,7 +164,7 @@ async fn each_page(
     }
 }
 
-/// Where no letter was found: says of each name of the filter that no letter has it what there is.
+/// For an empty result: prints a hint for each name of the filter that no letter has, with the names that letters have.
 async fn point_out(connection: &Connection, filter: &Filter) -> anyhow::Result<()> {
     let codes = filter.codes.iter().map(|code| ("reason", "code", code));
     let others = [("field", "field", &filter.field), ("sender", "producer", &filter.producer)];
@@ -184,10 +184,10 @@ async fn point_out(connection: &Connection, filter: &Filter) -> anyhow::Result<(
     Ok(())
 }
 
-/// Letters that are looked at for the providers that their records name.
+/// The most letters that are read for the providers in their records.
 const LETTERS_LOOKED_AT: usize = 10_000;
 
-/// The providers that the newest letters' records name. They stand in the payloads, so the letters are read.
+/// The providers in the newest letters' records. The names are in the payloads, so the letters are read.
 async fn providers(connection: &Connection, settled: bool) -> anyhow::Result<Vec<String>> {
     let (mut names, mut read) = (BTreeSet::new(), 0);
     let any = Filter { settled, ..Filter::default() };
@@ -228,7 +228,7 @@ async fn list(args: &ListArgs, database: &Database) -> anyhow::Result<ExitCode> 
     Ok(ExitCode::SUCCESS)
 }
 
-/// Groups that are listed.
+/// The most groups of a list.
 const GROUPS: i64 = 100;
 
 async fn groups(args: &GroupsArgs, database: &Database) -> anyhow::Result<ExitCode> {

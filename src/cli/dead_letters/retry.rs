@@ -26,11 +26,11 @@ pub(super) const EXAMPLES: &str = "Examples:
 The fields are those of a usage record: occurred_at, provider, model, endpoint, user_id … A record without a time of its
 own gets that of its arrival.";
 
-/// How often a transaction that met a deadlock, or a connection that broke, is tried again.
+/// Attempts of a transaction that meets a deadlock or a broken connection.
 const ATTEMPTS: u32 = 5;
-/// The pause before each, times the number of attempts.
+/// The pause before the next attempt, times the number of attempts so far.
 const PAUSE: Duration = Duration::from_millis(200);
-/// Letters whose refusal is told one by one.
+/// The most refused letters that are printed one by one.
 const TOLD_MAX: usize = 20;
 
 #[derive(Args)]
@@ -48,14 +48,14 @@ pub(super) struct RetryArgs {
     json: bool,
 }
 
-/// What became of all letters.
+/// Results for all letters.
 #[derive(Default, Serialize)]
 struct Summary {
-    /// Their records are in the call log.
+    /// Letters whose records are in the call log now.
     retried: u64,
-    /// Somebody had decided about them before, or the filter does not take them.
+    /// Letters that were settled before, or that the filter does not match.
     not_open: u64,
-    /// They stay as they are.
+    /// Letters that were refused again, and stay open.
     refused: Vec<Refused>,
 }
 
@@ -69,7 +69,7 @@ pub(super) async fn run(args: &RetryArgs, config: &Config, database: &Database) 
     let filter = args.filter.required("retry")?;
     let mut edits = args.set.iter().map(|text| Edit::parse(text)).collect::<Result<Vec<_>, _>>()?;
     edits.extend(args.unset.iter().map(|field| Edit::remove(field)));
-    // What is refused again stays open: the numbers are taken once, or it would be met again.
+    // Letters that are refused again stay open. Their numbers are read once, so that no letter is tried twice.
     let mut pages = Vec::new();
     {
         let connection = connect(database).await?;
@@ -100,8 +100,8 @@ pub(super) async fn run(args: &RetryArgs, config: &Config, database: &Database) 
     summary.print(args.json)
 }
 
-/// One transaction, tried again while what stops it passes. A COMMIT whose answer was lost leaves settled letters behind,
-/// and the next attempt says so of them.
+/// One transaction, tried again while the error may pass. After a COMMIT whose answer was lost, the letters are
+/// settled, and the next attempt reports them as not open.
 async fn retry_page(
     config: &Config,
     database: &Database,
@@ -137,7 +137,7 @@ async fn try_page(
     })
     .await?;
     let outcomes = retrier.retry(&connection, &letters, edits, &Actor::at_the_command_line(&actor())).await?;
-    // Letters come in the order of their numbers, as the numbers do; one that is gone was decided about by hand.
+    // Both lists are in the order of the numbers. A letter that is missing was settled by somebody else.
     let found: std::collections::HashMap<_, _> = letters.iter().map(|letter| letter.id).zip(outcomes).collect();
     Ok(ids.iter().map(|id| found.get(id).cloned().unwrap_or(RetryOutcome::Settled)).collect())
 }

@@ -1,4 +1,4 @@
-//! Letters in a form for people.
+//! Letters as text for people.
 
 use std::fmt::Write;
 
@@ -9,10 +9,10 @@ use crate::cli::output::{Table, count};
 use tallyd_model::quote;
 use tallyd_store::dead_letters::{DeadLetter, Group};
 
-/// Characters of a message in a list.
+/// The most characters of a message in a list.
 const MESSAGE_CHARS: usize = 80;
 
-/// Letters, one a line.
+/// A line a letter.
 pub(super) fn list(letters: &[DeadLetter]) -> Table {
     let mut table = Table::new(&["id", "arrived", "kind", "reason", "field", "provider"], &[]).with_text("message");
     for letter in letters {
@@ -26,7 +26,7 @@ pub(super) fn list(letters: &[DeadLetter]) -> Table {
     table
 }
 
-/// Groups, one a line.
+/// A line a group.
 pub(super) fn groups(groups: &[Group]) -> Table {
     let mut table = Table::new(&["reason", "field", "sender"], &["refused", "counted", "open"]).with_text("message");
     for group in groups {
@@ -42,7 +42,6 @@ fn or_dash(name: &str) -> String {
     if name.is_empty() { "-".to_owned() } else { name.to_owned() }
 }
 
-/// The beginning of a message.
 fn short(message: &str) -> String {
     let line = quote::line(message);
     let mut text: String = line.chars().take(MESSAGE_CHARS).collect();
@@ -52,7 +51,7 @@ fn short(message: &str) -> String {
     text
 }
 
-/// A letter whole.
+/// One letter in full.
 ///
 /// # Errors
 /// None in practice: JSON values serialize.

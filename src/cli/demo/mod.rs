@@ -1,7 +1,7 @@
 //! `tallyd demo`: realistic traffic against a running daemon, through the client that applications use.
 //!
-//! An application that finds the recorder's ring full goes on and loses the record. A demonstration waits instead: it keeps
-//! what is not settled below what the ring alone can hold, so that nothing is ever dropped, however fast it goes and
+//! An application that finds the recorder's ring full goes on and loses the record. The demonstration waits instead: it
+//! keeps the number of unsettled records below the ring's capacity. So no record is dropped, however fast it goes and
 //! however long the daemon is away.
 
 pub(super) mod traffic;
@@ -48,19 +48,19 @@ pub(super) struct DemoArgs {
     json: bool,
 }
 
-/// Ten years; the daemon takes nothing from before 2015.
+/// Ten years: the daemon takes no records from before 2015.
 const BACKFILL_DAYS_MAX: i64 = 3_650;
-/// Records that the recorder's ring holds.
+/// The capacity of the recorder's ring, records.
 const RING: usize = 1 << 16;
-/// Calls that are made before the recorder is asked again how much room there is.
+/// Calls between two looks at the ring's room.
 const BURST: u64 = 256;
-/// Unsettled records above which the demonstration waits: a burst still fits the ring then.
+/// Above this number of unsettled records the demonstration waits. A burst still fits into the ring then.
 const UNSETTLED_MAX: u64 = RING as u64 - BURST;
-/// How long it waits before it looks again.
+/// The pause before the next look.
 const PAUSE: Duration = Duration::from_millis(1);
 /// How often the live line is written.
 const LIVE_INTERVAL: Duration = Duration::from_millis(250);
-/// How long the daemon may take to acknowledge what is left at the end.
+/// The longest wait for the last acknowledgements.
 const FLUSH_DEADLINE: Duration = Duration::from_secs(30);
 
 #[derive(Serialize)]
@@ -77,10 +77,10 @@ struct Summary {
 
 pub(super) fn run(args: &DemoArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let stopped = stop_flag()?;
-    // Short enough to be typed again.
+    // 32 bits, so that a person can type the seed.
     let seed = args.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
     let endpoint = Endpoint::unix(config.socket_path());
-    // `TALLYD_DISABLED` is for applications: a demo that records nothing would tell that all is well.
+    // `TALLYD_DISABLED` is for applications: with it a demonstration would succeed without recording anything.
     let builder = Recorder::builder(endpoint).app("tallyd-demo").ring_capacity(RING).quiet().disabled(false);
     let recorder = builder.build();
     let mut traffic = Traffic::new(seed, args.users, args.backfill);
@@ -94,7 +94,8 @@ pub(super) fn run(args: &DemoArgs, config: &Config) -> anyhow::Result<ExitCode> 
         if burst > 0 && recorder.stats().in_flight <= UNSETTLED_MAX {
             let now_us = SystemClock.now_us();
             for _ in 0..burst {
-                // It always fits; what did not would be counted as dropped, and told.
+                // There is room, by [`UNSETTLED_MAX`]. A record that did not fit would be counted as dropped, and
+                // reported.
                 recorder.record(traffic.call(now_us));
             }
             made += burst;
@@ -108,7 +109,7 @@ pub(super) fn run(args: &DemoArgs, config: &Config) -> anyhow::Result<ExitCode> 
     finish(&recorder.stats(), outcome, seed, started.elapsed(), args.json)
 }
 
-/// Calls that should have been made by now and were not.
+/// Calls to make now, to keep up with the rate; without bound at rate 0.
 fn due(rate: u32, elapsed: Duration, made: u64) -> u64 {
     if rate == 0 {
         return u64::MAX;
@@ -122,10 +123,10 @@ fn stop_flag() -> anyhow::Result<Arc<AtomicBool>> {
     let flag = Arc::clone(&stopped);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::Builder::new().name("ctrl-c".into()).spawn(move || {
-        // Without the handler Ctrl-C simply ends the process.
+        // Without the handler Ctrl-C ends the process at once.
         if runtime.block_on(tokio::signal::ctrl_c()).is_ok() {
             flag.store(true, Ordering::Relaxed);
-            // Whoever presses it again does not want to wait for what is outstanding.
+            // A second Ctrl-C does not wait for acknowledgements.
             if runtime.block_on(tokio::signal::ctrl_c()).is_ok() {
                 std::process::exit(1);
             }
@@ -134,7 +135,7 @@ fn stop_flag() -> anyhow::Result<Arc<AtomicBool>> {
     Ok(stopped)
 }
 
-/// The live line on a terminal, a line now and then elsewhere.
+/// A live line on a terminal; elsewhere a line now and then.
 struct Live {
     started: Instant,
     shown: Instant,
@@ -146,7 +147,7 @@ impl Live {
         Self { started, shown: started, on_terminal: std::io::stderr().is_terminal() }
     }
 
-    /// Shows the counters if it is time to, and the last ones for good.
+    /// Shows the counters if the interval has passed, or if they are the last ones.
     fn show(&mut self, recorder: &Recorder, is_last: bool) {
         let interval = if self.on_terminal { LIVE_INTERVAL } else { 20 * LIVE_INTERVAL };
         if !is_last && self.shown.elapsed() < interval {
@@ -156,7 +157,7 @@ impl Live {
         let line = line(&recorder.stats(), self.started.elapsed());
         let (before, after) = if self.on_terminal { ("\r\x1b[K", "") } else { ("", "\n") };
         let after = if is_last { "\n" } else { after };
-        // A line that cannot be shown is no reason to stop.
+        // A line that cannot be shown must not end the demonstration.
         let mut stderr = std::io::stderr();
         let _ = write!(stderr, "{before}{line}{after}").and_then(|()| stderr.flush());
     }
@@ -228,7 +229,7 @@ mod tests {
         assert_eq!(due(200, Duration::ZERO, 0), 0);
         assert_eq!(due(200, Duration::from_millis(50), 0), 10);
         assert_eq!(due(200, Duration::from_secs(10), 1_990), 10);
-        // After a wait for the daemon there is much to catch up on, and never less than nothing.
+        // After a wait for the daemon many calls are due, but never a negative number.
         assert_eq!(due(200, Duration::from_secs(1), 300), 0);
         assert_eq!(due(0, Duration::ZERO, 1 << 40), u64::MAX);
         assert_eq!(due(u32::MAX, Duration::from_secs(u64::MAX), 0), u64::MAX);

@@ -1,8 +1,8 @@
-//! Made-up calls that look like a product's: a few users make most of them, prompts are mostly read from a cache, what is
-//! generated decides how long a call takes, some calls fail, some models have no known price.
+//! Made-up calls that look like a product's. A few users make most of them. Prompts are mostly read from a cache, and
+//! the output decides a call's latency. Some calls fail, and one model is unpriced.
 //!
-//! The shape of a past period is that of an office's software that is catching on: busy by day, quiet at weekends, and
-//! growing to its end.
+//! Over a past period the traffic looks like that of office software with a growing number of users: busy by day, quiet
+//! at weekends.
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -11,7 +11,7 @@ use tallyd_client::Record;
 const DAY_US: i64 = 86_400_000_000;
 const HOUR_US: i64 = 3_600_000_000;
 
-/// Models, and how many calls of a thousand go to each. The last is unknown to every price list.
+/// Models, each with its share of calls per thousand. No price list has the last one.
 const MODELS: [(&str, u32); 6] = [
     ("claude-sonnet-4-5-20250929", 455),
     ("claude-haiku-4-5", 305),
@@ -23,15 +23,16 @@ const MODELS: [(&str, u32); 6] = [
 const RENTCAST: [(&str, u32); 4] =
     [("/v1/avm/value", 450), ("/v1/avm/rent/long-term", 300), ("/v1/properties", 200), ("/v1/listings/sale", 50)];
 const APPS: [(&str, u32); 3] = [("web", 620), ("worker", 260), ("mobile-api", 120)];
-/// Statuses of calls that fail: too many requests, overloaded, a gateway's timeout, a broken server.
+/// Statuses of failed calls, each with its share per thousand: too many requests, overloaded, a gateway's timeout, a
+/// broken server.
 const FAILURES: [(u16, u32); 4] = [(429, 600), (529, 250), (504, 100), (500, 50)];
 
-/// How busy each hour of a day is, in hundredths of the busiest, from midnight UTC on.
+/// Traffic of each hour of a day, in hundredths of the busiest, from midnight UTC on.
 const HOURS: [u32; 24] = [14, 10, 8, 7, 8, 12, 22, 40, 64, 84, 95, 98, 88, 92, 100, 99, 93, 82, 66, 52, 42, 34, 26, 19];
-/// How busy each day of a week is, in hundredths of the busiest, from Monday on.
+/// Traffic of each day of a week, in hundredths of the busiest, from Monday on.
 const WEEKDAYS: [u32; 7] = [94, 100, 99, 96, 86, 38, 32];
 
-/// Makes calls; the same seed makes the same ones.
+/// Makes calls; the same seed makes the same calls.
 pub(crate) struct Traffic {
     random: StdRng,
     users: u32,
@@ -39,7 +40,7 @@ pub(crate) struct Traffic {
 }
 
 impl Traffic {
-    /// Calls of so many users, at least one, spread over so many past days, or made now if that is 0.
+    /// Calls of at least one user, spread over `backfill_days` past days, or made now if that is 0.
     pub(crate) fn new(seed: u64, users: u32, backfill_days: u32) -> Self {
         Self { random: StdRng::seed_from_u64(seed), users: users.max(1), backfill_days }
     }
@@ -62,7 +63,7 @@ impl Traffic {
         let mut call = Record::claude(model, self.about(30, 12_000), output);
         call.endpoint = "/v1/messages".into();
         match self.random.random_range(0..20) {
-            // A conversation that goes on: what was said is read, what is new is written.
+            // A conversation that goes on: the cache has the earlier part, and the new part is written to it.
             0..9 => {
                 call.cache_read_tokens = self.about(1_500, 120_000);
                 call.cache_write_5m_tokens = self.about(100, 6_000);
@@ -72,7 +73,7 @@ impl Traffic {
             _ => {}
         }
         if self.one_in(12) {
-            // A batch is answered within a day: a latency would say nothing.
+            // A batch is answered within a day, so it has no latency.
             call.service_tier = "batch".into();
             return call;
         }
@@ -91,7 +92,7 @@ impl Traffic {
         call
     }
 
-    /// A call that failed was answered early, and costs nothing.
+    /// Turns a call into a failed one, which is answered early and costs nothing.
     fn fail(&mut self, call: &mut Record) {
         *call = Record {
             status: self.pick(&FAILURES),
@@ -111,7 +112,7 @@ impl Traffic {
         self.random.random_ratio(1, many)
     }
 
-    /// One of the choices, as often as its share of a thousand says.
+    /// Picks one of the choices, by their shares per thousand.
     fn pick<T: Copy>(&mut self, choices: &[(T, u32)]) -> T {
         let mut left = self.random.random_range(0..1_000);
         for (choice, share) in choices {
@@ -120,7 +121,7 @@ impl Traffic {
             }
             left -= share;
         }
-        // The shares add up to a thousand, as a test knows.
+        // Unreachable: the shares add up to a thousand, as a test checks.
         choices[0].0
     }
 
@@ -137,7 +138,7 @@ impl Traffic {
         rank.clamp(1, self.users)
     }
 
-    /// Now, or a time of the past days, drawn until one is as likely as its hour, its weekday and the growth make it.
+    /// Now, or a time in the past days. Times are drawn until one passes by its hour, its weekday and the growth.
     fn time(&mut self, now_us: i64) -> i64 {
         let span_us = i64::from(self.backfill_days) * DAY_US;
         if span_us == 0 {

@@ -1,23 +1,21 @@
-//! One check's outcome.
+//! The outcome of one check.
 
 use serde::Serialize;
 
-/// How it went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum State {
-    /// As it should be.
     Ok,
-    /// It works; somebody should look at it.
+    /// It works, but somebody should look at it.
     Warning,
-    /// A daemon would not work, or would lose something.
+    /// A daemon would not work, or could lose records.
     Failed,
-    /// It could not be checked.
+    /// The check could not be made.
     Skipped,
 }
 
 impl State {
-    /// As it is printed.
+    /// The word that is printed.
     pub(super) const fn word(self) -> &'static str {
         match self {
             Self::Ok => "ok",
@@ -28,7 +26,7 @@ impl State {
     }
 }
 
-/// A check by its name, its result, and a hint.
+/// A check by its name, with its result and a hint.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Check {
     pub(super) name: &'static str,
@@ -55,7 +53,7 @@ impl Check {
         Self { name, state: State::Failed, found: found.into(), hint: Some(hint.into()) }
     }
 
-    /// An error whose text may end with its own hint.
+    /// A failed check. The error's text may end with a hint of its own, which wins.
     pub(super) fn error(name: &'static str, error: &dyn std::error::Error, hint: &str) -> Self {
         let text = error.to_string();
         match text.split_once("hint: ") {
@@ -64,7 +62,6 @@ impl Check {
         }
     }
 
-    /// The same with a hint.
     pub(super) fn hint(self, hint: impl Into<String>) -> Self {
         Self { hint: Some(hint.into()), ..self }
     }

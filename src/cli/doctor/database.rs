@@ -1,4 +1,4 @@
-//! The database: the way to it, the server, the schema, and this role's rights.
+//! Checks of the database: the connection, the server, the schema, and this role's rights.
 
 use std::time::Instant;
 
@@ -10,9 +10,9 @@ use tallyd_store::examine::{self, OLDEST_SERVER, Server, Sessions};
 use tallyd_store::source::Protection;
 use tallyd_store::{Access, Connection, CopyAccess, Database, DatabaseError, pending};
 
-/// The name by which the server lists these sessions.
+/// The application name of these sessions in PostgreSQL.
 const NAME: &str = "tallyd doctor";
-/// A difference of clocks that is worth a word, microseconds.
+/// A difference of the two clocks above this is a warning, microseconds.
 const CLOCK_US: i64 = 5_000_000;
 
 pub(super) async fn checks(config: &Config) -> Vec<Check> {
@@ -42,7 +42,7 @@ pub(super) async fn checks(config: &Config) -> Vec<Check> {
     checks
 }
 
-/// Without a database URL and before the first start: the server programs of the later private PostgreSQL.
+/// Without a database URL and before the first start: the server programs for the private PostgreSQL.
 fn programs(config: &Config) -> Check {
     let name = "database";
     match embedded::server_programs(config.database.embedded_bin_dir.as_deref()) {
@@ -136,7 +136,7 @@ async fn sessions(database: &Database) -> Check {
     }
 }
 
-/// The schema, the zone and the role's rights, as far as each can be asked.
+/// The schema, the zone and the role's rights, as far as each can be read.
 async fn schema(config: &Config, connection: &mut Connection) -> Vec<Check> {
     let mut checks = match pending(&**connection).await {
         Ok(names) if names.is_empty() => vec![Check::ok("schema", "up to date")],

@@ -1,4 +1,4 @@
-//! The data folder: its rights, its space, its file system, how long a sync takes, and the clock.
+//! Checks of the data folder: its rights, its space, its file system, the time of a sync; and of the clock.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -13,13 +13,13 @@ use super::check::Check;
 use crate::cli::output::bytes;
 use tallyd_config::{Config, Sync};
 
-/// Syncs that are timed. Each is of one page, as a commit of a few records is.
+/// The number of timed syncs. Each is of one page, like a commit of a few records.
 const SYNCS: usize = 20;
 /// A median above this makes each acknowledgement slow.
 const SLOW_SYNC: Duration = Duration::from_millis(25);
-/// A disk does not sync in less: a faster answer comes from memory.
+/// A sync that is faster than this did not reach a disk.
 const NO_DISK: Duration = Duration::from_micros(5);
-/// A file system by the kernel's number for it, and its hint where it does not suit.
+/// A file system: the kernel's number, its name, and a hint if it is unsuitable.
 type FileSystem = (u64, &'static str, Option<&'static str>);
 
 const NETWORK: Option<&str> = Some("locks and syncs of a network file system differ from a disk's: use a local disk");
@@ -56,7 +56,7 @@ pub(super) fn checks(config: &Config) -> Vec<Check> {
     checks
 }
 
-/// The folder itself, or the nearest one above it that is there.
+/// The folder, or its nearest parent that exists.
 fn existing(folder: &Path) -> Option<PathBuf> {
     let folder = std::path::absolute(folder).ok()?;
     folder.ancestors().find(|folder| folder.is_dir()).map(Path::to_owned)
@@ -123,7 +123,7 @@ fn space(config: &Config, place: &Path) -> Check {
     Check::ok(name, format!("{found}; the WAL takes {} at most", bytes(most)))
 }
 
-/// Writes and syncs a page again and again, as the WAL does for each group of records.
+/// Writes and syncs a page repeatedly, as the WAL does for each group of records.
 fn sync(config: &Config, place: &Path) -> Check {
     let name = "disk sync";
     let mut times = match timed_syncs(place) {
@@ -144,7 +144,7 @@ fn sync(config: &Config, place: &Path) -> Check {
         return Check::warning(
             name,
             found,
-            "a disk does not sync so fast: what is acknowledged may be gone after a power cut",
+            "a disk does not sync so fast: acknowledged records may be lost in a power cut",
         );
     }
     if median > SLOW_SYNC && config.wal.sync == Sync::Always {
@@ -171,7 +171,7 @@ fn timed_syncs(place: &Path) -> std::io::Result<Vec<Duration>> {
     times
 }
 
-/// A clock that was never set. Whether it is right the database's clock tells.
+/// Finds a clock that was never set. Smaller errors show in the comparison with the database's clock.
 fn clock() -> Check {
     // 1 January 2026.
     const SOME_TIME_AGO_US: i64 = 1_767_225_600_000_000;

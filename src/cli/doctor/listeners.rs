@@ -1,4 +1,4 @@
-//! The running daemon, its Unix socket, and its ports.
+//! Checks of the running daemon, its Unix socket, and its ports.
 
 use std::net::{TcpListener, ToSocketAddrs};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -10,7 +10,7 @@ use crate::http::socket::{self, AskError};
 use crate::http::{Health, Status};
 use tallyd_config::{Config, GRPC_ADDRESS, GRPC_AUTO};
 
-/// How long a listener on this machine may take.
+/// The longest wait for a listener on this machine.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 pub(super) async fn checks(config: &Config) -> Vec<Check> {
@@ -65,7 +65,7 @@ fn daemon(asked: Result<hyper::body::Bytes, AskError>) -> Vec<Check> {
     checks
 }
 
-/// The socket, and the users that may record over it.
+/// The socket, and the users who may record over it.
 fn unix_socket(config: &Config, runs: bool) -> Check {
     let name = "socket";
     let path = config.socket_path();
@@ -111,7 +111,7 @@ fn unix_socket(config: &Config, runs: bool) -> Check {
     Check::ok(name, found)
 }
 
-/// The addresses that are configured, port 0 left out.
+/// The configured addresses, without those of port 0.
 fn addresses(config: &Config) -> Vec<(&'static str, String)> {
     let grpc = match config.otlp.grpc_listen.as_str() {
         GRPC_AUTO => GRPC_ADDRESS.to_owned(),
@@ -127,7 +127,7 @@ fn addresses(config: &Config) -> Vec<(&'static str, String)> {
     configured.into_iter().filter_map(|(name, address)| Some((name, address.filter(fixed)?))).collect()
 }
 
-/// A port is answered where a daemon runs, and free where none does.
+/// A port must answer if a daemon runs, and be free otherwise.
 fn port(name: &'static str, address: &str, runs: bool) -> Check {
     if runs {
         return match connects(address) {

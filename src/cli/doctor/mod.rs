@@ -1,8 +1,8 @@
-//! `tallyd doctor`: checks a machine, its settings and its database, and gives each fault a hint.
+//! `tallyd doctor`: checks a machine, its settings and its database, with a hint for each fault.
 //!
-//! It changes nothing: beside reading it syncs a small file in the data folder, which it removes, and opens sessions of the database.
-//! Like every command it starts the private PostgreSQL of a daemon that does not run, and stops it again. Checks that another module
-//! has already (the configuration, migrations, rights) are asked of that module.
+//! It changes nothing. It only reads, syncs a small file in the data folder, which it removes, and opens sessions of
+//! the database. Like every command it starts the private PostgreSQL of a daemon that does not run, and stops it again.
+//! Checks that exist in another module (the configuration, migrations, rights) are called there.
 
 mod check;
 mod database;
@@ -51,7 +51,7 @@ pub(super) fn run(args: &DoctorArgs, config: &Config) -> anyhow::Result<ExitCode
     Ok(if failed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// All checks, in the order in which a start would meet them.
+/// All checks, in the order in which a starting daemon would meet their faults.
 async fn examine(config: &Config) -> Vec<Check> {
     let mut checks = vec![version(), configuration(config)];
     checks.extend(disk::checks(config));
@@ -66,7 +66,7 @@ fn version() -> Check {
 }
 
 fn configuration(config: &Config) -> Check {
-    // That it has been loaded means that it is right: every command loads it first.
+    // Every command loads the configuration first, so it is valid here.
     match config.auth.unprotected_url() {
         Some(url) => Check::warning(
             "configuration",

@@ -1,4 +1,4 @@
-//! `tallyd import --dry-run N`: what the first rows would be recorded as. Nothing is sent, no daemon is needed.
+//! `tallyd import --dry-run N`: shows the records of the first rows. Nothing is sent, and no daemon is needed.
 
 use serde_json::{Map, Value};
 use tallyd_protocol::Record;
@@ -7,10 +7,10 @@ use super::reader::FileRows;
 use super::talk::Talk;
 use crate::cli::output::Stream;
 
-/// Prints the first `count` rows, a line of JSON each, without fields that have their defaults.
+/// Prints the records of the first `count` rows, a line of JSON each, without fields at their defaults.
 ///
 /// # Errors
-/// If the file cannot be read on, or standard output cannot be written to.
+/// If reading the file fails, or standard output cannot be written to.
 pub(super) fn print(rows: &mut FileRows, count: u64, talk: &mut Talk) -> anyhow::Result<()> {
     let mut out = Stream::new();
     let mut looked_at = 0;
@@ -20,7 +20,7 @@ pub(super) fn print(rows: &mut FileRows, count: u64, talk: &mut Talk) -> anyhow:
         rows.take_notes().iter().for_each(|note| talk.note(note));
         match row.record {
             Err(error) => talk.refused(row.number, row.line, &error.to_string()),
-            // In step with what is said of the rows around it.
+            // Flushed, so that the line comes before messages about later rows.
             Ok(record) => {
                 if !out.line(&describe(&record))? || !out.flush()? {
                     break;
@@ -38,7 +38,7 @@ pub(super) fn print(rows: &mut FileRows, count: u64, talk: &mut Talk) -> anyhow:
 
 macro_rules! describe {
     ($($(#[doc = $doc:literal])* $name:ident: $type:ty = $default:expr, $kind:ident;)*) => {
-        /// The record as the line mode of the protocol would take it, with a time that a person can read.
+        /// The record as in the protocol's line mode, with a readable time.
         fn describe(record: &Record) -> Value {
             let default = Record::default();
             let mut fields = Map::new();
@@ -75,7 +75,7 @@ mod shown {
     }
 
     pub(super) fn time(us: &Option<i64>) -> Value {
-        // A time that no calendar has is shown as the number that it is.
+        // A time outside the calendar is shown as a number.
         us.and_then(DateTime::from_timestamp_micros).map_or_else(|| json!(us), |time| json!(time))
     }
 

@@ -1,38 +1,38 @@
-//! Why an import ends early, and what may pass if it is tried again.
+//! Why an import ends early, and which errors may pass.
 
 use tallyd_client::SessionError;
 
 use super::snapshot::Changed;
 
-/// Why an import ended early. What was acknowledged stays recorded.
+/// Why an import ended early. Acknowledged rows stay recorded.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SendError {
-    /// Nothing answered from the beginning.
+    /// The first connection failed.
     #[error("no daemon takes records on the socket: {0}")]
     NoDaemon(SessionError),
     /// The daemon went away and did not come back.
     #[error("the daemon has been away for {seconds} s, rows up to {acknowledged} are recorded: {error}")]
     Lost {
-        /// How long it was waited for.
+        /// Seconds without progress before the import gave up.
         seconds: u64,
         /// The highest row that is known to be settled.
         acknowledged: u64,
-        /// What the last attempt met.
+        /// The error of the last attempt.
         error: SessionError,
     },
-    /// Another connection uses the same name.
+    /// Another connection uses the same producer.
     #[error("another import of the same file with the same options has begun, and goes on instead of this one")]
     Fenced,
-    /// The daemon closed the connection for a reason that stays.
+    /// The daemon refused the connection, and a further attempt would not help.
     #[error("the daemon refused to go on: {0}")]
     Refused(SessionError),
-    /// The file is not what was digested.
+    /// The file changed after it was digested.
     #[error(transparent)]
     Changed(#[from] Changed),
 }
 
 impl SendError {
-    /// What a person can do.
+    /// The remedy, if there is one.
     pub(super) const fn hint(&self) -> Option<&'static str> {
         match self {
             Self::NoDaemon(_) => Some("start one with `tallyd serve`, or name its socket with --socket"),
@@ -43,7 +43,7 @@ impl SendError {
     }
 }
 
-/// True for what another attempt may find better.
+/// True if another attempt may succeed.
 pub(super) fn may_pass(error: &SessionError) -> bool {
     match error {
         SessionError::Io(_) => true,

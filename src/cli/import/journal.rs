@@ -6,10 +6,13 @@
 //! lock               held by the import that is under way
 //! ```
 //!
-//! A file is the magic, the import's secret and entries of 32 bytes: the row's number, its identity, the digest of its usage
-//! ([`super::plan`]). An import that ends early leaves its pending file behind. The next one, of any file, asks the daemon how
-//! far it got: rows up to there are recorded, the others are not. So a row is in the journal if and only if the daemon has it,
-//! even if one of the two was killed in between. The journal is as old as the daemon's own mark of an import, and lies beside it.
+//! A file has the magic, the import's secret and entries of 32 bytes: the row's number, its identity, the digest of its
+//! usage ([`super::plan`]).
+//!
+//! An import that ends early leaves its pending file behind. The next import, of any file, asks the daemon for that
+//! import's last row: rows up to it are recorded, the others are not. So a row is in the journal if and only if the
+//! daemon has it, even if one of the two was killed in between. The journal lies beside the daemon's own state of
+//! producers, so both have the same age.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, BufWriter, Read, Write};
@@ -24,20 +27,20 @@ const MAGIC: &[u8; 16] = b"tallyd imports 1";
 const SECRET_BYTES: usize = 64;
 const ENTRY_BYTES: usize = 32;
 
-/// An entry: the row's number, its identity, the digest of its usage.
+/// A row's number, its identity, and the digest of its usage.
 type Entry = (u64, RowIdentity, u64);
 
-/// The folder, and the lock on it.
+/// The folder, locked.
 pub(super) struct Journal {
     folder: PathBuf,
     _lock: File,
 }
 
 impl Journal {
-    /// Opens the folder, and waits until no other import is under way.
+    /// Opens the folder, and waits until no other import is under way. Calls `waits` before a wait.
     ///
     /// # Errors
-    /// If the data folder is not there, or may not be written to.
+    /// If the data folder does not exist, or cannot be written to.
     pub(super) fn open(data_dir: &Path, waits: impl FnOnce()) -> anyhow::Result<Self> {
         if !data_dir.is_dir() {
             bail!(
@@ -73,10 +76,11 @@ impl Journal {
         Ok(found)
     }
 
-    /// Settles what earlier imports have left behind. `last_row` asks the daemon how far the import of a secret got.
+    /// Settles the pending files of earlier imports. `last_row` asks the daemon for the last row of an import, by its
+    /// secret.
     ///
     /// # Errors
-    /// If the daemon cannot be asked, or the folder is not as it should be.
+    /// If the daemon does not answer, or a file is damaged.
     pub(super) fn keep_recorded(&self, mut last_row: impl FnMut(&str) -> anyhow::Result<u64>) -> anyhow::Result<()> {
         for path in self.files("pending")? {
             let (secret, entries) = read(&path)?;
@@ -86,10 +90,10 @@ impl Journal {
         Ok(())
     }
 
-    /// Tells of every row that was recorded.
+    /// Calls `tell` with each recorded row.
     ///
     /// # Errors
-    /// If the folder is not as it should be.
+    /// If a file is damaged.
     pub(super) fn each(&self, mut tell: impl FnMut(&RowIdentity, u64)) -> anyhow::Result<()> {
         for path in self.files("rows")? {
             for entry in read(&path)?.1 {
@@ -100,10 +104,10 @@ impl Journal {
         Ok(())
     }
 
-    /// Writes down what is about to be sent; none if there is nothing.
+    /// Writes the rows that are about to be sent to a pending file. None if there are no rows.
     ///
     /// # Errors
-    /// If it cannot be written.
+    /// If the file cannot be written.
     pub(super) fn intend<'e>(
         &self,
         secret: &str,
@@ -117,7 +121,7 @@ impl Journal {
         Ok((written > 0).then_some(Intent { journal: self, path }))
     }
 
-    /// Turns a pending file into one of recorded rows.
+    /// Turns a pending file into a file of recorded rows.
     fn keep(
         &self,
         pending: &Path,
@@ -129,7 +133,8 @@ impl Journal {
         Ok(())
     }
 
-    /// Writes a file whole, on disk when this returns; none where there is no entry. Returns the number of entries.
+    /// Writes a whole file, which is on disk when this returns. Writes none without entries. Returns the number of
+    /// entries.
     fn write(
         &self,
         path: &Path,
@@ -160,17 +165,17 @@ impl Journal {
     }
 }
 
-/// Rows that are being sent.
+/// A pending file: rows that are being sent.
 pub(super) struct Intent<'j> {
     journal: &'j Journal,
     path: PathBuf,
 }
 
 impl Intent<'_> {
-    /// Notes that all were settled; those that the daemon refused are not recorded.
+    /// Notes that all rows are settled. Rows that the daemon refused are not recorded.
     ///
     /// # Errors
-    /// If it cannot be written; the next import asks the daemon then.
+    /// If the file cannot be written; the next import asks the daemon then.
     pub(super) fn done(self, refused: &[u64]) -> anyhow::Result<()> {
         let (secret, entries) = read(&self.path)?;
         let mut refused = refused.to_vec();
@@ -181,7 +186,7 @@ impl Intent<'_> {
     }
 }
 
-/// Nobody else may read the secrets of imports.
+/// For the owner alone: the files have the secrets of imports.
 fn options() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.write(true).mode(0o600);

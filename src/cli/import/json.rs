@@ -1,5 +1,5 @@
-//! JSON as files of calls have it: an object a line, whose values are kept as they are written until a field wants them.
-//! So a number keeps its digits, and metadata its order.
+//! JSON in files of calls: an object a line. Values stay as they are written until a field needs them, so a number
+//! keeps its digits, and metadata its order.
 
 use std::fmt;
 
@@ -7,16 +7,16 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 
 use tallyd_model::json::{self, Raw};
 
-/// An object's keys and values, in their order; a key that is there twice is here twice.
+/// An object's keys and values, in their order; a repeated key is repeated here.
 pub(super) struct Object<'a>(pub Vec<(String, Raw<'a>)>);
 
 impl<'a> Object<'a> {
     /// Reads an object.
     ///
     /// # Errors
-    /// What is wrong with the text.
+    /// The fault in the text.
     pub(super) fn read(text: &'a str) -> Result<Self, String> {
-        // Lines are counted within the line, which helps nobody.
+        // The error's own line number counts within this one line, so it is left out.
         json::from_str(text)
             .map_err(|error| format!("not a JSON object: {} at column {}", error.message(), error.column()))
     }
@@ -44,7 +44,8 @@ impl<'de> Deserialize<'de> for Object<'de> {
     }
 }
 
-/// The value under a path, `message.usage.input_tokens`: a key may have dots of its own. None if there is none.
+/// The value under a path such as `message.usage.input_tokens`. A key may have dots of its own. None if the path leads
+/// nowhere.
 pub(super) fn at<'a>(object: &Object<'a>, path: &str) -> Option<Raw<'a>> {
     object.0.iter().find_map(|(key, value)| {
         let rest = path.strip_prefix(key.as_str())?;
@@ -55,7 +56,7 @@ pub(super) fn at<'a>(object: &Object<'a>, path: &str) -> Option<Raw<'a>> {
     })
 }
 
-/// The text of a string, the digits of a number, none within for null; none at all for anything else.
+/// The text of a string or the digits of a number, `Some(None)` for null. None for any other value.
 pub(super) fn scalar(value: Raw<'_>) -> Option<Option<String>> {
     let text = value.get();
     match value.kind() {
@@ -66,7 +67,7 @@ pub(super) fn scalar(value: Raw<'_>) -> Option<Option<String>> {
     }
 }
 
-/// A value in a message: its beginning, if it is long.
+/// A value in a message, cut if it is long.
 pub(super) fn shown(value: Raw<'_>) -> String {
     let text = value.get();
     match text.char_indices().nth(40) {

@@ -1,4 +1,4 @@
-//! Which column holds which field, and what every record has.
+//! The mapping of columns to fields, and the constants of every record.
 
 use anyhow::{Context, bail};
 use tallyd_protocol::Record;
@@ -7,20 +7,19 @@ use tallyd_protocol::record::FIELDS;
 use super::preset::Preset;
 use super::row::{Form, set_text};
 
-/// A mapping as the command line gave it.
+/// The mapping from the command line.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Mapping {
-    /// Fields and their columns.
+    /// Fields with their columns.
     pub columns: Vec<(&'static str, String)>,
-    /// Fields and their constants.
+    /// Fields with their constants.
     pub constants: Vec<(&'static str, String)>,
-    /// The column whose value tells calls apart, where it is not the field `id`.
+    /// The column with a call's key, if that is not the field `id`.
     pub key: Option<String>,
-    /// How values are written.
     pub form: Form,
-    /// Between the cells of a line; none is a comma, or what the file says.
+    /// The character between the cells of a line. None: the file's own statement, or a comma.
     pub delimiter: Option<u8>,
-    /// The program that has written the file.
+    /// The program that wrote the file.
     pub preset: Option<Preset>,
 }
 
@@ -28,7 +27,7 @@ impl Mapping {
     /// Reads the arguments of `--map` and `--set`, each one `FIELD=…` or several with commas between.
     ///
     /// # Errors
-    /// What is not a field, has no value, or is given twice.
+    /// If a name is not a field, has no value, or is given twice.
     pub(super) fn parse(map: &[String], set: &[String]) -> anyhow::Result<Self> {
         let mut mapping = Self::default();
         for argument in map {
@@ -45,32 +44,32 @@ impl Mapping {
         Ok(mapping)
     }
 
-    /// True if the command line says where the field comes from.
+    /// True if the command line maps the field or sets it.
     pub(super) fn names(&self, field: &str) -> bool {
         self.columns.iter().chain(&self.constants).any(|(named, _)| *named == field)
     }
 
-    /// The fields that a column of this name fills: those it is mapped to, and the one that has its name.
+    /// The fields that a column of this name fills: those that are mapped to it, and the one with its name.
     pub(super) fn fields_of<'m>(&'m self, column: &'m str) -> impl Iterator<Item = &'static str> + 'm {
         let mapped = self.columns.iter().filter(move |(_, name)| name == column).map(|(field, _)| *field);
         let own = FIELDS.iter().copied().find(|field| *field == column && !self.names(field));
         mapped.chain(own)
     }
 
-    /// The record that every row starts from: the constants, and defaults.
+    /// The record that every row starts from: the defaults and the constants.
     ///
     /// # Errors
-    /// A constant that does not read as its field's value.
+    /// If a constant is not a value of its field.
     pub(super) fn template(&self) -> anyhow::Result<Record> {
         let mut record = Record::default();
         self.set_constants(&mut record)?;
         Ok(record)
     }
 
-    /// Puts the constants into a record: they hold before the values of the file.
+    /// Sets the constants, which win over values of the file.
     ///
     /// # Errors
-    /// A constant that does not read as its field's value.
+    /// If a constant is not a value of its field.
     pub(super) fn set_constants(&self, record: &mut Record) -> anyhow::Result<()> {
         for (field, value) in &self.constants {
             set_text(record, field, value, Form::default()).with_context(|| format!("--set {field}={value}"))?;
@@ -78,12 +77,12 @@ impl Mapping {
         Ok(())
     }
 
-    /// Every column that the command line names, and what it is for.
+    /// Every column that the command line names.
     pub(super) fn named(&self) -> impl Iterator<Item = &str> {
         self.columns.iter().map(|(_, name)| name.as_str()).chain(self.key.as_deref())
     }
 
-    /// A text that is the same for mappings that read alike, and for no others.
+    /// A text that is equal for two mappings if and only if they read files alike.
     pub(super) fn canonical(&self) -> String {
         let sorted = |pairs: &[(&'static str, String)]| {
             let mut pairs = pairs.to_vec();
@@ -93,7 +92,7 @@ impl Mapping {
         let (columns, constants) = (sorted(&self.columns), sorted(&self.constants));
         let plain = Self { columns: Vec::new(), constants: Vec::new(), ..self.clone() };
         if plain == Self::default() {
-            // As the first version had it, so that an import of then is the same import now.
+            // The first version's form, so that the secrets of its imports stay the same.
             return serde_json::json!([columns, constants]).to_string();
         }
         let how = format!("{:?} {:?} {:?} {:?}", self.key, self.form, self.delimiter, self.preset);
@@ -101,7 +100,7 @@ impl Mapping {
     }
 }
 
-/// A comma parts two pairs where a name and `=` follow it, and belongs to the value anywhere else.
+/// A comma separates two pairs if a name and `=` follow it; otherwise it belongs to the value.
 fn pairs(flag: &str, argument: &str, into: &mut Vec<(&'static str, String)>) -> anyhow::Result<()> {
     let first = into.len();
     for part in argument.split(',') {
@@ -113,12 +112,12 @@ fn pairs(flag: &str, argument: &str, into: &mut Vec<(&'static str, String)>) -> 
                 };
                 into.push((*field, value.trim().to_owned()));
             }
-            // A field's name alone is a pair whose value was forgotten.
+            // A field's name alone is a pair without its value.
             _ if into.len() == first || FIELDS.contains(&part.trim()) => {
                 bail!("{flag} {argument}: expected FIELD=…, as in provider=claude, where {part:?} stands")
             }
             _ => {
-                // There is one: the arms above have seen to it.
+                // There is a last pair, by the arms above.
                 if let Some((_, value)) = into.last_mut() {
                     value.push(',');
                     value.push_str(part);
@@ -149,7 +148,7 @@ mod tests {
         assert_eq!(one.canonical(), other.canonical());
         let constant = parse(&["app=A"], &["model=M", "provider=claude"]).unwrap();
         assert_ne!(one.canonical(), constant.canonical());
-        // A value that looks like two pairs on two lines is still one value.
+        // A value that looks like two pairs on two lines is one value.
         let one = parse(&[], &["app=a\nmodel=m"]).unwrap();
         let two = parse(&[], &["app=a", "model=m"]).unwrap();
         assert_ne!(one.canonical(), two.canonical());

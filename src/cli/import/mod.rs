@@ -1,23 +1,23 @@
 //! `tallyd import`: calls from a file, exactly once.
 //!
-//! The file goes through the daemon's socket like any client's records. The producer's secret is the digest of the file's
-//! content and of how it is read, its name is the secret's digest, and a record's sequence number is its row's number. So the
-//! daemon knows how far an import got: an interrupted one resumes there, and one that is done adds nothing. Nobody can speak
-//! for an import who does not have the file. A row that cannot be read leaves its number unused, which the protocol allows; it
-//! is refused again in every run.
+//! The file goes through the daemon's socket like any client's records. The producer's secret is the digest of the
+//! file's content and of the way of reading it. The producer's name is the secret's digest, and a record's sequence
+//! number is its row's number. So the daemon knows an import's last row: an interrupted import resumes there, and a
+//! repeated one adds nothing. Without the file nobody can send as its producer. A row that cannot be read leaves its
+//! number unused, which the protocol allows; it is refused again in every run.
 //!
-//! That makes a file exactly-once. The plan and the journal make a row exactly-once: a row that an import of another file has
-//! recorded is not sent, and leaves its number unused, too.
+//! That makes a file exactly-once. The plan and the journal make a row exactly-once: a row that an import of another
+//! file has recorded is not sent, and leaves its number unused as well.
 //!
 //! | module | content |
 //! |---|---|
-//! | `mapping` | which column holds which field |
-//! | `snapshot` | the open file, its digest, whether it is still the same |
-//! | `reader` | rows of CSV and of NDJSON, numbered; memory for one of them |
-//! | `row`, `json` | a row's values become a record |
+//! | `mapping` | which column has which field |
+//! | `snapshot` | the open file, its digest, whether it has changed |
+//! | `reader` | rows of CSV and of NDJSON, numbered, one in memory at a time |
+//! | `row`, `json` | from a row's values to a record |
 //! | `preset` | the files of other programs |
 //! | `plan` | which rows are sent: a row's identity |
-//! | `journal` | what was imported, on disk |
+//! | `journal` | imported rows, on disk |
 //! | `sender` | frames to the daemon: the window, acks, reconnecting |
 //! | `error` | why an import ends early |
 //! | `talk` | progress, notes and refusals on standard error |
@@ -132,7 +132,7 @@ pub(super) struct ImportArgs {
 
 const BATCH_MAX: i64 = limits::FRAME_RECORDS as i64;
 
-/// What a file holds.
+/// The format of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum FileFormat {
     /// Comma-separated values, the first line naming the columns.
@@ -141,13 +141,12 @@ pub(super) enum FileFormat {
     Ndjson,
 }
 
-/// What became of the file.
+/// The result of an import.
 #[derive(Debug, Default, PartialEq, Serialize)]
 struct Summary {
-    /// Rows of the file.
     rows: u64,
-    /// Rows that were there: an earlier import had recorded them, of this file or of another, or they came another way with the same
-    /// `id`.
+    /// Rows that were already recorded: by an earlier import of this file or of another, or in another way with the
+    /// same `id`.
     skipped: u64,
     /// Rows whose `id` or key a later row has, which counts in their place.
     superseded: u64,
@@ -157,9 +156,8 @@ struct Summary {
     recorded: u64,
     /// Rows that cannot be read, or that the daemon refused.
     refused: u64,
-    /// How long it took.
     seconds: f64,
-    /// The producer's name, which stands for the file's content and how it was read.
+    /// The producer's name, which depends on the file's content and the way of reading it.
     producer: String,
 }
 
@@ -212,7 +210,7 @@ fn mapping(args: &ImportArgs) -> anyhow::Result<Mapping> {
     })
 }
 
-/// A file, and how it is read.
+/// A file, and the way of reading it.
 struct ImportFile<'s> {
     snapshot: &'s Snapshot,
     format: FileFormat,
@@ -298,7 +296,7 @@ fn send(
     Ok(summary)
 }
 
-/// Why a row is refused that says something else of a recorded call.
+/// The refusal of a row that differs from the recorded call of its identity.
 const CONFLICT: &str = "its id was imported before, with another usage or cost: a recorded call is not changed; \
     give it another id to record it as a call of its own";
 
@@ -342,7 +340,7 @@ fn format_of(file: &Path) -> anyhow::Result<FileFormat> {
     }
 }
 
-/// The producer's secret: the same for the same content, read in the same way.
+/// The producer's secret: the same for the same content that is read in the same way.
 fn secret(snapshot: &Snapshot, mapping: &Mapping, format: FileFormat) -> String {
     let hash = Sha256::new().chain_update(snapshot.digest()).chain_update([format as u8]);
     let digest = hash.chain_update(mapping.canonical()).finalize();

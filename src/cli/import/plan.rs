@@ -1,13 +1,15 @@
-//! What becomes of each row, decided before anything is sent: a call is imported once, even if its row stands in several files.
+//! Decides about each row before anything is sent, so that a call is imported once, even if its row is in several
+//! files.
 //!
-//! *Identity.* A row's identity is stated (its `id`, the value of `--key`, a preset's key) or, without that, the digest of its
-//! fields, together with its number among equal rows of the file: two equal rows are two calls, and a file that overlaps
-//! with this one has them as the same two. Line ends, the order of rows and of columns, and spellings of a number do not matter.
+//! *Identity.* A row's stated identity is its `id`, the value of `--key`, or a preset's key. Without one, the identity
+//! is the digest of its fields, together with its number among equal rows of the file. So two equal rows are two calls,
+//! and in an overlapping file they are the same two. Line ends, the order of rows and of columns, and spellings of a
+//! number do not matter.
 //!
-//! *Of rows with one stated identity the last counts.* A row whose stated identity was imported before with another usage or
-//! cost is refused: the rollups already hold the recorded one.
+//! *Of several rows with one stated identity the last counts.* A row whose stated identity was imported before with
+//! another usage or cost is refused, because the rollups already have the recorded one.
 //!
-//! Takes 40 bytes of memory a row of the file.
+//! A plan takes 40 bytes of memory for each row of the file.
 
 use sha2::{Digest, Sha256};
 use tallyd_protocol::{Record, record};
@@ -16,15 +18,14 @@ use super::mapping::Mapping;
 use super::reader::FileRows;
 use tallyd_model::pricing::{Usd, normalise_provider};
 
-/// What identifies a row.
 pub(super) type RowIdentity = [u8; 16];
 
-/// What becomes of a row.
+/// The decision about a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fate {
-    /// It is sent, or refused because it cannot be read.
+    /// The row is sent, or refused because it cannot be read.
     Send,
-    /// It was imported before.
+    /// The row was imported before.
     Known,
     /// A later row of the file has its identity.
     Superseded,
@@ -34,17 +35,16 @@ pub(super) enum Fate {
 
 struct Item {
     identity: RowIdentity,
-    /// A digest of what the call costs by, where its identity is stated.
+    /// The digest of the fields that decide the cost; 0 without a stated identity.
     usage: u64,
     fate: Fate,
     is_stated: bool,
     is_read: bool,
 }
 
-/// The rows of a file.
 pub(super) struct ImportPlan {
     items: Vec<Item>,
-    /// Indexes of the rows that count, by identity.
+    /// Indexes of the rows that count, sorted by identity.
     by_identity: Vec<u32>,
 }
 
@@ -52,7 +52,7 @@ impl ImportPlan {
     /// Reads every row.
     ///
     /// # Errors
-    /// If the file cannot be read on, or has more rows than a number of 32 bits.
+    /// If reading the file fails, or it has more rows than a number of 32 bits.
     pub(super) fn make(rows: &mut FileRows, mapping: &Mapping) -> anyhow::Result<Self> {
         let mut items = Vec::new();
         while let Some(row) = rows.next_row()? {
@@ -66,10 +66,10 @@ impl ImportPlan {
         Ok(plan)
     }
 
-    /// Decides between rows of the file that have one identity.
+    /// Decides between rows of the file with one identity.
     fn decide_between_doubles(&mut self) {
         let items = &mut self.items;
-        // The number of rows was checked to fit.
+        // The number of rows was checked to fit into 32 bits.
         let mut order: Vec<u32> = (0..items.len() as u32).filter(|at| items[*at as usize].is_read).collect();
         order.sort_unstable_by_key(|at| (items[*at as usize].identity, *at));
         let mut first = 0;
@@ -91,7 +91,7 @@ impl ImportPlan {
         self.by_identity = order;
     }
 
-    /// Takes a row that was imported before.
+    /// Marks the row with this identity, if there is one, as imported before.
     pub(super) fn meet(&mut self, identity: &RowIdentity, usage: u64) {
         let items = &mut self.items;
         if let Ok(found) = self.by_identity.binary_search_by_key(identity, |at| items[*at as usize].identity) {
@@ -101,7 +101,7 @@ impl ImportPlan {
         }
     }
 
-    /// What becomes of the row of this number, from 1 on.
+    /// The decision about the row of this number, from 1 on.
     pub(super) fn fate(&self, row: u64) -> Fate {
         self.item(row).map_or(Fate::Send, |item| item.fate)
     }
@@ -114,18 +114,19 @@ impl ImportPlan {
         id
     }
 
-    /// None for a row that a file has which has grown since; nothing is sent of such a file.
+    /// None for a row that was added to the file after the plan was made; nothing is sent of such a file.
     fn item(&self, row: u64) -> Option<&Item> {
         self.items.get(usize::try_from(row).ok()?.checked_sub(1)?)
     }
 
-    /// The rows that are to be sent: their numbers, identities and usages.
+    /// The rows to send: their numbers, identities and usages.
     pub(super) fn to_send(&self) -> impl Iterator<Item = (u64, &RowIdentity, u64)> {
         let numbered = (1..).zip(&self.items).filter(|(_, item)| item.is_read && item.fate == Fate::Send);
         numbered.map(|(row, item)| (row, &item.identity, item.usage))
     }
 
-    /// True if some rows without a stated identity were imported before, and others were not: one of these may be a corrected one.
+    /// True if only some of the rows without a stated identity were imported before. One of the others may be a
+    /// correction.
     pub(super) fn may_have_corrected(&self) -> bool {
         let is_any = |fate: Fate| self.items.iter().any(|item| item.is_read && !item.is_stated && item.fate == fate);
         is_any(Fate::Known) && is_any(Fate::Send)
@@ -139,7 +140,7 @@ impl Item {
 }
 
 fn item(mut record: Record, key: Option<String>, mapping: &Mapping) -> Item {
-    // 0.10 and 0.1 are one amount.
+    // 0.10 and 0.1 are the same amount.
     if let Some(cost) = record.cost_usd.as_deref().and_then(|cost| Usd::parse_rounded(cost).ok()) {
         record.cost_usd = Some(cost.to_string().into());
     }
@@ -151,7 +152,7 @@ fn item(mut record: Record, key: Option<String>, mapping: &Mapping) -> Item {
         }
         (None, id) => id,
     };
-    // Only what is stated twice can say two things.
+    // Only rows with a stated identity can contradict a recorded one, so the others need no usage.
     let Some(identity) = stated else {
         let identity = digest(&[b"row", &encoded(&record)]);
         return Item { identity, usage: 0, fate: Fate::Send, is_stated: false, is_read: true };
@@ -159,7 +160,7 @@ fn item(mut record: Record, key: Option<String>, mapping: &Mapping) -> Item {
     Item { identity, usage: usage(record), fate: Fate::Send, is_stated: true, is_read: true }
 }
 
-/// A digest of what a call costs by.
+/// A digest of the fields that decide a call's cost.
 fn usage(record: Record) -> u64 {
     let plain = Record::default();
     let record = Record {
@@ -177,7 +178,7 @@ fn usage(record: Record) -> u64 {
     digest(&[&encoded(&record)]).first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes))
 }
 
-/// Fields that a later version adds to a record are left off while they have their default.
+/// The encoding leaves out a later version's fields at their defaults, so digests stay the same.
 fn encoded(record: &Record) -> Vec<u8> {
     let mut bytes = Vec::new();
     record::write(&mut bytes, record);

@@ -1,4 +1,5 @@
-//! Reads a file row by row, without holding more than one. [`FileRows`] numbers them; what a row is, each format says.
+//! Reads a file row by row, with one row in memory at a time. [`FileRows`] numbers the rows; each format decides where
+//! a row ends.
 
 mod csv_rows;
 mod json_rows;
@@ -18,34 +19,32 @@ use csv_rows::CsvRows;
 use json_rows::JsonRows;
 use tallyd_model::json::Value;
 
-/// Bytes that one row may have. A frame takes no more, and a quote that is never closed must not swallow the file.
+/// The longest row, bytes. A frame has no more, and an unclosed quote must not swallow the file.
 const ROW_BYTES: usize = 1024 * 1024;
-/// Kinds of lines that are not calls, as they are counted.
+/// The most kinds of passed-over lines that are counted apart.
 const KINDS_MAX: usize = 50;
 
-/// One row: where it is, and its record, or why there is none.
+/// One row: its place, and its record or the reason why there is none.
 pub(super) struct Row {
-    /// Its number from 1 on, which is its sequence number, too.
+    /// Its number from 1 on, which is also its sequence number.
     pub number: u64,
-    /// The file's line that it begins on, from 1 on; in CSV that of the first empty line before it, if there is one.
+    /// The file's line on which it begins, from 1 on. In CSV, empty lines before a row belong to it.
     pub line: u64,
-    /// What it says.
     pub record: Result<Record, RowError>,
-    /// What tells the call apart, where the file says so by more than the field `id`.
+    /// The call's key, if the file has one beside the field `id`.
     pub key: Option<String>,
 }
 
-/// A row that is being read.
 #[derive(Default)]
 pub(super) struct RowDraft {
     record: Record,
     key: Option<String>,
-    /// What it is where it is not a call.
+    /// The kind of a row that is not a call.
     other: Option<String>,
 }
 
 impl RowDraft {
-    /// Reads a row of the program's that has written the file. What the command line says holds before that.
+    /// Reads a row of a preset's file. Columns and constants from the command line win.
     fn fill(&mut self, preset: Preset, row: &Value, mapping: &Mapping) -> Result<(), RowError> {
         match preset.read(row, &mut self.record)? {
             RowKind::Other(kind) => self.other = Some(kind),
@@ -59,7 +58,6 @@ impl RowDraft {
     }
 }
 
-/// The rows of a file.
 pub(super) struct FileRows {
     source: Source,
     template: Record,
@@ -73,14 +71,14 @@ enum Source {
     Json(JsonRows),
 }
 
-/// A row's line, and whether it could be read into the record.
+/// A row's line, and whether the row could be read into the record.
 type Read = (u64, Result<(), RowError>);
 
 impl FileRows {
     /// Opens the file and finds the columns.
     ///
     /// # Errors
-    /// If the file cannot be read, or the mapping does not fit it: the message names what there is.
+    /// If the file cannot be read, or the mapping does not fit it: the message names the file's columns.
     pub(super) fn open(snapshot: &Snapshot, format: FileFormat, mapping: Mapping) -> anyhow::Result<Self> {
         let template = mapping.template()?;
         let mut notes = Vec::new();
@@ -92,10 +90,10 @@ impl FileRows {
         Ok(Self { source, template, number: 0, notes, passed_over: BTreeMap::new() })
     }
 
-    /// The next row; none at the end. Empty lines are no rows, and what is not a call is passed over.
+    /// The next row; none at the end. Empty lines and lines that are not calls are passed over.
     ///
     /// # Errors
-    /// If the file cannot be read on.
+    /// If reading the file fails.
     pub(super) fn next_row(&mut self) -> anyhow::Result<Option<Row>> {
         loop {
             let mut draft = RowDraft { record: self.template.clone(), ..RowDraft::default() };
@@ -114,12 +112,11 @@ impl FileRows {
         }
     }
 
-    /// Lines that are not calls, by what they are.
+    /// Counts of passed-over lines, by kind.
     pub(super) const fn passed_over(&self) -> &BTreeMap<String, u64> {
         &self.passed_over
     }
 
-    /// Bytes of the file that have been read.
     pub(super) fn bytes_read(&self) -> u64 {
         match &self.source {
             Source::Csv(rows) => rows.bytes_read(),
@@ -127,13 +124,13 @@ impl FileRows {
         }
     }
 
-    /// What a person should know, said once: columns that are ignored.
+    /// Notes for the person, each returned once: columns that are ignored.
     pub(super) fn take_notes(&mut self) -> Vec<String> {
         std::mem::take(&mut self.notes)
     }
 }
 
-/// What to say of a file of which nothing can be read: the keys that it has, and what would do.
+/// The error for a file without a known column: its keys, and a hint.
 fn nothing_known(what: &str, keys: &[&str]) -> String {
     let listed = keys.join(", ");
     let hint = match Preset::of(keys.iter().copied()) {
@@ -152,7 +149,7 @@ fn nothing_known(what: &str, keys: &[&str]) -> String {
     )
 }
 
-/// What to say of a file that is not the preset's.
+/// The error for a file that is not the preset's.
 fn not_of(preset: Preset, missing: &[String], keys: &[&str]) -> String {
     let name = preset.name();
     format!("this is not a file of --preset {name}: it lacks {}; its keys are {}", missing.join(", "), keys.join(", "))
@@ -232,7 +229,7 @@ mod tests {
         assert!(csv("", "").ends_with("the file is empty: its first line should name the columns"));
         let json = error("{\"A\":1}\n{\"B\":1}\nnonsense\n", FileFormat::Ndjson, "model=C");
         assert!(json.ends_with("no line has the key C; the keys are A, B"), "{json}");
-        // A key that is first seen late is as good as any.
+        // A key that is first seen late counts as well.
         let rows = read(b"{\"A\":1}\n{\"C\":\"m\"}\n", FileFormat::Ndjson, "model=C").unwrap().0;
         assert_eq!(rows[1].2, "m");
     }
@@ -292,7 +289,7 @@ mod tests {
         assert_eq!(rows.next_row().unwrap().unwrap().line, 4);
         assert!(rows.next_row().unwrap().is_none());
         assert_eq!(rows.bytes_read(), text.len() as u64);
-        // Without the flags each of them is refused, and the flag is named.
+        // Without its flag each of them is refused, and the error names the flag.
         for (row, flag) in
             [("m;1,234;;", "--thousands"), ("m;;0,25;", "--decimal-comma"), ("m;;;1786356000", "--epoch s")]
         {

@@ -1,5 +1,5 @@
-//! One row's values become a record. The wire specification says what a value means. Files add numbers as text, times without a zone
-//! and empty cells.
+//! Turns one row's values into a record. The wire specification defines the values. Files add numbers as text, times
+//! without a zone and empty cells.
 
 use std::borrow::Cow;
 
@@ -12,38 +12,33 @@ use tallyd_model::decimal::whole;
 use tallyd_model::files::{Epoch, Numbers, instant};
 use tallyd_model::json::Raw;
 
-/// How values are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Form {
-    /// Numbers.
     pub numbers: Numbers,
-    /// What a time that is a bare number counts; none is microseconds.
+    /// The unit of a time that is a bare number; none is microseconds.
     pub epoch: Option<Epoch>,
 }
 
-/// Why a row cannot be read: the field, its column, and what is wrong.
+/// Why a row cannot be read: the field, its column, and the problem.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct RowError {
-    /// The field at fault; none if it is the row as a whole.
+    /// The field at fault; none for the row as a whole.
     pub field: Option<&'static str>,
-    /// The column that the field comes from, if it has a name of its own.
+    /// The field's column, if its name differs from the field's.
     pub column: Option<String>,
-    /// What is wrong, and what would be right.
+    /// The fault, with the expected form.
     pub problem: String,
 }
 
 impl RowError {
-    /// A field that does not read.
     pub(super) fn field(field: &'static str, problem: impl Into<String>) -> Self {
         Self { field: Some(field), column: None, problem: problem.into() }
     }
 
-    /// A row that does not read at all.
     pub(super) fn row(problem: impl Into<String>) -> Self {
         Self { field: None, column: None, problem: problem.into() }
     }
 
-    /// Adds the column that the field's value was in.
     #[must_use]
     pub(super) fn in_column(mut self, column: &str) -> Self {
         self.column = (self.field != Some(column)).then(|| column.to_owned());
@@ -114,7 +109,7 @@ mod cell {
         Ok(Text::Owned(text.to_owned()))
     }
 
-    /// A spreadsheet writes `1234.0`, JavaScript `1e21`.
+    /// Also the forms of spreadsheets, `1234.0`, and of JavaScript, `1e21`.
     pub(super) fn number<T: TryFrom<i128>>(field: &'static str, text: &str, form: Form) -> Cell<T> {
         let number = whole(&plain(field, text, form)?).and_then(|number| T::try_from(number).ok());
         number.ok_or_else(|| RowError::field(field, format!("{text:?} is not a whole number from 0 on that fits")))

@@ -1,15 +1,16 @@
-//! Sends rows as a producer of its own, with a window of frames under way, and resumes where the daemon left off.
+//! Sends rows as a producer of its own, with a window of frames under way. After a reconnect it resumes at the daemon's
+//! last row.
 //!
 //! ```text
-//! push(row) -> filling (one frame) -> window (sent, not settled) -> forgotten once acknowledged
-//!                                       ^ sent again after a reconnect, but for what the welcome says is there
+//! push(row) -> filling (one frame) -> window (sent, not settled) -> dropped once acknowledged
+//!                                       ^ sent again after a reconnect, except rows that the welcome acknowledges
 //! ```
 //! * A frame is closed when it is full, in records or in bytes, and before a gap in the rows' numbers.
-//! * An ack that does not come is waited for as long as the connection stands: a daemon at its bound holds its clients
-//!   back. A write waits in the same way. That both sides wait for room does not happen: the daemon keeps more acks in
-//!   memory (`listen.max_in_flight_frames`, 64) than a window has.
-//! * A connection that is lost is made anew until nothing was settled for as long as the caller is ready to wait. A
-//!   handshake alone is no success, or a daemon that dies of a frame would be tried for ever.
+//! * An ack is waited for as long as the connection stands, because a daemon at its bound makes its clients wait. So is
+//!   a write. The two cannot wait for each other: the daemon keeps more acks in memory (`listen.max_in_flight_frames`,
+//!   64) than a window has.
+//! * A lost connection is made anew until no row was settled for [`Target::wait`]. A handshake alone does not count, or
+//!   an import would retry for ever with a daemon that dies of a frame.
 
 use std::collections::VecDeque;
 use std::io::ErrorKind;
@@ -21,38 +22,37 @@ use super::error::{SendError, given_up, may_pass};
 use super::snapshot::Snapshot;
 use super::talk::Talk;
 
-/// Frames under way.
+/// The most frames under way.
 const WINDOW: usize = 16;
-/// How long the first connection may take: a daemon that is just starting is waited for, a wrong path is told soon.
+/// The longest wait for the first connection: enough for a daemon that is just starting, but short for a wrong path.
 const FIRST_WAIT: Duration = Duration::from_secs(3);
 /// The first pause between attempts to reach the daemon, and its bound as it doubles.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
-/// Without an ack for so long, a person is told why.
+/// After this time without an ack, the person is told the reason.
 const SILENCE: Duration = Duration::from_secs(5);
 /// Bytes of a frame beside its records.
 const FRAME_HEAD_BYTES: usize = 64;
 
-/// Whom the rows are sent to, and how.
+/// The receiver of the rows, and the settings for sending.
 #[derive(Clone)]
 pub(super) struct Target {
-    /// Where the daemon listens.
+    /// The daemon's address.
     pub endpoint: Endpoint,
-    /// The producer's name.
     pub producer: String,
-    /// Its secret.
+    /// The producer's secret.
     pub secret: String,
-    /// How long nothing may be settled before a lost daemon is given up.
+    /// The longest time without a settled row before the import gives up a lost daemon.
     pub wait: Duration,
-    /// Records of a frame, unless the daemon takes fewer.
+    /// The most records of a frame; the daemon may set a lower bound.
     pub batch: usize,
 }
 
-/// Consecutive rows. Kept until it is acknowledged.
+/// Consecutive rows, kept until they are acknowledged.
 #[derive(Default)]
 struct Frame {
     first_seq: u64,
     records: Vec<Record>,
-    /// The file's line of each.
+    /// The file's line of each row.
     lines: Vec<u64>,
     bytes: usize,
 }
@@ -63,7 +63,6 @@ impl Frame {
     }
 }
 
-/// The sending side of an import.
 pub(super) struct RowSender<'f> {
     target: Target,
     snapshot: &'f Snapshot,
@@ -72,18 +71,18 @@ pub(super) struct RowSender<'f> {
     before: u64,
     filling: Frame,
     window: VecDeque<Frame>,
-    /// The highest settled row, and how many this run has settled.
+    /// The highest settled row, and the number of rows that this run has settled.
     acknowledged: (u64, u64),
-    /// Refused by the daemon, among those.
+    /// Rows that the daemon refused, among those.
     rejected: Vec<u64>,
     duplicates: u64,
-    /// Settled by a welcome, so that a refusal among them was not heard of.
+    /// Rows settled by a welcome. A refusal among them is not known.
     unheard: u64,
     last_success: Instant,
 }
 
 impl<'f> RowSender<'f> {
-    /// Connects for the first time.
+    /// Makes the first connection.
     ///
     /// # Errors
     /// [`SendError`].
@@ -115,22 +114,21 @@ impl<'f> RowSender<'f> {
         self.acknowledged.1 - self.rejected.len() as u64 - self.duplicates
     }
 
-    /// Rows that the daemon has refused.
     pub(super) fn rejected(&self) -> &[u64] {
         &self.rejected
     }
 
-    /// Rows whose `id` had come another way before.
+    /// Rows whose `id` was already recorded in another way.
     pub(super) const fn duplicates(&self) -> u64 {
         self.duplicates
     }
 
-    /// Rows whose refusal, if they were refused, was lost with a connection.
+    /// Rows whose refusal, if any, was lost with a connection.
     pub(super) const fn unheard(&self) -> u64 {
         self.unheard
     }
 
-    /// Takes a row; sends a frame if that is full. Returns false if the row is too large for any frame.
+    /// Takes a row; sends a frame once it is full. Returns false if the row is too large for any frame.
     ///
     /// # Errors
     /// [`SendError`].
@@ -157,7 +155,7 @@ impl<'f> RowSender<'f> {
         Ok(true)
     }
 
-    /// Sends what is left, and waits until everything is settled.
+    /// Sends the rest, and waits until every row is settled.
     ///
     /// # Errors
     /// [`SendError`].
@@ -178,7 +176,7 @@ impl<'f> RowSender<'f> {
         }
         self.snapshot.check()?;
         if self.window.is_empty() {
-            // Time that the reading took is not the daemon's.
+            // The time since the last ack was spent reading the file.
             self.last_success = Instant::now();
         }
         let frame = std::mem::take(&mut self.filling);
@@ -224,7 +222,7 @@ impl<'f> RowSender<'f> {
         line.copied().unwrap_or(0)
     }
 
-    /// Forgets what is settled. Returns how many rows that were.
+    /// Drops settled frames. Returns the number of their rows.
     fn forget_acknowledged(&mut self, seq: u64) -> u64 {
         let mut rows = 0;
         while self.window.front().is_some_and(|frame| frame.last_seq() <= seq) {
@@ -239,7 +237,7 @@ impl<'f> RowSender<'f> {
         rows
     }
 
-    /// Connects anew, forgets what the daemon has, and sends the rest again.
+    /// Connects anew, drops rows that the daemon has, and sends the rest again.
     fn resume(&mut self, mut error: SessionError, talk: &mut Talk) -> Result<(), SendError> {
         let mut pause = BACKOFF.0;
         if may_pass(&error) {
@@ -301,7 +299,7 @@ fn back_off(pause: &mut Duration) {
     *pause = (*pause * 2).min(BACKOFF.1);
 }
 
-/// A bound of the record's encoded bytes: its texts, and what numbers and lengths may take.
+/// An upper bound of the record's encoded bytes: its texts, and room for numbers and lengths.
 fn bytes_at_most(record: &Record) -> usize {
     let mut bytes = 256 + 10 * (record.extra_units.len() + record.tags.len());
     record.each_text(|text| bytes += text.len());

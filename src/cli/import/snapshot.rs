@@ -1,8 +1,8 @@
-//! The file, opened once, and what it was when it was digested.
+//! The file, opened once, with its digest.
 //!
-//! A row's number means something only within one content. So the content is digested before anything is sent, and the
-//! file's size and time of change are looked at again before each frame and at the end. The file stays open in between:
-//! one that is replaced under its name does not matter.
+//! A row's number has a meaning only within one content. So the content is digested before anything is sent, and the
+//! file's size and time of change are compared before each frame and at the end. The file stays open in between, so a
+//! replacement under its name does not matter.
 
 use std::fs::{File, Metadata};
 use std::io::{self, Read, Seek};
@@ -14,7 +14,6 @@ use sha2::{Digest, Sha256};
 
 const BLOCK_BYTES: usize = 1 << 20;
 
-/// A file whose content is known.
 pub(super) struct Snapshot {
     path: PathBuf,
     file: File,
@@ -23,7 +22,7 @@ pub(super) struct Snapshot {
     digest: [u8; 32],
 }
 
-/// The file is not what it was.
+/// The file has changed since it was digested.
 #[derive(Debug, thiserror::Error)]
 #[error("{path} changed while it was imported; import it again once nothing writes to it")]
 pub(super) struct Changed {
@@ -34,7 +33,7 @@ impl Snapshot {
     /// Opens the file and digests all of it.
     ///
     /// # Errors
-    /// If it cannot be read, is no regular file, or changes meanwhile.
+    /// If it cannot be read, is not a regular file, or changes meanwhile.
     pub(super) fn take(path: &Path) -> anyhow::Result<Self> {
         let reading = || format!("cannot read {}", path.display());
         let mut file = File::open(path).with_context(reading)?;
@@ -49,12 +48,11 @@ impl Snapshot {
         Ok(snapshot)
     }
 
-    /// Where the file is, for messages.
+    /// The path, for messages.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Bytes of the file.
     pub(super) const fn bytes(&self) -> u64 {
         self.bytes
     }
@@ -71,7 +69,7 @@ impl Snapshot {
         Ok(file)
     }
 
-    /// Looks whether the file is still what it was.
+    /// Checks that the file has not changed.
     ///
     /// # Errors
     /// [`Changed`].

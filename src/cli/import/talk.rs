@@ -1,4 +1,4 @@
-//! What an import says on standard error: how far it is, what it passes over, which rows were refused.
+//! Messages of an import on standard error: progress, notes, and refused rows.
 
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
@@ -7,26 +7,26 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::super::output::{count, noun};
 
-/// Refused rows that are told one by one.
+/// The most refused rows that are printed one by one.
 const SHOWN: u64 = 20;
-/// How often a line says how far the import is where there is no terminal.
+/// How often a line of progress is written without a terminal.
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Says things on standard error, around a bar that is there only on a terminal.
+/// Writes to standard error, around a bar that only a terminal shows.
 pub(super) struct Talk {
     bar: ProgressBar,
-    /// When the last line of progress was written; none where there are no such lines.
+    /// When the last line of progress was written; none if such lines are not wanted.
     last_line: Option<Instant>,
     quiet: bool,
     started: Instant,
     refused: u64,
-    /// What was said, for tests to look at.
+    /// The messages so far, for tests.
     #[cfg(test)]
     pub said: Vec<String>,
 }
 
 impl Talk {
-    /// Progress through a file of so many bytes. If quiet, only refusals and troubles are told.
+    /// Progress through a file of `bytes` bytes. If quiet, only refusals and troubles are printed.
     pub(super) fn new(bytes: u64, quiet: bool) -> Self {
         let on_terminal = std::io::stderr().is_terminal();
         let target = if on_terminal && !quiet { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
@@ -46,7 +46,7 @@ impl Talk {
         }
     }
 
-    /// Shows how far the import is: bytes of the file that were read, rows of this run that are on disk.
+    /// Shows the progress: bytes of the file that were read, rows of this run that are on disk.
     pub(super) fn progress(&mut self, bytes: u64, recorded: u64) {
         let rate = recorded as f64 / self.started.elapsed().as_secs_f64().max(0.001);
         let text = format!("{} on disk, {} a second", noun(recorded, "row", "rows"), count(rate as u64));
@@ -59,19 +59,19 @@ impl Talk {
         self.bar.set_message(text);
     }
 
-    /// Tells what is good to know.
+    /// Prints a note, unless quiet.
     pub(super) fn note(&mut self, text: &str) {
         if !self.quiet {
             self.say(&format!("note: {text}"));
         }
     }
 
-    /// Tells of a trouble that is being dealt with.
+    /// Prints a warning about a trouble that is being dealt with.
     pub(super) fn trouble(&mut self, text: &str) {
         self.say(&format!("warning: {text}"));
     }
 
-    /// Tells of a refused row, or counts it if many were told already.
+    /// Prints a refused row, or only counts it after the first [`SHOWN`].
     pub(super) fn refused(&mut self, row: u64, line: u64, reason: &str) {
         self.refused += 1;
         if self.refused <= SHOWN {
@@ -79,12 +79,11 @@ impl Talk {
         }
     }
 
-    /// How many rows were refused.
     pub(super) const fn refusals(&self) -> u64 {
         self.refused
     }
 
-    /// Takes the bar away, and counts the refusals that were not told.
+    /// Removes the bar, and prints the number of refusals that were not printed.
     pub(super) fn end(&mut self) {
         self.bar.finish_and_clear();
         if self.refused > SHOWN {

@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use super::prompts::Answers;
 use super::{Connect, Language, Monitoring};
 
-/// The application's environment.
+/// The file with the application's environment.
 pub(super) const ENVIRONMENT: &str = "tallyd.env";
 
-/// Where TCP clients connect. Another machine's clients need another address, and a private network.
+/// The address for TCP clients. Another machine's clients need another address, and a private network.
 const TCP: &str = "127.0.0.1:7421";
 
-/// One file, by its path in the folder.
+/// A file, with its path in the folder.
 pub(super) struct File {
     pub(super) path: PathBuf,
     pub(super) text: String,
@@ -24,7 +24,7 @@ impl File {
     }
 }
 
-/// An example in the application's language: its path, its text, and the words that run it before its path.
+/// An example in the application's language: its path, its text, and the command before its path.
 pub(super) struct Example {
     path: &'static str,
     text: &'static str,
@@ -35,7 +35,7 @@ impl Example {
     /// The command that runs it in this folder.
     pub(super) fn command(&self, folder: &str) -> String {
         match self.path.strip_prefix("examples/") {
-            // Cargo knows it by its name.
+            // Cargo knows an example by its name.
             Some(_) => self.runner.to_owned(),
             None => format!("{} {folder}/{}", self.runner, self.path),
         }
@@ -65,7 +65,7 @@ pub(super) const fn example(language: Language) -> Example {
     }
 }
 
-/// The files that the answers ask for.
+/// The files for these answers.
 pub(super) fn of(answers: &Answers) -> anyhow::Result<Vec<File>> {
     let mut files = vec![configuration(answers), environment(answers)];
     let example = example(answers.language);
@@ -115,7 +115,7 @@ fn environment(answers: &Answers) -> File {
     File { is_secret: answers.token.is_some(), ..File::new(ENVIRONMENT, lines.join("\n") + "\n") }
 }
 
-/// A value that a shell and a reader of such files take alike.
+/// A value that shells and readers of environment files read alike.
 fn quoted(value: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/:._-".contains(c);
     if value.chars().all(plain) { value.to_owned() } else { format!("'{}'", value.replace('\'', r"'\''")) }

@@ -1,8 +1,9 @@
-//! `tallyd init`: five prompts, and the files that a first start and an application need.
+//! `tallyd init`: five prompts, and the files for a first start and an application.
 //!
-//! Each prompt has a flag. Where standard input is not a terminal, or with `--defaults`, nothing is asked: flags and defaults hold. All
-//! files are written or none: one that is there already ends the command, unless `--force` is given. The new config.toml is loaded as a
-//! configuration first, so that a wrong answer is named as `tallyd config check` names it. Files with a secret are their owner's alone.
+//! Each prompt has a flag. Without a terminal on standard input, or with `--defaults`, there are no prompts: flags and
+//! defaults apply. All files are written or none: a file that exists already ends the command, unless `--force` is
+//! given. The new config.toml is first loaded as a configuration, so a wrong answer gives the same error as in `tallyd
+//! config check`. Only their owner may read files with a secret.
 
 mod files;
 mod prompts;
@@ -104,10 +105,10 @@ pub(super) fn run(args: &InitArgs, config: &Config) -> anyhow::Result<ExitCode> 
     Ok(ExitCode::SUCCESS)
 }
 
-/// That the daemon takes the configuration.
+/// Checks that the daemon accepts the configuration.
 fn check(files: &[File]) -> anyhow::Result<()> {
     let config = files.iter().find(|file| file.path == Path::new("config.toml"));
-    // One of the files always is the configuration.
+    // One of the files is always the configuration.
     let text = config.map_or("", |file| file.text.as_str());
     Config::from_text(text, [])?;
     Ok(())
@@ -120,7 +121,7 @@ fn write(path: &Path, file: &File) -> std::io::Result<()> {
     let mode = if file.is_secret { 0o600 } else { 0o644 };
     let mut written = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(path)?;
     if file.is_secret {
-        // One that was there keeps its mode otherwise.
+        // A file that existed before keeps its mode otherwise.
         written.set_permissions(fs::Permissions::from_mode(mode))?;
     }
     written.write_all(file.text.as_bytes())

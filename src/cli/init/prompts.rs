@@ -9,19 +9,18 @@ use clap::ValueEnum;
 use super::{Connect, InitArgs, Language, Monitoring};
 use tallyd_config::{Config, Origin};
 
-/// The answers.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Answers {
     /// None: a private PostgreSQL.
     pub(super) database_url: Option<String>,
-    /// Absolute: the daemon may be started elsewhere.
+    /// Absolute, since the daemon may be started in another folder.
     pub(super) data_dir: PathBuf,
     pub(super) connect: Connect,
     /// The token of TCP clients.
     pub(super) token: Option<String>,
     pub(super) language: Language,
     pub(super) monitoring: Monitoring,
-    /// Where the daemon's API listens.
+    /// The address of the daemon's API.
     pub(super) http: String,
 }
 
@@ -96,7 +95,7 @@ impl Person {
     }
 }
 
-/// The language by a folder's files.
+/// The language, by a folder's files.
 fn language_of(folder: &Path) -> Language {
     let has = |name: &str| folder.join(name).exists();
     if has("package.json") {

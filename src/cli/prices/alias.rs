@@ -1,4 +1,4 @@
-//! `tallyd prices alias`: what names of models stand for.
+//! `tallyd prices alias`: names that stand for models.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! `tallyd prices cost`: what calls would cost, without recording them.
+//! `tallyd prices cost`: the cost of calls, without recording them.
 
 use std::io::BufRead;
 use std::process::ExitCode;

@@ -56,7 +56,7 @@ struct Compared {
     ids: Vec<i32>,
 }
 
-/// What the list says.
+/// Reads the list.
 async fn listed(args: &ListArgs) -> anyhow::Result<Imported> {
     let today = DateTime::from_timestamp_micros(SystemClock.now_us()).unwrap_or_default().date_naive();
     let options = ImportOptions {

@@ -1,4 +1,4 @@
-//! `tallyd prices`: what is charged, since when, and who said so; changes and imports.
+//! `tallyd prices`: prices with their times and sources, changes and imports.
 
 mod alias;
 mod change;
@@ -70,13 +70,13 @@ pub(super) fn run(args: &PricesArgs, config: &Config) -> anyhow::Result<ExitCode
     }
 }
 
-/// The prices in force, as a daemon with this configuration on this database has them; and the rows that are no prices.
+/// The prices of a daemon with this configuration and database, and the rows that are not valid prices.
 pub(super) async fn catalog(connection: &Connection, config: &Config) -> anyhow::Result<(Catalog, Vec<CatalogError>)> {
     let added = read_added(connection).await.map_err(|error| anyhow::anyhow!(tallyd_store::describe(&error)))?;
     Ok(Catalog::layered(&config.pricing, &added)?)
 }
 
-/// Who is at the keyboard, as far as the environment tells.
+/// The given name, or the person at the command line, for the record of changes.
 pub(super) fn actor(given: Option<&String>) -> String {
     given.map_or_else(super::actor, |name| format!("{name} (command line)"))
 }
@@ -92,13 +92,13 @@ pub(super) fn instant(text: &str) -> Result<i64, String> {
     }
 }
 
-/// An instant for reading.
+/// An instant as text for people.
 fn since(us: i64) -> String {
     let time = DateTime::from_timestamp_micros(us).unwrap_or_default();
     if us == 0 { "always".into() } else { time.to_rfc3339_opts(SecondsFormat::AutoSi, true) }
 }
 
-/// Rates for reading: `input 3, output 15 a million; web_search 0.01 each; above 200000: input 6 …`.
+/// Rates as text for people: `input 3, output 15 a million; web_search 0.01 each; above 200000: input 6 …`.
 fn rates_line(rates: &serde_json::Value) -> String {
     let pairs = |value: &serde_json::Value| {
         let pairs = value.as_object().into_iter().flatten();

@@ -93,7 +93,7 @@ pub(super) fn show(args: &ShowArgs, config: &Config) -> anyhow::Result<ExitCode>
     let provider = normalise_provider(&args.provider).into_owned();
     let (prices, changes) = with_database(config, "tallyd prices", async |db| {
         let (catalog, _) = catalog(db, config).await?;
-        // The tier does not matter: any of them leads to the model's name in the catalog.
+        // Any tier leads to the model's name in the catalog.
         let model = catalog.in_force().find_map(|price| {
             let found = catalog.price_at(&provider, &args.model, &price.service_tier, i64::MAX)?;
             Some(found.model.clone())

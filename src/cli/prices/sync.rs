@@ -1,4 +1,4 @@
-//! `tallyd prices sync`: what a public price list would change, and what that means.
+//! `tallyd prices sync`: changes that a public price list proposes, and their effect.
 
 use std::process::ExitCode;
 
@@ -15,7 +15,7 @@ use tallyd_model::pricing::normalise_provider;
 use tallyd_store::prices::sync::{self, Proposal};
 use tallyd_store::queries::audit::Actor;
 
-/// Prices that are listed unless --verbose is given.
+/// The most prices of a list without --verbose.
 const SHOWN: usize = 20;
 
 #[derive(Args)]

@@ -1,4 +1,4 @@
-//! The picture, into any buffer of cells: a terminal's, a test's, or one that is printed as text.
+//! Draws the picture into any buffer of cells: a terminal's, a test's, or one that is printed as text.
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::{Constraint, Layout, Rect};
@@ -14,11 +14,11 @@ use tallyd_model::wording::noun;
 use tallyd_store::budgets::BudgetStanding as Standing;
 use tallyd_store::whole::Whole;
 
-/// From so many columns on, two panels stand side by side.
+/// From this number of columns on, two panels stand side by side.
 const WIDE: u16 = 76;
 /// Lines of a panel, its border included.
 const PANEL: u16 = 6;
-/// Budgets that are shown: the most used ones.
+/// Budgets on the screen: the most used ones.
 const BUDGETS: usize = 3;
 const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
@@ -32,7 +32,6 @@ Tab, → and ←    sort by another column\n\
 ↓ and ↑         scroll\n\
 ?               this help";
 
-/// Draws it.
 pub(super) fn draw(view: &View, area: Rect, buffer: &mut Buffer) {
     let budgets = budgets(view);
     let problem = problem(view);
@@ -65,7 +64,7 @@ pub(super) fn draw(view: &View, area: Rect, buffer: &mut Buffer) {
     }
 }
 
-/// The picture as text, without a terminal: lines without the blanks at their ends.
+/// The picture as text, without a terminal and without blanks at the ends of lines.
 pub(super) fn text(view: &View, width: u16, height: u16) -> String {
     let area = Rect::new(0, 0, width, height);
     let mut buffer = Buffer::empty(area);
@@ -109,7 +108,7 @@ fn up(seconds: u64) -> String {
     }
 }
 
-/// What is wrong, if anything is.
+/// The problem to show, if there is one.
 fn problem(view: &View) -> Option<String> {
     if let Some(gone) = &view.gone {
         return Some(format!("{gone} (looking again)"));
@@ -152,7 +151,7 @@ fn log(view: &View, width: u16) -> Vec<Line<'static>> {
     };
     let full = if counters.wal_max_bytes > 0.0 { wal.bytes as f64 / counters.wal_max_bytes } else { 0.0 };
     let room = usize::from(width).saturating_sub(36).min(20);
-    // A share of 20 cells at most.
+    // At most 20 cells.
     let filled = ((full * room as f64).ceil() as usize).min(room);
     let gauge = "█".repeat(filled) + &"·".repeat(room - filled);
     let bound = bytes(counters.wal_max_bytes as u64);
@@ -247,7 +246,7 @@ fn help(area: Rect, buffer: &mut Buffer) {
     Paragraph::new(KEYS).block(Block::bordered().title(" Keys ")).render(middle, buffer);
 }
 
-/// A bar for each value, the largest full.
+/// A bar for each value; the largest is full.
 fn bars(values: &[u64]) -> String {
     let largest = values.iter().copied().max().unwrap_or(0).max(1);
     let bar = |value: u64| BARS[usize::try_from(value * 7 / largest).unwrap_or(7)];
@@ -263,7 +262,7 @@ fn number(calls: Whole) -> String {
     count(calls.to_u64())
 }
 
-/// Tokens by their size: `1.2 M`.
+/// Tokens, rounded: `1.2 M`.
 fn short(tokens: Whole) -> String {
     let value = tokens.0 as f64;
     match tokens.0 {

@@ -1,13 +1,13 @@
-//! `tallyd top`: the daemon's pulse at a terminal.
+//! `tallyd top`: the daemon's live state at a terminal.
 //!
 //! | module | content |
 //! |---|---|
-//! | [`sample`] | what the daemon says at an instant, and rates of two of them |
-//! | [`view`] | what is on the screen, and what keys do |
+//! | [`sample`] | the daemon's state at an instant, and rates between two of them |
+//! | [`view`] | the state of the screen, and the effect of keys |
 //! | [`draw`] | the picture |
 //!
-//! A thread asks the daemon; this one draws and listens to the keyboard. So the keys answer at once, also while a daemon hangs.
-//! The terminal is restored however it ends: by a key, by SIGTERM, by a panic (ratatui's hook).
+//! One thread takes samples of the daemon; this one draws and reads the keyboard. So keys work at once, even while a
+//! daemon hangs. The terminal is restored after a key, SIGTERM, or a panic (ratatui's hook).
 
 mod draw;
 mod sample;
@@ -47,7 +47,7 @@ pub(super) struct TopArgs {
     /// Seconds between two looks
     #[arg(long, value_name = "SECONDS", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=3600))]
     interval: u64,
-    /// What the table of today's costs shows: model, provider, app, user, endpoint or tag:NAME
+    /// Groups of today's costs: model, provider, app, user, endpoint or tag:NAME
     #[arg(long, value_name = "DIMENSION", default_value = "model", value_parser = by)]
     by: String,
     /// Look twice, an interval apart, print one picture as text, and end
@@ -58,14 +58,14 @@ pub(super) struct TopArgs {
     json: bool,
 }
 
-/// How long a key may wait for the screen.
+/// The longest wait before a key is handled.
 const KEYS_EVERY: Duration = Duration::from_millis(50);
-/// A picture that nobody has a terminal for.
+/// The size of the picture without a terminal.
 const TEXT_SIZE: (u16, u16) = (80, 24);
 
-/// What the other thread says.
+/// A message from the sampling thread.
 enum Message {
-    /// The daemon was looked at.
+    /// A sample, or the error of taking one.
     Heard(Box<Result<Sample, String>>),
     /// SIGTERM.
     Stop,
@@ -77,7 +77,7 @@ fn by(text: &str) -> Result<String, String> {
 
 pub(super) fn run(args: &TopArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let interval = Duration::from_secs(args.interval);
-    // A daemon that is not there at all is no picture.
+    // Without a daemon there is nothing to draw.
     if let Err(error @ AskError::NotRunning(_)) =
         super::block_on(async { Ok(Sample::take(&config.data_dir, &args.by).await) })?
     {
@@ -105,7 +105,7 @@ pub(super) fn run(args: &TopArgs, config: &Config) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Looks at the daemon at each interval until nobody listens.
+/// Takes a sample at each interval until the receiver is gone.
 async fn samples((data_dir, by): (&Path, &str), interval: Duration, sender: &Sender<Message>, mut terminate: Signal) {
     let stopping = sender.clone();
     tokio::spawn(async move {
@@ -121,7 +121,7 @@ async fn samples((data_dir, by): (&Path, &str), interval: Duration, sender: &Sen
     }
 }
 
-/// One picture of two looks.
+/// Prints one picture of two samples.
 fn picture(messages: &Receiver<Message>) -> anyhow::Result<()> {
     let mut view = View::default();
     for _ in 0..2 {
@@ -135,7 +135,7 @@ fn picture(messages: &Receiver<Message>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What a look prints as a line. A sum may be beyond 64 bits, which a tree of JSON values would not hold.
+/// A sample as a line of JSON. A sum may be beyond 64 bits, which a tree of JSON values could not represent.
 #[derive(Default, Serialize)]
 struct Line<'a> {
     rates: Option<Throughput>,
@@ -144,7 +144,7 @@ struct Line<'a> {
     error: Option<&'a String>,
 }
 
-/// A line of JSON a look, from the second on.
+/// Prints a line of JSON for each sample, from the second on.
 fn lines(messages: &Receiver<Message>, once: bool) -> anyhow::Result<ExitCode> {
     let mut before: Option<Sample> = None;
     let mut out = output::Stream::new();
@@ -171,7 +171,7 @@ fn lines(messages: &Receiver<Message>, once: bool) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// The terminal, until somebody has seen enough.
+/// Draws on the terminal until the person quits.
 fn live(messages: &Receiver<Message>) -> anyhow::Result<ExitCode> {
     let mut terminal = ratatui::try_init()?;
     let outcome = (|| {
@@ -204,7 +204,7 @@ fn live(messages: &Receiver<Message>) -> anyhow::Result<ExitCode> {
     outcome.map(|()| ExitCode::SUCCESS)
 }
 
-/// What an event means; none for a change of size and for keys without a meaning.
+/// The action for an event; none for a change of size and for keys without a meaning.
 fn action(event: &Event) -> Option<Action> {
     let Event::Key(KeyEvent { code, modifiers, kind: KeyEventKind::Press | KeyEventKind::Repeat, .. }) = event else {
         return None;

@@ -1,4 +1,4 @@
-//! What the daemon says at an instant, and what two instants say together.
+//! The daemon's state at an instant, and the rates between two instants.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,56 +10,51 @@ use crate::http::socket::{self, AskError};
 use crate::http::{Status, Today};
 use tallyd_base::registry;
 
-/// How long one look may take.
+/// The longest time for one sample.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The daemon at an instant.
 #[derive(Debug, Clone)]
 pub(super) struct Sample {
-    /// When it was taken.
     pub at: Instant,
-    /// What `tallyd status` shows.
+    /// The answer of `/status`.
     pub status: Status,
-    /// What today has cost; none while the database does not answer.
+    /// Today's costs; none while the database does not answer.
     pub today: Option<Today>,
-    /// The counters.
     pub counters: Counters,
 }
 
-/// What is read of `/metrics`.
+/// Values from `/metrics`.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Counters {
-    /// Records that were acknowledged.
+    /// Acknowledged records.
     pub acked: f64,
-    /// Records that were committed.
+    /// Committed records.
     pub committed: f64,
-    /// Records that were refused, whatever for.
+    /// Refused records, for any reason.
     pub refused: f64,
-    /// Records that went to the dead letters.
+    /// Records that became dead letters.
     pub dead_letters: f64,
     /// The WAL's bound, bytes.
     pub wal_max_bytes: f64,
-    /// Commits of the WAL by their upper bound of seconds, cumulative, in the order of the bounds.
+    /// Cumulative counts of the WAL's commits, each with its bucket's upper bound in seconds, in the order of the
+    /// bounds.
     pub commits: Vec<(f64, f64)>,
 }
 
-/// What two samples say: records a second, and how long the WAL's commits took.
+/// The rates between two samples, records a second, and the times of the WAL's commits.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub(super) struct Throughput {
-    /// Acknowledged.
     pub acked: f64,
-    /// Committed.
     pub committed: f64,
-    /// Refused.
     pub refused: f64,
     /// The median commit of the WAL, seconds; none without any.
     pub commit_p50_s: Option<f64>,
-    /// The 99th percentile.
+    /// The 99th percentile, seconds.
     pub commit_p99_s: Option<f64>,
 }
 
 impl Sample {
-    /// Asks the daemon; of today, by a dimension.
+    /// Takes a sample of the running daemon, with today by a dimension.
     ///
     /// # Errors
     /// [`AskError`].
@@ -68,7 +63,7 @@ impl Sample {
         let asking = async {
             let status = socket::get(data_dir, "/status").await?;
             let metrics = socket::get(data_dir, "/metrics").await?;
-            // Not there before the database is.
+            // Missing until the database answers.
             let today = socket::get(data_dir, &format!("/today?by={by}")).await.ok();
             let status = serde_json::from_slice(&status).map_err(|error| broken(error.to_string()))?;
             let today = today.map(|body| serde_json::from_slice(&body)).transpose();
@@ -80,7 +75,7 @@ impl Sample {
         outcome.unwrap_or_else(|_| Err(broken(format!("no answer within {} s", PATIENCE.as_secs()))))
     }
 
-    /// What happened since an earlier sample; none if the daemon was restarted in between.
+    /// The rates since an earlier sample; none if the daemon was restarted in between.
     #[must_use]
     pub(super) fn since(&self, before: &Self) -> Option<Throughput> {
         let seconds = (self.at - before.at).as_secs_f64();
@@ -133,7 +128,7 @@ impl Counters {
     }
 }
 
-/// A quantile of a cumulative histogram, as Prometheus' `histogram_quantile` has it: linear within a bucket.
+/// A quantile of a cumulative histogram, like Prometheus' `histogram_quantile`: linear within a bucket.
 fn quantile(buckets: &[(f64, f64)], q: f64) -> Option<f64> {
     let total = buckets.last().map(|(_, count)| *count).filter(|count| *count > 0.0)?;
     let rank = q * total;

@@ -1,4 +1,4 @@
-//! What is on the screen: the last samples, and how somebody wants to see them.
+//! The state of the screen: the last samples, and the person's choices.
 
 use std::collections::VecDeque;
 
@@ -8,10 +8,10 @@ use crate::http::ModelToday;
 /// Intervals whose rates are drawn.
 const HISTORY: usize = 120;
 
-/// What the table is sorted by.
+/// The order of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Sort {
-    /// The dearest first.
+    /// The highest cost first.
     #[default]
     Cost,
     /// The most calls first.
@@ -31,50 +31,44 @@ impl Sort {
     }
 }
 
-/// The state.
 #[derive(Debug, Default)]
 pub(super) struct View {
-    /// The last sample.
     pub sample: Option<Sample>,
-    /// What happened since the one before.
+    /// The rates since the sample before.
     pub rates: Throughput,
     /// Acknowledged records a second, the newest last.
     pub acked: VecDeque<u64>,
-    /// Committed ones.
+    /// Committed records a second, the newest last.
     pub committed: VecDeque<u64>,
     /// Why there is no newer sample.
     pub gone: Option<String>,
-    /// The table's order.
     pub sort: Sort,
-    /// The table's first line.
+    /// The first line of the table that is shown.
     pub scroll: usize,
-    /// Whether new samples are not shown.
+    /// Whether new samples are ignored.
     pub paused: bool,
     /// Whether the keys are shown.
     pub help: bool,
 }
 
-/// What somebody does.
+/// An action of the person.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Action {
-    /// Ends it.
     Quit,
-    /// Stops or goes on.
+    /// Stops the picture, or lets it go on.
     Pause,
     /// Shows the keys, or hides them.
     Help,
     /// Sorts by the next column.
     SortNext,
-    /// Sorts by the one before.
+    /// Sorts by the column before.
     SortBack,
-    /// Shows the table further down.
     Down,
-    /// Further up.
     Up,
 }
 
 impl View {
-    /// Takes what was heard of the daemon.
+    /// Takes a new sample, or the error of taking one.
     pub(super) fn hear(&mut self, heard: Result<Sample, String>) {
         if self.paused {
             return;
@@ -101,7 +95,7 @@ impl View {
         }
     }
 
-    /// Does it. False: it is over.
+    /// Applies an action. False if it ends the program.
     pub(super) fn act(&mut self, action: Action) -> bool {
         match action {
             Action::Quit => return false,

@@ -1,4 +1,4 @@
-//! `tallyd wal`: the WAL's segments, and what to do with a damaged one.
+//! `tallyd wal`: the WAL's segments, and work on damaged ones.
 //!
 //! `list` and `inspect` only read, also beside a running daemon. `replay` writes to the database, and a note into the
 //! segment's folder.
@@ -17,7 +17,7 @@ use tallyd_store::load::dead_letters::to_json;
 use tallyd_wal::chunk::{Entry, PayloadReader};
 use tallyd_wal::inspect::{self, SegmentContents, SegmentReport, SegmentState};
 
-/// Look at the segments of the WAL (write-ahead log), and load what is readable in a damaged one.
+/// Look at the segments of the WAL (write-ahead log), and load the readable records of a damaged one.
 #[derive(Args)]
 #[command(after_help = "Examples:
   tallyd wal list
@@ -123,7 +123,7 @@ fn list(args: &ListArgs, config: &Config) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What `inspect` says of a segment.
+/// The output of `inspect` for a segment.
 #[derive(Serialize)]
 struct Readable {
     #[serde(flatten)]
@@ -132,11 +132,11 @@ struct Readable {
     calls: u64,
     /// Refused records that can be read.
     refused: u64,
-    /// Keys that had been synced and cannot be read.
+    /// Synced keys that cannot be read.
     missing_keys: u64,
-    /// The same, first and last of each range.
+    /// The same as ranges, each with its first and last key.
     missing: Vec<(u64, u64)>,
-    /// Values after the WAL's end: never acknowledged.
+    /// Values after the WAL's end, which were never acknowledged.
     unacknowledged_values: u64,
     /// Values that were found without sled.
     salvaged_values: u64,
@@ -205,7 +205,7 @@ fn inspect(args: &InspectArgs, config: &Config) -> anyhow::Result<ExitCode> {
 fn records(contents: &SegmentContents) -> anyhow::Result<ExitCode> {
     let mut out = output::Stream::new();
     for chunk in &contents.chunks {
-        // What was found in a file is in memory.
+        // Payloads that were found in a file are in memory.
         for entry in PayloadReader::new(chunk.payload.held().unwrap_or_default()) {
             if let Entry::Call(call) = entry?
                 && !out.line(&to_json(&call))?

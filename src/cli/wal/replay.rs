@@ -18,9 +18,9 @@ use tallyd_wal::files;
 use tallyd_wal::inspect::{ReplayNote, SegmentReport, SegmentState};
 use tallyd_wal::recent::StoredChunk;
 
-/// How often a transaction that met a deadlock, or a connection that broke, is tried again.
+/// Attempts of a transaction that meets a deadlock or a broken connection.
 const ATTEMPTS: u32 = 5;
-/// The pause before each, times the number of attempts.
+/// The pause before the next attempt, times the number of attempts so far.
 const PAUSE: Duration = Duration::from_millis(200);
 
 #[derive(Args)]
@@ -36,7 +36,7 @@ pub(super) struct ReplayArgs {
     json: bool,
 }
 
-/// What became of one segment.
+/// The result for one segment.
 #[derive(Serialize)]
 struct Outcome {
     name: String,
@@ -123,8 +123,8 @@ async fn replay(segment: &SegmentReport, config: &Config, database: &Database) -
     Ok(Outcome { name: segment.name.clone(), replayed, missing_keys })
 }
 
-/// One transaction, tried again while what stops it passes. After a COMMIT whose answer was lost the next attempt finds
-/// everything there.
+/// One transaction, tried again while the error may pass. After a COMMIT whose answer was lost, the next attempt finds
+/// everything loaded.
 async fn load(replay: &Replay<'_>, database: &Database, batch: &[StoredChunk]) -> anyhow::Result<Replayed> {
     let mut attempt = 1;
     loop {

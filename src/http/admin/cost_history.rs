@@ -1,4 +1,4 @@
-//! `GET /api/admin/cost-history`: what each day cost, newest first.
+//! `GET /api/admin/cost-history`: each day's costs, newest first.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use tallyd_model::pricing::{Usd, family};
 use tallyd_store::queries::costs::{DayRow, DayRows, history};
 use tallyd_store::whole::Whole;
 
-/// Days that are shown if nothing is said.
+/// Days of an answer by default.
 const DAYS: u64 = 30;
 
 /// Either `days`, or `from` and `to`.
@@ -107,7 +107,6 @@ impl CallCosts {
 }
 
 impl DayCosts {
-    /// A day without calls.
     #[must_use]
     pub(crate) fn empty(date: NaiveDate) -> Self {
         Self {
@@ -126,7 +125,6 @@ impl DayCosts {
         }
     }
 
-    /// Adds a row of the day.
     fn add(&mut self, row: &DayRow<'_>) -> Result<(), ApiError> {
         let sums = &row.sums;
         let plus = |to: &mut Number, cost: Usd| -> Result<(), ApiError> {

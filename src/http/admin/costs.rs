@@ -44,19 +44,19 @@ pub(crate) struct TodayCosts {
     /// The unused rest, not below 0; 0 without a budget.
     #[schema(value_type = f64)]
     pub remaining: Number,
-    /// Whether applications should hold back: from the warning threshold on, as in the system that tallyd replaces. What acknowledgements
-    /// say (`should_throttle` on the wire) is stricter: it begins where the budget is used up.
+    /// Whether applications should hold back: from the warning threshold on, as in the system that tallyd replaces. The field
+    /// `should_throttle` of acknowledgements is stricter: it begins where the budget is used up.
     pub should_throttle: bool,
     /// In a word.
     pub status: BudgetStatus,
 }
 
 impl TodayCosts {
-    /// Holds a day against its budget.
+    /// Compares a day with its budget.
     #[must_use]
     pub(crate) fn of(today: DayCosts, budget: Option<Budget>) -> Self {
         let Some(budget) = budget else {
-            // A page formats each of them, and does not expect null.
+            // The replaced system's page formats each of them, and does not expect null.
             let (daily_budget, budget_percent, remaining) = (Number::default(), Number::default(), Number::default());
             let status = BudgetStatus::Normal;
             return Self { today, daily_budget, budget_percent, remaining, should_throttle: false, status };
@@ -70,7 +70,7 @@ impl TodayCosts {
         } else {
             BudgetStatus::Normal
         };
-        // Both are amounts that one day and one row can have; their difference fits.
+        // Both are amounts of one day or one row, so their difference cannot overflow.
         let left = budget.amount.checked_sub(spent).unwrap_or_default().max(Usd::ZERO);
         Self {
             today,

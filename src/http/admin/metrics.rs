@@ -1,4 +1,4 @@
-//! `GET /api/admin/metrics`: the numbers of the admin page's head, the session counts among them.
+//! `GET /api/admin/metrics`: the numbers in the head of the replaced system's admin page, with the session counts.
 
 use std::collections::BTreeMap;
 
@@ -48,7 +48,7 @@ pub(crate) struct AdminMetrics {
     pub signed_in_users_24h: Option<i64>,
 }
 
-/// Sessions; zeros without Supabase's tables. `/api/v1/sessions` says what each number counts.
+/// Sessions; zeros without Supabase's tables. `/api/v1/sessions` explains each number.
 #[derive(Debug, Clone, Default, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct LegacySessions {

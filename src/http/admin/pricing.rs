@@ -20,8 +20,8 @@ use tallyd_store::queries::prices::{self, PriceRow};
 /// The prices in force.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub(crate) struct Pricing {
-    /// Claude's models: USD for a million tokens. A model is left out whose price does not say what input and output cost:
-    /// `/api/v1/prices` has it.
+    /// Claude's models: USD for a million tokens. Models without a rate for input and for output are left out;
+    /// `/api/v1/prices` has them.
     pub claude: BTreeMap<String, ModelPrice>,
     /// RentCast.
     pub rentcast: RentcastPrice,
@@ -110,7 +110,7 @@ pub(crate) async fn pricing(State(daemon): State<SharedDaemon>) -> Result<Json<P
     Ok(Json(Pricing { claude, rentcast: RentcastPrice { cost_per_request, plans: plans(&daemon)? } }))
 }
 
-/// A model's price. None without a rate of input or of output: a page of the replaced system formats both.
+/// None without a rate of input or of output: a page of the replaced system formats both.
 fn model(row: &PriceRow) -> Option<ModelPrice> {
     let rates_of_all = rates(&row.rates["per_million_tokens"]);
     rates_of_all.input.and(rates_of_all.output)?;
@@ -134,11 +134,11 @@ fn rates(per_million_tokens: &Value) -> ModelRates {
     }
 }
 
-/// Each plan's terms now.
+/// The plans' terms that are in force now.
 fn plans(daemon: &SharedDaemon) -> Result<BTreeMap<&'static str, PlanPrice>, ApiError> {
     let terms = |plan: Plan| {
         let options = PricingOptions { rentcast_plan: plan, ..daemon.config.pricing.clone() };
-        // The daemon has started with these options.
+        // The daemon has started with these options, so they are valid.
         let catalog = Catalog::builtin(&options).map_err(|error| ApiError::unavailable(error.to_string()))?;
         let terms = catalog.plan_terms(daemon.clock.now_us());
         let (monthly, overage) = (Number(terms.monthly), Number(terms.overage));
@@ -147,7 +147,7 @@ fn plans(daemon: &SharedDaemon) -> Result<BTreeMap<&'static str, PlanPrice>, Api
     Plan::ALL.into_iter().map(terms).collect()
 }
 
-/// The price that somebody has set, or the configured plan's.
+/// The price that somebody has set, or else the configured plan's.
 fn rentcast(daemon: &SharedDaemon, rows: &[PriceRow]) -> Usd {
     let manual = rows.iter().filter(|row| row.provider == "rentcast" && row.origin != "builtin");
     let set = manual.filter_map(|row| Some((row.effective_from, amount(&row.rates["per_unit"]["request"])?)));

@@ -1,6 +1,7 @@
-//! `GET /api/user/all` and `GET /api/admin/user-stats`: users and what they have called, as lists.
+//! `GET /api/user/all` and `GET /api/admin/user-stats`: users with their calls, as lists.
 //!
-//! Both are a JSON array of one page. `X-Total-Count` has the number of users on all pages, and `Link` (RFC 8288) the neighbouring pages.
+//! Both answer with a JSON array of one page. `X-Total-Count` has the number of users on all pages, and `Link` (RFC
+//! 8288) the neighbouring pages.
 
 use axum::extract::State;
 use axum::http::header::LINK;
@@ -17,12 +18,12 @@ use tallyd_model::json::{self, Raw};
 use tallyd_store::queries::users::{Profile, UserPage, UserQuestion, UserSort, UserTotals, calls_of_endpoint};
 use tallyd_store::whole::Whole;
 
-/// Users of a page.
+/// Users of a page by default.
 const PAGE: i64 = 100;
 const PAGE_MAX: i64 = 1_000;
 const PAGES_MAX: i64 = 10_000;
 
-/// How many users there are on all pages.
+/// The number of users on all pages.
 pub(crate) const TOTAL_COUNT: HeaderName = HeaderName::from_static("x-total-count");
 
 /// Which users.
@@ -39,10 +40,10 @@ pub(crate) struct AllUsersParameters {
     /// Only users whose id or a shown column contains this.
     #[param(max_length = 512)]
     search: Option<String>,
-    /// What to order by; `cost` if nothing is said.
+    /// The sort column; `cost` by default.
     #[param(inline)]
     sort: Option<UserSort>,
-    /// `desc` if nothing is said.
+    /// The sort direction; `desc` by default.
     #[param(inline)]
     order: Option<Order>,
 }
@@ -57,7 +58,7 @@ pub(crate) enum Order {
     Desc,
 }
 
-/// A page of users, and the headers that tell of the others.
+/// A page of users, and the headers that describe the others.
 struct Page {
     found: UserPage,
     headers: HeaderMap,
@@ -85,7 +86,7 @@ async fn page(daemon: &SharedDaemon, parameters: AllUsersParameters, uri: &Uri) 
     Ok(Page { found, headers })
 }
 
-/// The neighbouring pages: this request's path and parameters with another page.
+/// Links to the neighbouring pages: this request's path and parameters with another page.
 fn links(uri: &Uri, page: i64, total: i64, limit: i64) -> Option<HeaderValue> {
     let kept = uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty() && !pair.starts_with("page="));
     let kept: String = kept.map(|pair| format!("{pair}&")).collect();
@@ -97,7 +98,7 @@ fn links(uri: &Uri, page: i64, total: i64, limit: i64) -> Option<HeaderValue> {
     if links.is_empty() { None } else { HeaderValue::from_str(&links.join(", ")).ok() }
 }
 
-/// A user, with lifetime totals. The columns of `users.columns` stand beside them under their own names.
+/// A user with lifetime totals, beside the columns of `users.columns` under their own names.
 #[derive(Debug, Clone)]
 pub(crate) struct LegacyUser {
     profile: Profile,
@@ -123,7 +124,7 @@ pub(crate) struct LegacyTotals {
 }
 
 impl Serialize for LegacyUser {
-    /// One object of both: the table's columns, then the totals, which win where a column is called as one of them.
+    /// One object: the table's columns, then the totals. A total wins over a column of the same name.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         use serde::ser::Error;
         let totals = json::to_string(&self.totals).map_err(S::Error::custom)?;

@@ -1,8 +1,8 @@
-//! Who of the issuer's users is an admin: whoever `app_metadata.role` calls one, or a row of `user_profiles` does.
+//! Decides which of the issuer's users are admins: those with `app_metadata.role`, or with a row in `user_profiles`.
 //!
-//! A signed claim is as old as its token, so it is held against the database where that has a say: a user whom `auth.users`
-//! does not have any more, has banned, or no longer calls an admin is none, whatever the token says. The answer is
-//! remembered for `auth.admin_ttl_ms`, so that is how long a demoted admin stays in.
+//! A signed claim is as old as its token, so it is compared with `auth.users`, if that table exists. A user who is
+//! deleted or banned there is not an admin. One who has lost the role there is an admin only by `user_profiles`. The
+//! answer is cached for `auth.admin_ttl_ms`, so a demoted admin stays in for that long.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -13,26 +13,25 @@ use deadpool_postgres::Pool;
 use super::Denied;
 use tallyd_store::queries::admins::{UserStanding, standing};
 
-/// Users who are remembered.
+/// The most cached users; a full cache is emptied.
 const USERS_MAX: usize = 1_024;
 
-/// What is remembered.
+/// The cache.
 pub(crate) struct Admins {
     ttl: Duration,
     standings: Mutex<HashMap<String, (Instant, UserStanding)>>,
 }
 
 impl Admins {
-    /// Nobody is remembered yet.
     #[must_use]
     pub(crate) fn new(ttl: Duration) -> Self {
         Self { ttl, standings: Mutex::default() }
     }
 
-    /// Whether a user is an admin, given what their verified token says.
+    /// Whether a user is an admin. `says_admin`: the verified token says so.
     ///
     /// # Errors
-    /// [`Denied::Unavailable`] if only the database could tell, and it does not answer.
+    /// [`Denied::Unavailable`] if the token does not say so, and the database does not answer.
     pub(crate) async fn is_admin(&self, pool: Option<&Pool>, user: &str, says_admin: bool) -> Result<bool, Denied> {
         let standing = match self.remembered(user) {
             Some(standing) => Some(standing),
@@ -40,7 +39,7 @@ impl Admins {
         };
         match standing {
             Some(standing) => Ok(standing.is_admin(says_admin)),
-            // The issuer has signed it, and a database that is down must not lock the admins out of the status.
+            // The claim is signed, and a database that is down must not lock admins out of the status.
             None if says_admin => Ok(true),
             None => Err(Denied::Unavailable),
         }

@@ -1,11 +1,11 @@
-//! Why somebody is not let in: a name for the metric, a status, a sentence, and a hint.
+//! Reasons for a refusal: a name for the metric, a status, a sentence, and a hint.
 
 use axum::http::StatusCode;
 
 use super::failures;
 use crate::http::error::ApiError;
 
-/// Why somebody is not let in. Each is a value of the metric's label `reason`.
+/// Why a request is refused. Each is a value of the metric's label `reason`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Denied {
     Missing,
@@ -28,7 +28,6 @@ pub(crate) enum Denied {
 }
 
 impl Denied {
-    /// Its name in metrics and answers.
     #[must_use]
     pub(crate) const fn name(self) -> &'static str {
         match self {

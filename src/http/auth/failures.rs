@@ -1,6 +1,8 @@
-//! Failed attempts by address, in windows of a minute, those that are under way included: many at once are no way around.
-//! Bounded: beyond so many addresses the oldest are forgotten, so an
-//! attacker with a network of them is slowed less, and never fills the memory.
+//! Failed attempts by address, in windows of a minute. Attempts under way count as failed, so parallel attempts gain
+//! nothing.
+//!
+//! The table is bounded: at [`ADDRESSES_MAX`] addresses the older half is forgotten. An attacker with many addresses is
+//! slowed less, but cannot fill the memory.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -9,12 +11,10 @@ use std::time::{Duration, Instant};
 
 use crate::seats::network;
 
-/// How long failures count.
 pub(crate) const WINDOW: Duration = Duration::from_secs(60);
-/// Addresses that are remembered.
+/// The most addresses in the table.
 const ADDRESSES_MAX: usize = 4_096;
 
-/// The table.
 pub(crate) struct FailedAttempts {
     per_window: u32,
     by_address: Mutex<HashMap<IpAddr, Entry>>,
@@ -27,7 +27,8 @@ struct Entry {
     under_way: u32,
 }
 
-/// An attempt that has begun. It has failed, unless it is [forgiven](Attempt::forgive): who leaves before the outcome has tried.
+/// An attempt that has begun. It counts as failed unless it is [forgiven](Attempt::forgive), even if the client leaves
+/// before the outcome.
 pub(crate) struct Attempt<'a> {
     failures: &'a FailedAttempts,
     address: IpAddr,
@@ -35,7 +36,7 @@ pub(crate) struct Attempt<'a> {
 }
 
 impl Attempt<'_> {
-    /// It has succeeded, or its failure was not the client's.
+    /// For an attempt that succeeded, or failed through no fault of the client.
     pub(crate) fn forgive(mut self) {
         self.forgiven = true;
     }
@@ -48,13 +49,13 @@ impl Drop for Attempt<'_> {
 }
 
 impl FailedAttempts {
-    /// So many failures are allowed in a window.
+    /// `per_window`: failures that an address may have in a window.
     #[must_use]
     pub(crate) fn new(per_window: u32) -> Self {
         Self { per_window, by_address: Mutex::default() }
     }
 
-    /// Begins an attempt, if the address has any left: those under way count as if they had failed already. None otherwise.
+    /// Begins an attempt. None if the address's failures and attempts under way have reached the bound.
     #[must_use]
     pub(crate) fn begin(&self, address: IpAddr) -> Option<Attempt<'_>> {
         let address = network(address);
@@ -67,7 +68,7 @@ impl FailedAttempts {
         Some(Attempt { failures: self, address, forgiven: false })
     }
 
-    /// Whether the address has had its share.
+    /// Whether the address's failures have reached the bound.
     #[must_use]
     pub(crate) fn are_too_many(&self, address: IpAddr) -> bool {
         let mut table = self.lock();
@@ -75,7 +76,7 @@ impl FailedAttempts {
         entry.failed >= self.per_window
     }
 
-    /// Counts a failure. Returns whether the address had had its share before.
+    /// Counts a failure. Returns whether the address had reached the bound before.
     pub(crate) fn count(&self, address: IpAddr) -> bool {
         self.count_at(address, Instant::now())
     }
@@ -93,7 +94,7 @@ impl FailedAttempts {
     }
 
     fn end(&self, network: IpAddr, failed: bool) {
-        // It may have been forgotten for others.
+        // The entry may have been dropped to make room for others.
         if let Some(entry) = self.lock().get_mut(&network) {
             entry.under_way = entry.under_way.saturating_sub(1);
             entry.failed = entry.failed.saturating_add(u32::from(failed));
@@ -101,13 +102,13 @@ impl FailedAttempts {
     }
 }
 
-/// The entry of an address, in a window that has not ended.
+/// The address's entry, in a window that has not ended.
 fn entry(table: &mut HashMap<IpAddr, Entry>, address: IpAddr, now: Instant) -> &mut Entry {
     let is_over = |entry: &Entry| now.saturating_duration_since(entry.began) >= WINDOW;
     if table.len() >= ADDRESSES_MAX && !table.contains_key(&address) {
         table.retain(|_, entry| !is_over(entry) || entry.under_way > 0);
         if table.len() >= ADDRESSES_MAX {
-            // Half at once, so that making room is cheap on the whole.
+            // Half of them at once, so that making room is cheap on average.
             let mut ages: Vec<Instant> = table.values().map(|entry| entry.began).collect();
             let (_, middle, _) = ages.select_nth_unstable(ADDRESSES_MAX / 2);
             let middle = *middle;

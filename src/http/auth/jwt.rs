@@ -1,8 +1,8 @@
 //! JSON Web Tokens of the configured issuer.
 //!
-//! In order: size, header, algorithm (must be on the list *and* be the key's own), key by `kid`, signature, issuer,
-//! audience, times. So a token that is signed with HS256 and the public key as its secret fails at the algorithm: a public
-//! key only ever verifies ES256 or RS256, and HS256 only ever takes `auth.hs256_secret`.
+//! Checked in this order: size, header, algorithm (on the list *and* the key's own), key by `kid`, signature, issuer,
+//! audience, times. So a token that is signed with HS256 and the public key as its secret fails at the algorithm: a
+//! public key verifies only ES256 or RS256, and HS256 takes only `auth.hs256_secret`.
 //!
 //! Times are compared here and not by the library, with the daemon's clock and a leeway of [`LEEWAY_S`].
 
@@ -19,24 +19,23 @@ use super::keys::{KeySet, VerificationKey};
 use tallyd_base::clock::Clock;
 use tallyd_intake::token::TokenHeader;
 
-/// Seconds that the issuer's clock may differ from ours.
+/// The most that the issuer's clock may differ from the daemon's, seconds.
 const LEEWAY_S: i64 = 30;
-/// Bytes of the longest token.
 const TOKEN_BYTES_MAX: usize = 8 * 1024;
-/// Bytes of a user's id.
+/// The longest subject, bytes.
 const SUBJECT_BYTES_MAX: usize = 256;
 
-/// What a verified token says.
+/// Claims of a verified token.
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct Claims {
-    /// The user.
+    /// The user's id.
     pub sub: String,
     /// Seconds since 1970.
     #[serde(default)]
     exp: Option<Seconds>,
     #[serde(default)]
     nbf: Option<Seconds>,
-    /// What the issuer's administrators say of the user. (`user_metadata`, which users write themselves, is not read.)
+    /// Set by the issuer's administrators. (`user_metadata`, which users write themselves, is not read.)
     #[serde(default)]
     app_metadata: AppMetadata,
 }
@@ -48,12 +47,12 @@ struct Seconds(i64);
 impl<'de> Deserialize<'de> for Seconds {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let seconds = f64::deserialize(deserializer)?;
-        // Up to 2^53 every second is exact; what is beyond saturates, and so has no end or never begins.
+        // Up to 2^53 each second is exact. Larger values saturate: such a token never expires, or never begins.
         Ok(Self(seconds.floor() as i64))
     }
 }
 
-/// The one member that is read. Its value may be of any type.
+/// Only `role` is read; any type of value is accepted.
 #[derive(Debug, Clone, Default)]
 struct AppMetadata {
     is_admin: bool,
@@ -67,7 +66,6 @@ impl<'de> Deserialize<'de> for AppMetadata {
 }
 
 impl Claims {
-    /// Whether the issuer calls the user an admin.
     #[must_use]
     pub(crate) const fn says_admin(&self) -> bool {
         self.app_metadata.is_admin
@@ -75,14 +73,13 @@ impl Claims {
 }
 
 impl Claims {
-    /// When the token is not accepted any more, seconds since 1970; of a verified token there is one.
+    /// When the token stops being accepted, seconds since 1970. A verified token always has such a time.
     #[must_use]
     pub(crate) fn ends_at_s(&self) -> Option<i64> {
         self.exp.map(|Seconds(expires)| expires.saturating_add(LEEWAY_S))
     }
 }
 
-/// Verifies tokens.
 pub(crate) struct Verifier {
     keys: Option<KeySet>,
     shared: Option<Arc<VerificationKey>>,
@@ -91,7 +88,7 @@ pub(crate) struct Verifier {
 }
 
 impl Verifier {
-    /// As configured; none if no issuer is.
+    /// None if no issuer is configured.
     #[must_use]
     pub(crate) fn new(config: &tallyd_config::Auth, clock: &Arc<dyn Clock>) -> Option<Self> {
         let issuer = config.issuer.as_ref()?;
@@ -109,7 +106,7 @@ impl Verifier {
         Some(Self { keys, shared, validation, clock: Arc::clone(clock) })
     }
 
-    /// Verifies a token.
+    /// Verifies a token; returns its claims.
     ///
     /// # Errors
     /// [`Denied`].
@@ -145,7 +142,7 @@ impl Verifier {
 
     fn check_times(&self, claims: &Claims) -> Result<(), Denied> {
         let now = self.clock.now_us().div_euclid(1_000_000);
-        // A token without an end is none that anybody meant to issue.
+        // Without an expiry the token would be good for ever, which no issuer means.
         let expires = claims.exp.ok_or(Denied::Malformed)?.0;
         if now >= expires.saturating_add(LEEWAY_S) {
             return Err(Denied::Expired);

@@ -1,9 +1,10 @@
 //! The issuer's keys: fetched from its JWKS, by `kid`.
 //!
-//! * Kept for `auth.jwks_ttl_ms`. A token that names an unknown key makes them be fetched at once: that is how a rotation
+//! * The keys are kept for `auth.jwks_ttl_ms`. A token with an unknown `kid` causes a fetch at once, so that a rotation
 //!   is noticed.
-//! * Never fetched more often than every `auth.jwks_refetch_ms`, whatever tokens say: a `kid` is the sender's to choose.
-//! * While the issuer does not answer, the keys at hand go on serving for `auth.jwks_max_stale_ms`; then nobody is let in.
+//! * There is at most one fetch every `auth.jwks_refetch_ms`, because the sender of a token chooses its `kid`.
+//! * While the issuer does not answer, the cached keys serve for another `auth.jwks_max_stale_ms`; then every JWT is
+//!   refused.
 //! * Only ES256 (P-256) and RS256 (2,048 bits and more) keys for signatures are taken. The key decides the algorithm.
 
 use std::collections::HashMap;
@@ -20,20 +21,18 @@ use tokio::sync::Mutex;
 use super::Denied;
 use crate::outbound;
 
-/// Bytes of a set.
+/// The longest JWKS, bytes.
 const SET_BYTES_MAX: usize = 256 * 1024;
-/// How long a fetch may take.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Keys that are taken of one set.
+/// The most keys that are taken from a JWKS.
 const KEYS_MAX: usize = 64;
-/// Bytes of the smallest RSA modulus: 2,048 bits.
+/// The smallest RSA modulus, bytes: 2,048 bits.
 const RSA_BYTES_MIN: usize = 256;
 
-/// A key, and the one algorithm that it is for.
+/// A key with its one algorithm.
 pub(crate) struct VerificationKey {
     /// ES256 or RS256.
     pub algorithm: Algorithm,
-    /// The key.
     pub key: DecodingKey,
 }
 
@@ -42,19 +41,17 @@ struct Fetched {
     keys: HashMap<String, Arc<VerificationKey>>,
 }
 
-/// The cache.
 pub(crate) struct KeySet {
     url: String,
     ttl: Duration,
     refetch: Duration,
     max_stale: Duration,
     fetched: ArcSwapOption<Fetched>,
-    /// When a fetch was last begun. Held during it, so that there is one at a time.
+    /// When the last fetch began. Locked during a fetch, so that there is one at a time.
     attempted: Mutex<Option<Instant>>,
 }
 
 impl KeySet {
-    /// A cache of the keys at `url`, empty at first.
     #[must_use]
     pub(crate) fn new(url: String, config: &tallyd_config::Auth) -> Self {
         Self {
@@ -70,7 +67,7 @@ impl KeySet {
     /// The key of this name.
     ///
     /// # Errors
-    /// [`Denied::UnknownKey`], or [`Denied::Unavailable`] if the issuer has not told its keys.
+    /// [`Denied::UnknownKey`], or [`Denied::Unavailable`] if the issuer's keys could not be fetched.
     pub(crate) async fn get(&self, kid: &str) -> Result<Arc<VerificationKey>, Denied> {
         let known = self.fetched.load_full();
         let found = known.as_ref().and_then(|fetched| fetched.keys.get(kid)).map(Arc::clone);
@@ -86,7 +83,7 @@ impl KeySet {
         known.keys.get(kid).map(Arc::clone).ok_or(Denied::UnknownKey)
     }
 
-    /// Fetches the keys unless somebody just has.
+    /// Fetches the keys, unless another task has just done so.
     async fn refresh(&self, seen: Option<&Arc<Fetched>>) {
         let mut attempted = self.attempted.lock().await;
         let newer = self.fetched.load().as_ref().map(|fetched| fetched.at) != seen.map(|fetched| fetched.at);
@@ -109,11 +106,11 @@ fn parse(body: &[u8]) -> Result<HashMap<String, Arc<VerificationKey>>, String> {
     let set: JwkSet = serde_json::from_slice(body).map_err(|error| format!("no JWKS: {error}"))?;
     let keys = set.keys.iter().filter_map(|jwk| Some((jwk.common.key_id.clone()?, Arc::new(usable(jwk)?))));
     let keys: HashMap<_, _> = keys.take(KEYS_MAX).collect();
-    // An empty set would shut everybody out; it is more likely a fault than a decision.
+    // An empty set would refuse everybody; it is more likely a fault than a decision.
     if keys.is_empty() { Err("the JWKS holds no ES256 or RS256 key with a kid".to_owned()) } else { Ok(keys) }
 }
 
-/// The key, if it is one that may verify signatures here.
+/// The key, if it may verify signatures here.
 fn usable(jwk: &Jwk) -> Option<VerificationKey> {
     if !matches!(jwk.common.public_key_use, None | Some(PublicKeyUse::Signature)) {
         return None;

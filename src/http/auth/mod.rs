@@ -1,18 +1,22 @@
-//! Who asks, and what they may do.
+//! Authentication and roles.
 //!
-//! `Authorization: Bearer …` holds one of two things:
+//! `Authorization: Bearer …` has one of two kinds of token:
 //!
-//! * a static token, `tallyd_<id>_<hex>` ([`tokens`]): made by `tallyd token create`, known here by its SHA-256 only;
+//! * a static token, `tallyd_<id>_<hex>` ([`tokens`]): made by `tallyd token create`, stored as a SHA-256 only;
 //! * a JWT of the configured issuer ([`jwt`], its keys in [`keys`]), whose user must be an admin ([`admins`]).
 //!
-//! The page shows a session instead ([`crate::http::page`]), on its own routes alone: an id in a cookie and a proof in a
-//! header. Neither is a token, and a token is not accepted from a cookie.
+//! The page shows a session instead ([`crate::http::page`]), on its own routes alone: an id in a cookie and a proof in
+//! a header. Neither is a token, and a token is not accepted from a cookie.
 //!
-//! Rules that hold for all: nothing in a URL is a credential; a signature is checked before a claim is believed; the
-//! algorithm is the key's, not the token's; what a user can write about themselves (`user_metadata`) counts for nothing.
-//! A failure is counted by reason. What cannot be guessed (a static token, a JWT's signature, a code) is looked at however
-//! often the address has failed ([`failures`]), and let in if it is valid: who shares the address of an attacker keeps
-//! working. A password can be guessed, so an address has so many attempts a minute, counted from their beginning.
+//! Rules for all of them:
+//!
+//! * Nothing in a URL is a credential.
+//! * A signature is checked before a claim is believed. The key decides the algorithm, not the token.
+//! * Claims that users can write themselves (`user_metadata`) are not read.
+//! * Failures are counted by reason, and by address ([`failures`]).
+//! * A static token, a JWT's signature or a code cannot be guessed. It is checked even if its address has failed often,
+//!   so people who share an attacker's address keep working.
+//! * A password can be guessed, so an address has a bounded number of attempts a minute, counted from their beginning.
 
 pub(crate) mod admins;
 mod denied;
@@ -51,21 +55,21 @@ use tallyd_base::registry;
 use tallyd_config::{Config, StatedCosts};
 use tallyd_store::queries::audit::Actor;
 
-/// Who asks.
+/// The authenticated sender of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Identity {
-    /// As the audit log has it: `user:<sub>`, `token:<id> <name>`.
+    /// As in the audit log: `user:<sub>`, `token:<id> <name>`.
     pub actor: String,
-    /// What they may do.
     pub role: Role,
-    /// Where from, as text.
+    /// The client's address as text.
     pub address: String,
-    /// What the token allows of stated costs, if it is limited.
+    /// The token's own limit on stated costs, if it has one.
     pub costs: Option<StatedCosts>,
 }
 
 impl Identity {
-    /// Costs that this sender may state: an admin any; others what is configured, or less if the token says so.
+    /// Costs that this sender may state: an admin any; others the configured ones, or fewer if the token is limited
+    /// further.
     #[must_use]
     pub(crate) fn stated_costs(&self, configured: StatedCosts) -> StatedCosts {
         match self.role {
@@ -74,18 +78,15 @@ impl Identity {
         }
     }
 
-    /// Who that is, for operations that change something.
+    /// For operations that change something.
     #[must_use]
     pub(crate) const fn actor(&self) -> Actor<'_> {
         Actor { name: self.actor.as_str(), address: self.address.as_str() }
     }
 }
 
-/// Everything that decides.
 pub(crate) struct Auth {
-    /// Static tokens.
     pub tokens: StaticTokens,
-    /// Sessions of the page.
     pub sessions: PageSessions,
     verifier: Option<Verifier>,
     admins: Admins,
@@ -94,7 +95,6 @@ pub(crate) struct Auth {
 }
 
 impl Auth {
-    /// As configured.
     #[must_use]
     pub(crate) fn new(config: &Config, clock: &Arc<dyn Clock>) -> Self {
         Self {
@@ -108,7 +108,7 @@ impl Auth {
         }
     }
 
-    /// What a token proves, and when it expires.
+    /// Checks a token. Returns its number or its user, and a JWT's expiry in seconds since 1970.
     ///
     /// # Errors
     /// [`Denied`].
@@ -126,7 +126,7 @@ impl Auth {
         Ok((Proven::User { subject: claims.sub, says_admin }, ends_at_s))
     }
 
-    /// Who that is now, and what they may do: a token may have been revoked since, an admin demoted.
+    /// The actor and the role now: since the proof, the token may have been revoked, or the admin demoted.
     ///
     /// # Errors
     /// [`Denied`].
@@ -143,7 +143,7 @@ impl Auth {
         Ok(Identity { actor, role, address: address.to_string(), costs })
     }
 
-    /// Decides who sends a request. `by_page`: the route is one of the page's, so a session will do.
+    /// The sender of a request. `by_page`: on a route of the page, so a session is accepted as well.
     ///
     /// # Errors
     /// [`Denied`].
@@ -163,10 +163,11 @@ impl Auth {
         self.identity(daemon, &proven, address).await
     }
 
-    /// The session that a request of the page shows; none without its cookie.
+    /// The session that a request of the page shows. None without its cookie.
     ///
     /// # Errors
-    /// [`Denied::CrossSite`] if another page sends it, or [`Denied::Session`] if a value is not one.
+    /// [`Denied::CrossSite`] if another site's page sends it, or [`Denied::Session`] if the id or the proof is
+    /// malformed.
     pub(crate) fn shown(&self, headers: &HeaderMap) -> Result<Option<ShownSession>, Denied> {
         let Some(id) = page_sessions::cookie_of(headers, self.is_encrypted(headers)) else { return Ok(None) };
         origin::of_the_page(headers)?;
@@ -175,7 +176,7 @@ impl Auth {
         Ok(Some(ShownSession { id, proof }))
     }
 
-    /// The database, for a session that this daemon does not know yet.
+    /// The database, to look up a session that is not in this daemon's copy.
     ///
     /// # Errors
     /// [`Denied::TooManyFailures`] for an address that has guessed too often, or [`Denied::Unavailable`].
@@ -194,11 +195,11 @@ impl Auth {
         self.failures.begin(address).ok_or(Denied::TooManyFailures)
     }
 
-    /// Counts that somebody was not let in. Returns what to answer.
+    /// Counts a refusal. Returns the answer.
     #[must_use]
     pub(crate) fn refuse(&self, denied: Denied, address: IpAddr) -> ApiError {
-        // A request without a token is not an attempt; neither is one that another site's page made a browser send. An outage
-        // is not the client's fault. A wrong password was counted when it was begun.
+        // A request without a token is not an attempt, nor is one that another site's page made a browser send. An
+        // outage is not the client's fault. A wrong password was counted when its attempt began.
         let none = [Denied::Missing, Denied::CrossSite, Denied::Unavailable, Denied::TooManyFailures, Denied::Password];
         let counts = !none.contains(&denied);
         let had_its_share = counts && self.failures.count(address);
@@ -208,14 +209,14 @@ impl Auth {
         answer.into()
     }
 
-    /// Whether the browser speaks TLS, as the nearest trusted proxy says; the daemon itself does not.
+    /// Whether the browser used TLS, according to the nearest trusted proxy; the daemon itself does not speak it.
     #[must_use]
     pub(crate) fn is_encrypted(&self, headers: &HeaderMap) -> bool {
         let scheme = headers.get("x-forwarded-proto").and_then(|value| value.to_str().ok());
         self.trusted_proxies > 0 && scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case("https"))
     }
 
-    /// The client's address: the peer's, or what the nearest trusted proxies say it was.
+    /// The client's address: the peer's, or the one that the trusted proxies report.
     #[must_use]
     pub(crate) fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         if self.trusted_proxies == 0 {
@@ -232,19 +233,19 @@ impl Auth {
     }
 }
 
-/// What the page sends with each request: the proof of its session, or `1` before there is one. A page of another origin
-/// cannot send it: the browser would ask first, and be refused.
+/// The page's header: the proof of its session, or `1` before there is one. A page of another origin cannot send it:
+/// the browser would send a preflight request first, which is refused.
 pub(crate) const PAGE_HEADER: &str = "x-tallyd-page";
 
 fn pool(daemon: &Daemon) -> Option<&Pool> {
     daemon.loading.get().map(|loading| &loading.pool)
 }
 
-/// The token in the header.
+/// The token in `Authorization`.
 fn bearer(headers: &HeaderMap) -> Result<&str, Denied> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let value = values.next().ok_or(Denied::Missing)?;
-    // Of two, a proxy in front may have looked at the other one.
+    // With two headers, a proxy in front may have checked the other one.
     if values.next().is_some() {
         return Err(Denied::Malformed);
     }
@@ -256,19 +257,18 @@ fn bearer(headers: &HeaderMap) -> Result<&str, Denied> {
     Ok(token)
 }
 
-/// What a group of routes needs.
+/// The condition for a group of routes.
 #[derive(Clone)]
 pub(crate) struct Gate {
-    /// The daemon.
     pub daemon: SharedDaemon,
     /// The role that suffices, beside `admin`.
     pub needs: Role,
-    /// Whether the page asks here, so that its session will do.
+    /// Whether the page uses these routes, so that its session is accepted.
     pub by_page: bool,
 }
 
-/// Middleware: lets in requests without `Authorization`, unidentified, and judges the others as [`gate`] does: a token that is
-/// not valid is refused rather than answered with less.
+/// Middleware: passes requests without `Authorization` on without an identity, and treats the others as [`gate`] does.
+/// An invalid token is refused rather than answered with less.
 pub(crate) async fn gate_if_shown(gate: State<Gate>, request: Request, next: Next) -> Response {
     if request.headers().contains_key(header::AUTHORIZATION) {
         return self::gate(gate, request, next).await;
@@ -276,11 +276,11 @@ pub(crate) async fn gate_if_shown(gate: State<Gate>, request: Request, next: Nex
     next.run(request).await
 }
 
-/// Middleware: lets in whoever has the role, with their [`Identity`] in the request; answers everybody else.
+/// Middleware: passes requests with the role on, with their [`Identity`]; refuses all others.
 pub(crate) async fn gate(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
     let auth = &gate.daemon.auth;
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
-    // The listener always tells; without it all requests share one address.
+    // The listener always sets it; without it all requests would share one address.
     let peer = peer.unwrap_or(IpAddr::from([0, 0, 0, 0]));
     let address = auth.client(peer, request.headers());
     let changes = request.method() != Method::GET && request.method() != Method::HEAD;

@@ -1,7 +1,7 @@
 //! Whether a browser sends a request for the page itself.
 //!
-//! Another site's page, and the page of another port of the same host, can make a browser send requests with this host's
-//! cookies. It cannot set the page's header without asking first, and the browser says whose page it is.
+//! Another site's page, or a page of another port of this host, can make a browser send requests with this host's
+//! cookies. Such a page cannot set the page's header without a preflight request, and the browser states the origin.
 
 use axum::http::uri::Uri;
 use axum::http::{HeaderMap, header};
@@ -16,8 +16,8 @@ pub(crate) fn of_the_page(headers: &HeaderMap) -> Result<(), Denied> {
     if headers.contains_key(PAGE_HEADER) && is_same_origin(headers) { Ok(()) } else { Err(Denied::CrossSite) }
 }
 
-/// `Sec-Fetch-Site` is the browser's own word, and a proxy in front does not change it. Browsers send it over TLS and to
-/// this machine; otherwise the host of `Origin` must be the one that the request is for. A program sends neither.
+/// Browsers set `Sec-Fetch-Site` themselves, and a proxy in front does not change it. They send it over TLS and to this
+/// machine; otherwise the host of `Origin` must be the request's host. A program sends neither.
 fn is_same_origin(headers: &HeaderMap) -> bool {
     let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or_default());
     if let Some(site) = text("sec-fetch-site") {

@@ -1,10 +1,11 @@
 //! The page's sessions, as this daemon knows them: a copy of `tallyd_page_sessions` that is renewed every second.
 //!
-//! The copy is why the page goes on while the database is down, and why a session that ends on one daemon is over on the
-//! others within a second or two. A session that is not in the copy is looked up once: it may have begun on another daemon
-//! a moment ago.
+//! With the copy the page works while the database is down, and a session that ends on one daemon is over on the others
+//! within a second or two. A session that is not in the copy is looked up in the database, because it may have just
+//! begun on another daemon.
 //!
-//! A browser keeps a session's id in a cookie: for this host, out of reach of scripts, never sent along from another site.
+//! A browser keeps a session's id in a cookie: for this host, unreadable for scripts, never sent from another site's
+//! pages.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,33 +21,29 @@ use crate::http::page::secret::SessionSecret;
 use tallyd_base::clock::Clock;
 use tallyd_store::queries::page_sessions::{self, StoredSession};
 
-/// What a browser shows: the id of its cookie, the proof of its page.
+/// A browser's credentials: the id from its cookie, and the proof from its page.
 pub(crate) struct ShownSession {
-    /// The id.
     pub id: SessionSecret,
-    /// The proof.
     pub proof: SessionSecret,
 }
 
-/// The copy.
 pub(crate) struct PageSessions {
     by_id: ArcSwap<HashMap<[u8; 32], Arc<StoredSession>>>,
     clock: Arc<dyn Clock>,
 }
 
 impl PageSessions {
-    /// No copy yet.
     #[must_use]
     pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
         Self { by_id: ArcSwap::default(), clock }
     }
 
-    /// Puts a new copy in place.
+    /// Replaces the copy.
     pub(crate) fn replace(&self, sessions: Vec<StoredSession>) {
         self.by_id.store(Arc::new(sessions.into_iter().map(|one| (one.id_sha256, Arc::new(one))).collect()));
     }
 
-    /// Adds one that was just begun or renewed, before the next copy brings it.
+    /// Adds a session that was just begun or renewed, so that requests before the next copy find it.
     pub(crate) fn add(&self, session: StoredSession) -> Arc<StoredSession> {
         let session = Arc::new(session);
         self.by_id.rcu(|known| {
@@ -57,7 +54,7 @@ impl PageSessions {
         session
     }
 
-    /// Takes one out that was just ended, before the next copy does.
+    /// Removes a session that was just ended, so that requests before the next copy do not find it.
     pub(crate) fn remove(&self, id_sha256: &[u8; 32]) {
         self.by_id.rcu(|known| {
             let mut known = HashMap::clone(known);
@@ -66,11 +63,12 @@ impl PageSessions {
         });
     }
 
-    /// The session that a browser shows both values of, whether its token has expired or not. `pool`: where a session is
-    /// looked up that is not in the copy, or why it cannot be.
+    /// The session of this id and proof, whether its token has expired or not. `pool`: for a session that is not in the
+    /// copy, or why it cannot be looked up.
     ///
     /// # Errors
-    /// [`Denied::Session`] if there is none, or it has ended; [`Denied::Unavailable`] if only the database could tell.
+    /// [`Denied::Session`] if there is none, or it has ended; [`Denied::Unavailable`] if the database is needed and
+    /// does not answer.
     pub(crate) async fn find(
         &self,
         pool: Result<&Pool, Denied>,
@@ -86,7 +84,7 @@ impl PageSessions {
         if same && self.now_us() < session.ends_at.timestamp_micros() { Ok(session) } else { Err(Denied::Session) }
     }
 
-    /// As [`Self::find`], and good for a request.
+    /// As [`Self::find`], for a request.
     ///
     /// # Errors
     /// As there; [`Denied::Expired`] if the session has to be renewed first.
@@ -99,7 +97,7 @@ impl PageSessions {
         if self.is_valid(&session) { Ok(session) } else { Err(Denied::Expired) }
     }
 
-    /// Whether the token that began or renewed the session is still good.
+    /// Whether the token that began or renewed the session is still valid.
     #[must_use]
     pub(crate) fn is_valid(&self, session: &StoredSession) -> bool {
         session.valid_until.is_none_or(|at| self.now_us() < at.timestamp_micros())
@@ -120,8 +118,8 @@ async fn look_up(pool: &Pool, id: &[u8; 32]) -> Result<StoredSession, Denied> {
     found.ok_or(Denied::Session)
 }
 
-/// The name of the cookie that holds a session's id. Over TLS its prefix makes browsers refuse one that a subdomain or an
-/// unencrypted page has set.
+/// The name of the cookie with a session's id. Over TLS its prefix makes browsers refuse a cookie that a subdomain or
+/// an unencrypted page has set.
 const fn cookie_name(encrypted: bool) -> &'static str {
     if encrypted { "__Host-tallyd_session" } else { "tallyd_session" }
 }
@@ -134,15 +132,15 @@ pub(crate) fn cookie_of(headers: &HeaderMap, encrypted: bool) -> Option<&str> {
     pairs.find(|(known, _)| *known == cookie_name(encrypted)).map(|(_, value)| value).filter(|value| !value.is_empty())
 }
 
-/// The headers that make a browser keep a session's id for so many seconds; 0: that make it forget the id.
-/// `encrypted`: the browser speaks TLS, and shall send the id over nothing else.
+/// The headers that make a browser keep a session's id for this many seconds, or forget it at 0. `encrypted`: the
+/// browser uses TLS, and must send the id over nothing else.
 #[must_use]
 pub(crate) fn set_cookie(encrypted: bool, id: &str, seconds: i64) -> HeaderMap {
     let secure = if encrypted { "; Secure" } else { "" };
     let text = format!("{}={id}; Path=/; HttpOnly; SameSite=Strict; Max-Age={seconds}{secure}", cookie_name(encrypted));
     let mut headers = HeaderMap::new();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    // Hexadecimal digits, and punctuation of ASCII.
+    // Hexadecimal digits and ASCII punctuation are a valid value.
     if let Ok(value) = HeaderValue::from_str(&text) {
         headers.append(SET_COOKIE, value);
     }

@@ -1,10 +1,10 @@
 //! Static tokens, as this daemon knows them: a copy of `tallyd_tokens` that is renewed every second.
 //!
-//! The copy is why a token is good for recording while the database is down, and why a revoked one is out within a second
-//! or two of its revocation. Until the first copy has been had nobody is refused for being unknown: the answer is "not now".
+//! With the copy a token works for recording while the database is down, and a revoked one is refused within a second
+//! or two. Before the first copy, no token is refused as unknown: the answer is [`Denied::Unavailable`].
 //!
-//! A token that is newer than the copy is looked up once, so that it is good from the moment on in which it was made. Numbers
-//! only grow, so a number that the copy should have is none to look up; the others are bounded by [`LOOK_UP_EVERY`].
+//! A token that is newer than the copy is looked up in the database, so that it works as soon as it is made. Numbers
+//! only grow, so a number up to the copy's highest is not looked up. [`LOOK_UP_EVERY`] bounds the rate of look-ups.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,44 +22,40 @@ use tallyd_base::clock::Clock;
 use tallyd_config::StatedCosts;
 use tallyd_store::queries::tokens::{StoredToken, in_force, one_in_force};
 
-/// What a token begins with: secret scanners can be taught it, and no JWT begins so.
+/// The first characters of a token. Secret scanners can look for them, and no JWT begins so.
 pub(crate) const TOKEN_PREFIX: &str = "tallyd_";
 /// How often the copy is renewed.
 pub(crate) const POLL: Duration = Duration::from_secs(1);
-/// The least time between two tokens that are looked up, whatever strangers show.
+/// The least time between two look-ups, so that unknown tokens do not load the database.
 const LOOK_UP_EVERY: Duration = Duration::from_millis(20);
-/// Those that wait for it; others are unknown until the next copy.
+/// The most look-ups under way or waiting; further tokens are unknown until the next copy.
 const LOOK_UPS_MAX: usize = 8;
-/// How long one may take.
+/// The longest time for a look-up.
 const LOOK_UP_PATIENCE: Duration = Duration::from_secs(2);
-/// How far beyond the highest known number a token's may be.
+/// The most that a new token's number may exceed the highest known one.
 const NUMBERS_AHEAD: i32 = 1_000;
-/// Characters of a token's secret.
 const SECRET_CHARS: usize = 64;
 
-/// Who shows a token.
+/// A token's owner.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Holder {
-    /// As the audit log has it.
+    /// As in the audit log.
     pub actor: String,
-    /// What they may do.
     pub role: Role,
-    /// What the token allows of stated costs, if it is limited.
+    /// The token's own limit on stated costs, if it has one.
     pub costs: Option<StatedCosts>,
 }
 
-/// The copy.
 pub(crate) struct StaticTokens {
     by_id: ArcSwapOption<HashMap<i32, StoredToken>>,
-    /// When a token was last looked up. Held meanwhile, and while the copy is renewed: an older copy never takes away what was
-    /// looked up after it was asked for.
+    /// When a token was last looked up. Locked during a look-up and a renewal, so that an older copy never removes a
+    /// token that was looked up after the copy was read.
     looked_up: tokio::sync::Mutex<Option<Instant>>,
     look_ups: Semaphore,
     clock: Arc<dyn Clock>,
 }
 
 impl StaticTokens {
-    /// No copy yet.
     #[must_use]
     pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
         Self {
@@ -70,7 +66,7 @@ impl StaticTokens {
         }
     }
 
-    /// Asks the database for a new copy.
+    /// Reads a new copy from the database.
     ///
     /// # Errors
     /// PostgreSQL's.
@@ -80,12 +76,12 @@ impl StaticTokens {
         Ok(())
     }
 
-    /// Puts a new copy in place.
+    /// Replaces the copy.
     fn replace(&self, tokens: Vec<StoredToken>) {
         self.by_id.store(Some(Arc::new(tokens.into_iter().map(|token| (token.id, token)).collect())));
     }
 
-    /// Adds one that was just made, before the next copy brings it.
+    /// Adds a token that was just made, so that it works before the next copy.
     pub(crate) fn add(&self, token: StoredToken) {
         self.by_id.rcu(|known| {
             let mut known = known.as_deref().cloned().unwrap_or_default();
@@ -94,7 +90,7 @@ impl StaticTokens {
         });
     }
 
-    /// Takes one out that was just revoked, before the next copy does.
+    /// Removes a token that was just revoked, so that it is refused before the next copy.
     pub(crate) fn remove(&self, id: i32) {
         self.by_id.rcu(|known| {
             let mut known = known.as_deref().cloned()?;
@@ -103,14 +99,14 @@ impl StaticTokens {
         });
     }
 
-    /// Asks the database for a token that is newer than the copy.
+    /// Looks up a token that is newer than the copy in the database.
     ///
     /// # Errors
     /// As [`StaticTokens::verify`].
     pub(crate) async fn look_up(&self, daemon: &Daemon, text: &str) -> Result<i32, Denied> {
         let id = id(text).filter(|id| self.may_be_new(*id) && is_well_formed(text)).ok_or(Denied::UnknownToken)?;
         let _one_of_few = self.look_ups.try_acquire().map_err(|_| Denied::UnknownToken)?;
-        // In vain, if the database does not answer in time. The next copy has it then.
+        // If the database does not answer in time, the next copy has the token.
         let _ = tokio::time::timeout(LOOK_UP_PATIENCE, self.look_up_number(daemon, id)).await;
         self.verify(text)
     }
@@ -132,7 +128,7 @@ impl StaticTokens {
         id > highest && id <= highest.saturating_add(NUMBERS_AHEAD)
     }
 
-    /// The number of the token that is shown.
+    /// The number of a token.
     ///
     /// # Errors
     /// [`Denied::UnknownToken`], or [`Denied::Unavailable`] before the database has answered for the first time.
@@ -144,10 +140,10 @@ impl StaticTokens {
         if same { Ok(stored.id) } else { Err(Denied::UnknownToken) }
     }
 
-    /// Whose a token is, as the audit log has it, and what they may do.
+    /// The owner of a token, as the audit log has it, and the token's role.
     ///
     /// # Errors
-    /// As [`Self::verify`]: a token may be revoked, or expire, while a session that it began goes on.
+    /// As [`Self::verify`]: a token may be revoked, or expire, while its session goes on.
     pub(crate) fn owner(&self, id: i32) -> Result<Holder, Denied> {
         let tokens = self.by_id.load();
         let stored = tokens.as_ref().ok_or(Denied::Unavailable)?.get(&id).ok_or(Denied::UnknownToken)?;
@@ -159,26 +155,26 @@ impl StaticTokens {
     }
 }
 
-/// The id that a token's text begins with.
+/// The number in a token's text.
 fn id(text: &str) -> Option<i32> {
     let (id, _) = text.strip_prefix(TOKEN_PREFIX)?.split_once('_')?;
     id.parse().ok()
 }
 
-/// As [`compose`] writes them.
+/// Whether the secret looks as [`compose`] writes it.
 fn is_well_formed(text: &str) -> bool {
     text.rsplit_once('_').is_some_and(|(_, secret)| {
         secret.len() == SECRET_CHARS && secret.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
     })
 }
 
-/// What is stored of a token.
+/// The stored form of a token.
 #[must_use]
 pub(crate) fn digest(text: &str) -> [u8; 32] {
     Sha256::digest(text.as_bytes()).into()
 }
 
-/// A token's text: its id, and 256 random bits of the operating system's.
+/// A token's text: its number, and 256 random bits from the operating system.
 #[must_use]
 pub(crate) fn compose(id: i32, secret: [u8; 32]) -> String {
     format!("{TOKEN_PREFIX}{id}_{}", hex::encode(secret))

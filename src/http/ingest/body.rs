@@ -1,5 +1,5 @@
-//! Bodies that come with gzip: as a stream of any number of members, as RFC 1952 has it. A reader of the first member alone would
-//! drop the records of the others without a word.
+//! Bodies with gzip, in any number of members (RFC 1952). A reader of the first member alone would silently drop the
+//! records of the others.
 
 use std::io;
 use std::sync::Arc;
@@ -16,7 +16,6 @@ use tokio_util::io::{ReaderStream, StreamReader};
 use crate::http::error::ApiError;
 use crate::http::places::{self, RequestSlots};
 
-/// How a body is encoded.
 enum Encoding {
     Plain,
     Gzip,
@@ -37,8 +36,8 @@ impl Encoding {
     }
 }
 
-/// Middleware: what is behind it reads the body as it was before it was compressed, piece by piece. The bound on a body's length
-/// holds for what it reads.
+/// Middleware: hands on the decompressed body, piece by piece. The bound on a body's length holds for the decompressed
+/// bytes.
 pub(crate) async fn unpack(mut request: Request, next: Next) -> Response {
     match Encoding::of(request.headers()) {
         Encoding::Plain => {}
@@ -66,16 +65,15 @@ pub(crate) async fn unpack(mut request: Request, next: Next) -> Response {
     next.run(request).await
 }
 
-/// Bytes of a body whose answer is short, whatever it is.
+/// A body of up to this many bytes needs no place, since its answer is short in any case.
 const TINY_BYTES: u64 = 1024;
-/// Bytes of a body that is small.
+/// A body of up to this many bytes is small.
 const SMALL_BYTES: u64 = 64 * 1024;
 /// Small requests at a time.
 const SMALL_AT_ONCE: usize = 16;
 /// Large requests at a time.
 const LARGE_AT_ONCE: usize = 4;
 
-/// The places of both kinds.
 pub(crate) struct Sizes {
     small: RequestSlots,
     large: RequestSlots,
@@ -87,7 +85,7 @@ impl Default for Sizes {
     }
 }
 
-/// Middleware: waits for a place.
+/// Middleware: waits for a place, and keeps it until the answer has been taken.
 pub(crate) async fn few(State(sizes): State<Arc<Sizes>>, request: Request, next: Next) -> Response {
     let places = match plain_bytes(request.headers()) {
         Some(0..=TINY_BYTES) => return next.run(request).await,
@@ -101,7 +99,7 @@ pub(crate) async fn few(State(sizes): State<Arc<Sizes>>, request: Request, next:
     }
 }
 
-/// The length of a body that is not compressed, if it is said.
+/// The declared length of a body that is not compressed.
 fn plain_bytes(headers: &HeaderMap) -> Option<u64> {
     let length = headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()?;
     (!headers.contains_key(header::CONTENT_ENCODING)).then_some(length)

@@ -1,4 +1,4 @@
-//! Records that come over HTTP. They end in the channel that every other record goes through; 200 means durable.
+//! Records over HTTP. They go through the same channel as every other record; 200 means durable.
 
 pub(crate) mod body;
 pub(crate) mod records;

@@ -1,8 +1,8 @@
-//! `POST /api/v1/records`: one record, an array of them, or a line each.
+//! `POST /api/v1/records`: one record, an array of them, or one on each line.
 //!
-//! Each record has a result of its own: a broken one is refused alone, is kept with the dead letters, and does not hold up
-//! its neighbours. With an `Idempotency-Key` the request can be repeated until it is answered, and counts once
-//! ([`crate::pipeline::batch`]); the key belongs to whoever the token is of, for a day.
+//! Each record has a result of its own: an invalid one is refused alone, is kept with the dead letters, and does not
+//! delay the others. With an `Idempotency-Key` the request can be repeated until it is answered, and counts once
+//! ([`crate::pipeline::batch`]). The key belongs to the token's owner, for a day.
 
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -27,9 +27,8 @@ use tallyd_intake::body::split;
 use tallyd_model::pricing::Usd;
 use tallyd_store::queries::audit;
 
-/// How long a request waits for room and for the disk.
+/// The longest wait for room in the WAL and for the disk.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Bytes of an idempotency key.
 const KEY_BYTES_MAX: usize = 255;
 
 /// The results for a request's records.
@@ -156,7 +155,7 @@ pub(crate) async fn hand_over(
         let sender = BatchSender { name: &who.actor, stated_costs, response_ids };
         let mut recording = Recording::begin(&context, sender, key, texts).await.map_err(unstored)?;
         while let Some(credits) = recording.judge() {
-            // Before they count: without the database there are none.
+            // Credits are audited before they count: without the database none are recorded.
             if !credits.is_empty() {
                 let client = daemon.pool()?.get().await?;
                 audit::note_credits(&client, &credits, &who.actor()).await?;
@@ -169,7 +168,7 @@ pub(crate) async fn hand_over(
     tokio::time::timeout(PATIENCE, recording).await.unwrap_or_else(|_elapsed| Err(full()))
 }
 
-/// What to do about a request that may or may not be durable.
+/// The hint for a request that may or may not be durable.
 const AGAIN: &str = "send it again; with an Idempotency-Key it counts once";
 
 fn unstored(error: BatchError) -> ApiError {
@@ -184,7 +183,7 @@ fn unstored(error: BatchError) -> ApiError {
     }
 }
 
-/// What takes records.
+/// The connection's shared state, which takes records.
 ///
 /// # Errors
 /// If the daemon is stopping or has no room.

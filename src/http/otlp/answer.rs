@@ -17,11 +17,11 @@ pub(super) struct StatusBody {
     /// gRPC's code: 14 is to be tried again, 3 is not.
     #[schema(example = 3)]
     code: i32,
-    /// What happened.
+    /// The cause, for people.
     message: String,
 }
 
-/// An answer of the exporter's protocol, or of who looks at tokens.
+/// An answer of the exporter's protocol, or of the check of tokens.
 #[derive(Serialize, ToSchema)]
 #[serde(untagged)]
 #[expect(dead_code, reason = "it documents; handlers answer with its parts")]
@@ -32,7 +32,7 @@ pub(super) enum Busy {
     Issuer(ErrorBody),
 }
 
-/// The failures that every export may have, beside what is wrong with its body.
+/// The failures that every export may have, besides faults of its body.
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "it documents")]
 pub(super) enum ExportFailures {
@@ -53,7 +53,7 @@ pub(super) enum ExportFailures {
     Unavailable(#[to_schema] Busy),
 }
 
-/// Items that were not taken, and why the first was not.
+/// The number of items that were not taken, and the reason for the first.
 #[derive(Debug, Default)]
 pub(super) struct Rejected {
     pub count: u64,
@@ -98,13 +98,13 @@ impl Rejected {
         }
     }
 
-    /// The answer's message, in protobuf.
+    /// The answer's message in protobuf.
     pub(super) fn message(&self) -> Vec<u8> {
         let partial = PartialSuccess { rejected: self.count as i64, error_message: self.summary() };
         ExportResponse { partial_success: (self.count > 0).then_some(partial) }.encode_to_vec()
     }
 
-    /// 200: what is not named here is durable.
+    /// Answers 200: all items but the rejected ones are durable.
     pub(super) fn answer(self, encoding: Encoding, field: &str) -> Response {
         let body = match encoding {
             Encoding::Json if self.count == 0 => b"{}".to_vec(),
@@ -145,7 +145,7 @@ impl ExportStatus {
     }
 
     pub(super) fn answer(self, encoding: Encoding) -> Response {
-        // gRPC's codes: UNAVAILABLE is to be tried again, INVALID_ARGUMENT is not.
+        // gRPC's codes: UNAVAILABLE may be tried again, INVALID_ARGUMENT may not.
         let code = if self.status == StatusCode::SERVICE_UNAVAILABLE { 14 } else { 3 };
         let body = match encoding {
             Encoding::Json => json!(StatusBody { code, message: self.message }).to_string().into_bytes(),
@@ -159,7 +159,7 @@ impl ExportStatus {
     }
 }
 
-/// Whatever kept a request from being taken whole passes: a full log, a stop, another attempt of the same request.
+/// 503: each of these causes passes, such as a full WAL, a stop, or another attempt of the same request.
 impl From<ApiError> for ExportStatus {
     fn from(error: ApiError) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, error.message())

@@ -1,16 +1,17 @@
 //! OTLP over gRPC: the three `Export` methods, with the readers, tokens and answers of OTLP over HTTP.
 //!
-//! tonic does the framing. Its codec hands over the message's bytes as they are, so that the bounded readers of
-//! [`tallyd_intake::otlp::document`] read them, and the request's digest is the same kind of key as over HTTP: an export that is
-//! sent again adds
-//! nothing.
+//! tonic does the framing. Its codec hands over the message's bytes unchanged. So the bounded readers of
+//! [`tallyd_intake::otlp::document`] read them, and the request's digest is its key as over HTTP: a repeated export
+//! adds nothing.
 //!
 //! ## Bounds
-//! A token is looked at before the first byte of a message is read. A message has at most `http.max_body_bytes`, before and after
-//! decompression; [`EXPORTS_MAX`] messages are read and recorded at once, further ones wait with what fits into their windows; all
-//! of it within [`EXPORT_TIME`]. A connection has [`STREAMS_MAX`] streams and [`WINDOW_BYTES`] of window, must export within
-//! [`FIRST_EXPORT`], and may then be silent for [`IDLE`]. [`CONNECTIONS_MAX`] are open at once; further ones wait in the operating
-//! system's queue.
+//! * A token is checked before the first byte of a message is read.
+//! * A message has at most `http.max_body_bytes`, before and after decompression.
+//! * [`EXPORTS_MAX`] messages are read and recorded at once. Further messages wait, with the bytes that fit into their
+//!   windows. All this takes at most [`EXPORT_TIME`].
+//! * A connection has [`STREAMS_MAX`] streams and [`WINDOW_BYTES`] of window. It must export within [`FIRST_EXPORT`],
+//!   and may then be silent for [`IDLE`].
+//! * [`CONNECTIONS_MAX`] connections are open at once; further ones wait in the operating system's queue.
 
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
@@ -46,35 +47,34 @@ use tallyd_intake::otlp::document::{Encoding, Item};
 use tallyd_intake::otlp::items::{Event, Metric, Span};
 use tallyd_intake::otlp::{logs, spans, sums};
 
-/// Connections at once. Exporters keep one each.
+/// Connections at once. An exporter keeps one.
 pub(crate) const CONNECTIONS_MAX: usize = 256;
 /// Streams of one connection at once.
 const STREAMS_MAX: u32 = 16;
-/// Bytes that a connection may send ahead of what is read.
+/// Bytes that a connection may send before the daemon reads them.
 const WINDOW_BYTES: u32 = 256 * 1024;
-/// Bytes of a request's headers.
+/// The longest headers of a request, bytes.
 const HEADERS_BYTES_MAX: u32 = 16 * 1024;
 /// Messages that are read and recorded at once, on all connections.
 const EXPORTS_MAX: usize = 4;
-/// From a request's head to its answer.
+/// The longest time from a request's head to its answer.
 const EXPORT_TIME: Duration = Duration::from_secs(60);
-/// How long a connection may take until an export of it is let in, and how long it may be silent then.
+/// The longest time until a connection's first admitted export, and the longest silence after it.
 const FIRST_EXPORT: Duration = Duration::from_secs(30);
 const IDLE: Duration = Duration::from_secs(600);
-/// How often connections are looked at, and pinged: one that does not answer is closed.
+/// How often connections are checked, and pinged; one that does not answer the ping is closed.
 const TICK: Duration = Duration::from_secs(5);
 const PING: Duration = Duration::from_secs(30);
-/// How long to wait where the system has no descriptor for a connection.
+/// The pause after an accept fails.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// What handlers hold.
 #[derive(Clone)]
 struct Exports {
     daemon: SharedDaemon,
     permits: Arc<Semaphore>,
 }
 
-/// When a connection last had an export that was let in: milliseconds since its beginning; 0 for never.
+/// The time of a connection's last admitted export: milliseconds since the connection began; 0 for never.
 #[derive(Clone)]
 struct Alive(Arc<AtomicU64>, Instant);
 
@@ -213,7 +213,7 @@ async fn export<T: Item + 'static>(
     }
 }
 
-/// Who exports, if they may.
+/// The exporter's identity, if its token allows exports.
 async fn admit(daemon: &SharedDaemon, head: &Parts) -> Result<Identity, Status> {
     let peer = head.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
     let address = daemon.auth.client(peer.unwrap_or(IpAddr::from([0, 0, 0, 0])), &head.headers);
@@ -233,7 +233,7 @@ async fn admit(daemon: &SharedDaemon, head: &Parts) -> Result<Identity, Status> 
     })
 }
 
-/// One message, taken as a body over HTTP is.
+/// One message, taken like a body over HTTP.
 struct Take<T: Item> {
     daemon: SharedDaemon,
     who: Identity,
@@ -261,7 +261,7 @@ impl<T: Item + 'static> UnaryService<Bytes> for Take<T> {
     }
 }
 
-/// A codec that leaves messages as they are.
+/// A codec that leaves messages unchanged.
 struct Raw;
 
 impl Codec for Raw {

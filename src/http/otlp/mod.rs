@@ -1,26 +1,28 @@
-//! OTLP, over HTTP and over gRPC ([`grpc`]): what OpenTelemetry SDKs, the Collector and Claude Code export becomes usage records.
+//! OTLP, over HTTP and over gRPC ([`grpc`]): exports of OpenTelemetry SDKs, the Collector and Claude Code become usage
+//! records.
 //!
-//! | path | what of it is recorded |
+//! | path | recorded |
 //! |---|---|
 //! | `/v1/traces` | spans of model calls, by the semantic conventions for generative AI ([`spans`]) |
 //! | `/v1/logs` | Claude Code's events `api_request` and `api_error` ([`mod@logs`]) |
 //! | `/v1/metrics` | Claude Code's token sums, if the configuration says so instead of its events ([`sums`]) |
 //!
-//! Everything else is accepted, counted as ignored, and forgotten: an exporter sends all that it has.
+//! An exporter sends all its telemetry, so everything else is accepted, counted as ignored, and dropped.
 //!
 //! ## Each once
 //! An item becomes a JSON record and takes the way of `POST /api/v1/records`. The request's digest is its key
-//! ([`RequestKey`]): an exporter that has no answer sends the same bytes again, and they add nothing, also after a kill of
-//! the daemon. 200 means durable. What the sender should try again is 503; what is wrong with single items stands in the
-//! answer's partial success, and refused records are kept with the dead letters, as all others are.
+//! ([`RequestKey`]): an exporter without an answer sends the same bytes again, and they add nothing, also after a kill
+//! of the daemon. 200 means durable; 503 asks the sender to try again. Faults of single items are in the answer's
+//! partial success, and refused records are kept with the dead letters, as all others are.
 //!
 //! ## One response, several spans
-//! A framework and the SDK below it may each have a span of one response: `gen_ai.response.id` and the provider are the same. Such
-//! spans are one call. Of those in one request the one that tells most of the usage is recorded; between requests the
-//! first one is, because what is recorded is not changed ([`tallyd_wal::window`]).
+//! A framework and the SDK below it may each have a span of one response, with the same provider and
+//! `gen_ai.response.id`. Such spans are one call. Within a request the span with the most usage is recorded. Between
+//! requests the first one is, because recorded calls do not change ([`tallyd_wal::window`]).
 //!
 //! ## Hostile bytes
-//! Bodies are bounded by `http.max_body_bytes` before and after decompression; [`tallyd_intake::otlp`] reads them, and is pure.
+//! Bodies are bounded by `http.max_body_bytes` before and after decompression; [`tallyd_intake::otlp`] reads them, and
+//! is pure.
 
 mod answer;
 pub(crate) mod grpc;
@@ -50,7 +52,7 @@ use tallyd_intake::otlp::items::{Event, ItemSource, Metric, Span};
 use tallyd_intake::otlp::record::Draft;
 use tallyd_intake::otlp::{ItemContext, Took, logs, spans, sums};
 
-/// What an item becomes: none, one, or several records.
+/// Turns an item into records: none, one, or several.
 type Mapping<T> = fn(&ItemContext<'_>, &ItemSource, T, &mut Vec<Draft>) -> Result<Took, String>;
 
 /// Takes spans; those of model calls become records.
@@ -123,7 +125,7 @@ async fn export<T: Item>(
         Ok(body) => body,
         Err(rejection) => return ExportStatus::unreadable(&rejection).answer(encoding),
     };
-    // An exporter drops what is refused, so a single letter would cost all calls of the document.
+    // An exporter drops a refused request, so one broken character would cost all calls of the document.
     let body = match encoding {
         Encoding::Json => tallyd_model::json::mended(&body).map_or(body, Bytes::from),
         _ => body,
@@ -173,7 +175,7 @@ async fn take<T: Item>(
     Ok(rejected)
 }
 
-/// What has been read of a request.
+/// The records and counts of one request.
 struct Read {
     drafts: Vec<Draft>,
     taken: u64,
@@ -193,7 +195,7 @@ impl Read {
         }
     }
 
-    /// Of the records of one response only the most complete one stays, the first of several such.
+    /// Keeps one record of each response: the most complete one, or the first of several equally complete ones.
     fn keep_one_of_a_response(&mut self, metrics: &IngestMetrics) {
         let mut best = HashMap::<_, usize>::new();
         let drafts = &self.drafts;
@@ -223,7 +225,7 @@ impl Read {
         item: Result<T, String>,
         map: impl FnOnce(T, &mut Vec<Draft>) -> Result<Took, String>,
     ) {
-        // The request is refused for it, so no more is kept.
+        // [`take`] refuses a request with too many records, so no more are kept.
         if self.drafts.len() > RECORDS_MAX {
             return;
         }

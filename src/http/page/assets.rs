@@ -12,7 +12,6 @@ use axum::{Router, body::Body};
 use crate::http::SharedDaemon;
 use crate::http::error::ApiError;
 
-/// A file of the page.
 struct Asset {
     name: &'static str,
     plain: &'static [u8],
@@ -22,15 +21,15 @@ struct Asset {
 
 const ASSETS: &[Asset] = include!(concat!(env!("OUT_DIR"), "/page.rs"));
 const INDEX: &str = "index.html";
-/// Shown where the page was not built into the binary.
+/// Shown by a binary that was built without the page.
 const UNBUILT: &str = "<!doctype html><html lang=en><meta charset=utf-8><title>tallyd</title>\
     <p>This tallyd was built without its admin page. <code>make page build</code> puts it in; the API is described at \
     <a href=/api/docs>/api/docs</a>.";
-/// Scripts, styles and data of this host alone, and nowhere to be framed.
+/// Scripts, styles and data from this host alone; no other page may frame it.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
     base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// `/` and `/assets/…`. Open: they hold no data.
+/// `/` and `/assets/…`. Open: they have no data.
 pub(crate) fn routes() -> Router<SharedDaemon> {
     Router::new().route("/", get(index)).route("/assets/{name}", get(asset))
 }
@@ -44,7 +43,7 @@ async fn index(headers: HeaderMap) -> Response {
 
 async fn asset(Path(name): Path<String>, headers: HeaderMap) -> Response {
     match ASSETS.iter().find(|asset| asset.name == name && name != INDEX) {
-        // Their names change with what is in them.
+        // A file's name changes with its content.
         Some(asset) => serve(asset, &headers, "public, max-age=31536000, immutable"),
         None => ApiError::not_found("the page has no such file", "load the page anew").into_response(),
     }

@@ -5,19 +5,19 @@ use std::sync::{Mutex, PoisonError};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-/// How long a code is good for, microseconds.
+/// Microseconds until a code expires.
 const LIFE_US: i64 = 15 * 60 * 1_000_000;
-/// How long one that was given back is good for, microseconds: the page tries it again within seconds.
+/// Microseconds until a code that was given back expires: the page tries it again within seconds.
 const RETRY_US: i64 = 60 * 1_000_000;
-/// Codes that wait at the same time; the oldest go.
+/// The most codes that are valid at the same time; the oldest go.
 const CODES_MAX: usize = 8;
 
-/// The codes that have not been used yet, by their digests.
+/// The unused codes, by their SHA-256, with their expiry in microseconds.
 #[derive(Default)]
 pub(crate) struct Codes(Mutex<Vec<([u8; 32], i64)>>);
 
 impl Codes {
-    /// Makes a code: 256 random bits of the operating system's, in hexadecimal.
+    /// Makes a code: 256 random bits from the operating system, in hexadecimal.
     #[must_use]
     pub(crate) fn make(&self, now_us: i64) -> String {
         let code = hex::encode(rand::random::<[u8; 32]>());
@@ -30,7 +30,8 @@ impl Codes {
         code
     }
 
-    /// Takes a code back that was used up and led to nothing. It ends as it would have, or a little later.
+    /// Makes a used code valid again, because it has signed nobody in. It keeps its time of expiry, or gets a little
+    /// longer.
     pub(crate) fn give_back(&self, code: &str, now_us: i64) {
         let mut codes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if codes.len() < CODES_MAX {
@@ -38,7 +39,7 @@ impl Codes {
         }
     }
 
-    /// Uses a code up. True if it was one.
+    /// Uses a code up. True if it was valid.
     #[must_use]
     pub(crate) fn redeem(&self, code: &str, now_us: i64) -> bool {
         let digest: [u8; 32] = Sha256::digest(code).into();

@@ -1,10 +1,11 @@
-//! Supabase Auth (GoTrue), asked on the browser's behalf: a password becomes an access token, and a refresh token the next
-//! one. The page itself asks no other host, and its scripts see neither token.
+//! Supabase Auth (GoTrue), called on the browser's behalf: a password becomes an access token, and a refresh token the
+//! next one. The page itself calls no other host, and its scripts see neither token.
 //!
-//! What comes back is believed no more than any other token: it is verified like one that somebody pastes.
-//! The errors are told by their code in each form that GoTrue has had: `error_code` beside a numeric `code` (v2.150 on), a
-//! textual `code` (API version 2024-01-01), and OAuth's `error` (before). Source: supabase/auth, `internal/api/errors.go` and
-//! `internal/api/apierrors/errorcode.go`.
+//! An access token from here is verified like any other token.
+//!
+//! Errors are recognised by their code in each form that GoTrue has had: `error_code` beside a numeric `code` (v2.150
+//! on), a textual `code` (API version 2024-01-01), and OAuth's `error` (before). Source: supabase/auth,
+//! `internal/api/errors.go` and `internal/api/apierrors/errorcode.go`.
 
 use std::time::Duration;
 
@@ -17,32 +18,31 @@ use crate::http::error::ApiError;
 use crate::outbound;
 
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Bytes of an answer; a user's metadata is in it.
+/// The longest answer, bytes. It includes the user's metadata.
 const ANSWER_BYTES_MAX: usize = 256 * 1024;
 
-/// An issuer that signs people in.
 pub(super) struct Gotrue<'a> {
     url: &'a str,
     key: &'a str,
 }
 
-/// What signing in gives.
+/// The answer to a sign-in or a renewal.
 #[derive(Deserialize)]
 pub(super) struct Grant {
     /// The JWT.
     pub access_token: String,
-    /// Seconds that it is good for.
+    /// Seconds until the access token expires.
     pub expires_in: i64,
-    /// What the next one is had for, once.
+    /// Exchanged for the next access token, once.
     pub refresh_token: String,
 }
 
-/// Why there is none.
+/// Why there is no grant.
 #[derive(Debug)]
 pub(crate) enum GotrueRefusal {
-    /// The password or the refresh token is not right.
+    /// The password or the refresh token is wrong.
     Wrong,
-    /// They are not to blame, or not alone.
+    /// Any other failure.
     Other(ApiError),
 }
 
@@ -56,14 +56,14 @@ impl From<GotrueRefusal> for ApiError {
 }
 
 impl<'a> Gotrue<'a> {
-    /// As configured; none if people cannot sign in with a password here.
+    /// None if sign-in with a password is not configured.
     #[must_use]
     pub(super) fn of(config: &'a tallyd_config::Auth) -> Option<Self> {
         let (url, key) = (config.issuer.as_deref()?, config.publishable_key.as_deref()?);
         Some(Self { url: url.trim_end_matches('/'), key })
     }
 
-    /// Signs somebody in.
+    /// Signs in with a password.
     ///
     /// # Errors
     /// [`GotrueRefusal`].
@@ -71,7 +71,7 @@ impl<'a> Gotrue<'a> {
         self.grant("password", &json!({ "email": email, "password": password })).await
     }
 
-    /// Goes on with a session that somebody signed in to.
+    /// Exchanges a refresh token for a new grant.
     ///
     /// # Errors
     /// [`GotrueRefusal`].
@@ -79,7 +79,7 @@ impl<'a> Gotrue<'a> {
         self.grant("refresh_token", &json!({ "refresh_token": refresh_token })).await
     }
 
-    /// Ends the session of an access token, and no other of the same user.
+    /// Ends the session of an access token, and no other session of the same user.
     ///
     /// # Errors
     /// Why not, for the daemon log.
@@ -87,7 +87,7 @@ impl<'a> Gotrue<'a> {
         let bearer = format!("Bearer {access_token}");
         let answer = self.ask("logout?scope=local", &[("authorization", &bearer)], &json!({})).await;
         match answer.map_err(|error| error.to_string())?.0 {
-            // Unauthorized: the session has ended already.
+            // Unauthorized: the session has already ended.
             status if status.is_success() || status == StatusCode::UNAUTHORIZED => Ok(()),
             status => Err(format!("it answered {status}")),
         }
@@ -122,7 +122,7 @@ impl<'a> Gotrue<'a> {
     }
 }
 
-/// What an error of GoTrue's means to whoever signs in.
+/// Sorts an error of GoTrue's: a wrong password or refresh token, or another failure with a message for the person.
 fn refused(status: StatusCode, body: &[u8]) -> GotrueRefusal {
     let body: Value = serde_json::from_slice(body).unwrap_or_default();
     let code = ["error_code", "code", "error"].into_iter().find_map(|name| body[name].as_str()).unwrap_or_default();

@@ -1,6 +1,6 @@
-//! Tokens that are made for the page: each for a code of `tallyd open`, revoked when its owner signs out.
+//! Tokens made for the page: one for each code of `tallyd open`, revoked when its owner signs out.
 //!
-//! Such a token makes the session listed, audited and revoked like any other access. Nobody ever has its text.
+//! With such a token the session is listed, audited and revoked like any other access. The token's text does not exist.
 
 use std::net::IpAddr;
 
@@ -14,10 +14,10 @@ use crate::http::parameters::now;
 use tallyd_store::queries::audit::Actor;
 use tallyd_store::queries::tokens::{NewToken, StoredToken, TokenError, create, revoke as revoke_token};
 
-/// How long a session lasts without a renewal, and how long a token that a code was exchanged for is good for.
+/// Hours that a session lasts without a renewal, and that a minted token is valid.
 pub(super) const HOURS: i64 = 12;
 
-/// Who has made such a token: by that it is known again.
+/// The author in the token's row, by which [`revoke`] recognises a minted token.
 const CREATED_BY: &str = "cli:open";
 
 /// Exchanges a code for a token; returns its number.
@@ -31,16 +31,16 @@ pub(super) async fn redeem(daemon: &Daemon, code: &str, address: IpAddr) -> Resu
         let message = "the code is used up or unknown";
         return Err(ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", message, hint));
     }
-    // It has signed nobody in yet: while the database is not there, the page tries it again.
+    // The code has signed nobody in yet; while the database is not there, the page tries it again.
     mint(daemon).await.inspect_err(|_| daemon.codes.give_back(code, daemon.clock.now_us()))
 }
 
-/// An admin's token, for half a day, known to this daemon at once.
+/// Makes an admin's token that lasts [`HOURS`]. This daemon knows it at once.
 async fn mint(daemon: &Daemon) -> Result<i32, ApiError> {
     let expires_at = Some(now(daemon) + TimeDelta::hours(HOURS));
     let (name, role) = ("the page".to_owned(), Role::Admin);
     let token = NewToken { name: name.clone(), role, expires_at, stated_costs: None };
-    // The digest of no text that anybody knows.
+    // A digest without a known text.
     let sha256: [u8; 32] = rand::random();
     let mut client = daemon.pool()?.get().await?;
     let transaction = client.transaction().await?;
@@ -53,12 +53,12 @@ async fn mint(daemon: &Daemon) -> Result<i32, ApiError> {
 fn failed(error: TokenError) -> ApiError {
     match error {
         TokenError::Database(error) => error.into(),
-        // Its name and its role are constants that pass.
+        // Only a name or a role can be refused, and both are valid constants.
         error => ApiError::unavailable(error.to_string()),
     }
 }
 
-/// Revokes a token if it was made here.
+/// Revokes the token if it was made here.
 pub(super) async fn revoke(daemon: &Daemon, id: i32, by: &Actor<'_>) -> Result<(), ApiError> {
     let mut client = daemon.pool()?.get().await?;
     let transaction = client.transaction().await?;

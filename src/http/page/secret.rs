@@ -1,22 +1,20 @@
-//! The two random values of a session, and what is encrypted with both.
+//! The two random values of a session, and encryption with both.
 //!
-//! Each has 256 bits of the operating system's, so a plain SHA-256 of it can be stored: there is nothing to guess.
+//! Each has 256 bits from the operating system, which cannot be guessed, so a plain SHA-256 is stored.
 
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::hkdf::{HKDF_SHA256, Salt};
 use sha2::{Digest, Sha256};
 
-/// A session's id or its proof.
 pub(crate) struct SessionSecret([u8; 32]);
 
 impl SessionSecret {
-    /// A new one.
     #[must_use]
     pub(crate) fn random() -> Self {
         Self(rand::random())
     }
 
-    /// Reads 64 lowercase hexadecimal digits; none if the text is anything else.
+    /// Reads 64 lowercase hexadecimal digits; none for any other text.
     #[must_use]
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let mut bytes = [0; 32];
@@ -24,20 +22,20 @@ impl SessionSecret {
         Some(Self(bytes))
     }
 
-    /// As the browser has it.
+    /// 64 hexadecimal digits, as the browser has them.
     #[must_use]
     pub(crate) fn text(&self) -> String {
         hex::encode(self.0)
     }
 
-    /// What is stored of it.
+    /// The stored form.
     #[must_use]
     pub(crate) fn digest(&self) -> [u8; 32] {
         Sha256::digest(self.0).into()
     }
 }
 
-/// Encrypts for those who have both values of a session. None only if the cipher fails.
+/// Encrypts with a key of both values. None only if the cipher fails.
 #[must_use]
 pub(crate) fn seal(id: &SessionSecret, proof: &SessionSecret, plain: &[u8]) -> Option<Vec<u8>> {
     let nonce: [u8; NONCE_LEN] = rand::random();
@@ -46,7 +44,7 @@ pub(crate) fn seal(id: &SessionSecret, proof: &SessionSecret, plain: &[u8]) -> O
     Some([&nonce[..], &text].concat())
 }
 
-/// Decrypts; none if a value is another one, or the text was changed.
+/// Decrypts. None if a value is wrong or the text was changed.
 #[must_use]
 pub(crate) fn open(id: &SessionSecret, proof: &SessionSecret, sealed: &[u8]) -> Option<Vec<u8>> {
     let (nonce, text) = sealed.split_first_chunk::<NONCE_LEN>()?;

@@ -1,4 +1,4 @@
-//! `/session`: signing in and out, going on, and who one is.
+//! `/session`: signing in and out, renewing a session, and the current identity.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::LazyLock;
@@ -26,18 +26,18 @@ use crate::http::error::ApiError;
 use crate::http::parameters::now;
 use tallyd_store::queries::page_sessions::{self, StoredSession};
 
-/// `/session`. Open, since it is where one shows a token.
+/// Open, since nobody has a session before signing in.
 pub(crate) fn routes() -> Router<SharedDaemon> {
     Router::new().route("/session", post(sign_in).get(who).delete(sign_out)).route("/session/ways", get(ways))
 }
 
-/// What one signs in with.
+/// The ways to sign in.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "lowercase")]
 enum By {
     /// A static token, or a JWT of the configured issuer.
     Token(String),
-    /// A code of `tallyd open`.
+    /// A code from `tallyd open`.
     Code(String),
     /// An account of the configured Supabase project.
     Password(Password),
@@ -56,14 +56,14 @@ struct Password {
 #[serde(deny_unknown_fields)]
 struct Empty {}
 
-/// Who is signed in.
+/// The answer to signing in.
 #[derive(Serialize)]
 struct Session {
     actor: String,
     role: Role,
     version: &'static str,
     time_zone: String,
-    /// What the page sends with each request from now on; told once, when the session begins.
+    /// The value of the page's header in each request from now on. Sent once, when the session begins.
     #[serde(skip_serializing_if = "Option::is_none")]
     proof: Option<String>,
 }
@@ -76,10 +76,10 @@ impl Session {
     }
 }
 
-/// Which ways to sign in there are.
+/// The configured ways to sign in.
 #[derive(Serialize)]
 struct Ways {
-    /// By an account of the Supabase project.
+    /// With an account of the Supabase project.
     password: bool,
 }
 
@@ -88,11 +88,11 @@ async fn ways(State(daemon): State<SharedDaemon>) -> Response {
     ([(CACHE_CONTROL, "no-store")], Json(ways)).into_response()
 }
 
-/// Renewals at the same time, of sessions whose ids differ in their first digits: a refresh token is good once, so two tabs
-/// that renew one session take turns.
+/// Serialises renewals of one session: a refresh token is valid once, so two tabs must not use it at the same time. The
+/// lock is chosen by the digest of the id.
 static RENEWALS: LazyLock<[Mutex<()>; 16]> = LazyLock::new(Default::default);
 
-/// The issuer's tokens, as a session keeps them encrypted.
+/// The issuer's tokens, which a session keeps encrypted.
 #[derive(Serialize, Deserialize)]
 struct Kept {
     access_token: String,
@@ -144,7 +144,7 @@ async fn sign_in(
     Ok((keep(&daemon, &headers, &shown), Json(answer)).into_response())
 }
 
-/// A form of another site can send text that happens to be JSON; it cannot say that it is.
+/// A form of another site can send JSON as text, but cannot declare it as JSON.
 fn is_json(headers: &HeaderMap) -> Result<(), ApiError> {
     let kind = content_type(headers).split(';').next().unwrap_or_default().trim();
     if kind.eq_ignore_ascii_case("application/json") {
@@ -155,7 +155,7 @@ fn is_json(headers: &HeaderMap) -> Result<(), ApiError> {
     Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, code, message, hint))
 }
 
-/// Who that is, if they may look at anything here.
+/// The current identity, if its role may read.
 async fn may_look(daemon: &Daemon, proven: &Proven, address: IpAddr) -> Result<Identity, Denied> {
     let identity = daemon.auth.identity(daemon, proven, address).await?;
     if identity.role.suffices(Role::Read) { Ok(identity) } else { Err(Denied::Role) }
@@ -165,7 +165,8 @@ fn ends_at(daemon: &Daemon) -> DateTime<Utc> {
     now(daemon) + TimeDelta::hours(HOURS)
 }
 
-/// When an access token has to be renewed, seconds since 1970: what the issuer says in words counts, if that is earlier.
+/// When an access token has to be renewed, seconds since 1970: the earlier of `expires_in` from now and the token's
+/// own expiry.
 fn until(daemon: &Daemon, grant: &Grant, ends_at: Option<i64>) -> Option<i64> {
     let said = now(daemon).timestamp().saturating_add(grant.expires_in.max(0));
     Some(ends_at.map_or(said, |at| at.min(said)))
@@ -184,7 +185,7 @@ fn keep(daemon: &Daemon, headers: &HeaderMap, shown: &ShownSession) -> HeaderMap
     set_cookie(daemon.auth.is_encrypted(headers), &shown.id.text(), HOURS * 3600)
 }
 
-/// Goes on with a session whose access token has expired.
+/// Renews a session whose access token has expired.
 async fn renew(daemon: &Daemon, headers: &HeaderMap, address: IpAddr) -> Result<Response, ApiError> {
     let refused = |denied| daemon.auth.refuse(denied, address);
     let shown = daemon.auth.shown(headers).and_then(|shown| shown.ok_or(Denied::Missing)).map_err(refused)?;
@@ -212,7 +213,7 @@ async fn renew(daemon: &Daemon, headers: &HeaderMap, address: IpAddr) -> Result<
     Ok((keep(daemon, headers, &shown), Json(Session::of(daemon, identity))).into_response())
 }
 
-/// A session stays its user's.
+/// A renewal must not change the session's user.
 fn same_user(before: &Proven, after: Proven) -> Result<Proven, Denied> {
     match (before, &after) {
         (Proven::User { subject, .. }, Proven::User { subject: next, .. }) if subject == next => Ok(after),
@@ -220,7 +221,7 @@ fn same_user(before: &Proven, after: Proven) -> Result<Proven, Denied> {
     }
 }
 
-/// Asks the Supabase project, unless this address has failed too often.
+/// Calls the Supabase project, unless this address has failed too often.
 async fn granted<'a, F>(
     daemon: &'a Daemon,
     address: IpAddr,
@@ -261,8 +262,8 @@ async fn who(
     Ok(([(CACHE_CONTROL, "no-store")], Json(Session::of(&daemon, identity))).into_response())
 }
 
-/// Ends the session, and what was made for it: a code's token, a session of the Supabase project's. A token that somebody
-/// pasted goes on; it may serve elsewhere.
+/// Ends the session, and with it a code's token or the Supabase project's session. A pasted token stays valid, because
+/// it may be in use elsewhere.
 async fn sign_out(
     State(daemon): State<SharedDaemon>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
@@ -273,7 +274,7 @@ async fn sign_out(
     if let Ok(Some(shown)) = daemon.auth.shown(&headers) {
         match daemon.auth.sessions.find(daemon.auth.pool_for(&daemon, address), &shown).await {
             Ok(session) => end(&daemon, &shown, &session, address).await?,
-            // It has ended already; the browser forgets it, too.
+            // It has already ended; the browser forgets its cookie all the same.
             Err(Denied::Session) => {}
             Err(denied) => return Err(denied.into()),
         }

@@ -1,4 +1,4 @@
-//! A socket whose client must take what it is sent.
+//! A socket whose client must take its answers in time.
 
 use std::io;
 use std::pin::Pin;
@@ -11,18 +11,18 @@ use tokio::time::{Sleep, sleep};
 
 use crate::seats::Seat;
 
-/// How long a client may take for [`STEP_BYTES`] of an answer.
+/// The longest time for a client to take [`STEP_BYTES`] of an answer.
 const PATIENCE: Duration = Duration::from_secs(30);
 const STEP_BYTES: usize = 64 * 1024;
 
-/// The socket. Writing fails once the client has been too slow.
+/// Writing fails once the client has been too slow.
 pub(super) struct Paced<S> {
     stream: S,
     seat: Arc<Seat>,
     held_up: Option<HeldUp>,
 }
 
-/// The client does not take more at the moment.
+/// State while the client takes no more bytes.
 struct HeldUp {
     request: u64,
     moved: usize,

@@ -1,4 +1,4 @@
-//! A request's body, which must be whole in time.
+//! A request's body, which must be complete in time.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -12,17 +12,16 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::seats::Seat;
 
-/// How long the body of somebody who has shown a valid token may take, in all.
+/// The longest time for a whole body, after a valid token.
 const KNOWN: Duration = Duration::from_secs(60);
-/// The same of a stranger. It is small.
+/// The same for a body without a valid token. Such bodies are small.
 const STRANGER: Duration = Duration::from_secs(5);
 
-/// Why a body ends early.
 #[derive(Debug, thiserror::Error)]
 #[error("the body took too long")]
 pub(crate) struct TooSlow;
 
-/// The body. Once it has been read, or is not wanted, the request is worked on.
+/// A body that marks its seat as waiting for the client, and as at work once the body was read or dropped.
 pub(super) struct Upload {
     body: Incoming,
     seat: Arc<Seat>,
@@ -31,7 +30,7 @@ pub(super) struct Upload {
 }
 
 impl Upload {
-    /// The body of the request whose head is there.
+    /// `body` is the one of a request whose head has been received.
     pub(super) fn new(body: Incoming, seat: Arc<Seat>) -> Self {
         if body.is_end_stream() {
             seat.work();
@@ -55,7 +54,7 @@ impl Body for Upload {
             }
             Poll::Ready(Some(frame)) => Poll::Ready(Some(frame.map_err(Into::into))),
             Poll::Pending => {
-                // A token is looked at before the body is read.
+                // The token is checked before the body is read.
                 let patience = if this.seat.is_known() { KNOWN } else { STRANGER };
                 let ends = this.began + patience;
                 let deadline = this.deadline.get_or_insert_with(|| Box::pin(sleep_until(ends)));

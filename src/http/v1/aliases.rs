@@ -1,5 +1,5 @@
-//! Names that stand for models: `GET`, `PUT` and `DELETE /api/v1/prices/aliases`. A name may hold slashes and colons, so it
-//! stands in the query and not in the path.
+//! Names that stand for models: `GET`, `PUT` and `DELETE /api/v1/prices/aliases`. A name may have slashes and colons,
+//! so it is in the query and not in the path.
 
 use axum::Extension;
 use axum::extract::State;

@@ -1,4 +1,4 @@
-//! `GET /api/v1/audit`: who changed what.
+//! `GET /api/v1/audit`: changes with their authors.
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};

@@ -1,7 +1,6 @@
-//! `/api/v1/budgets`: where each budget stands; set, removed.
+//! `/api/v1/budgets`: lists budgets with their standing, sets and removes them.
 //!
-//! What is shown is what applications are told with their acknowledgements: the states that the daemons evaluated last,
-//! a few seconds ago.
+//! The standing is the one that acknowledgements carry: the daemons evaluated it a few seconds ago.
 
 use axum::Extension;
 use axum::extract::State;
@@ -34,9 +33,9 @@ pub(crate) struct BudgetRow {
     /// How much of it is used, in percent with two decimals, rounded down.
     #[schema(value_type = String, example = "33.33")]
     pub used_percent: Usd,
-    /// Whether whoever counts towards it is asked to hold back.
+    /// Whether applications are asked to hold back calls that count towards it.
     pub should_throttle: bool,
-    /// What the period will come to. Null unless it is a budget of everything or of a provider, and without history.
+    /// The estimate for the whole period. Null unless it is a budget of everything or of a provider, and without history.
     pub forecast: Option<Estimate>,
 }
 
@@ -50,7 +49,7 @@ pub(crate) struct Budgets {
 }
 
 impl Budgets {
-    /// Reads where they stand, and estimates what each period will come to.
+    /// Reads the budgets' standing, and estimates the total of each period.
     ///
     /// # Errors
     /// If the database does not answer.
@@ -186,8 +185,8 @@ pub(crate) struct SetBudgetAnswer {
     pub id: i32,
     /// The budget of the same scope and period that was there before, and is replaced; null if there was none.
     pub replaced: Option<Budget>,
-    /// Says that no call counts towards it so far, with the names that are near; null if one does. A hint: what it takes to
-    /// tell is read after the budget is set, and left out where that fails.
+    /// Says that no call counts towards it so far, with the names that are near; null if one does. A hint: it is
+    /// computed after the budget is set, and left out if that fails.
     pub note: Option<String>,
 }
 

@@ -14,12 +14,12 @@ use crate::http::error::ApiError;
 use crate::http::parameters::{ROLLUP_DAYS_MAX, TaggedParameters, day_range, limit, offset, text};
 use tallyd_store::queries::grouped::{Bucket, CostQuery, Dimension, GroupRow, LOG_DAYS_MAX, SortBy, Source};
 
-/// Days that are shown if nothing is said.
+/// Days of an answer by default.
 const DAYS: u64 = 30;
 const ROWS: i64 = 1_000;
 const ROWS_MAX: i64 = 10_000;
 
-/// The question.
+/// The parameters.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -88,9 +88,9 @@ pub(crate) struct Costs {
     pub bucket: Bucket,
     /// The table that was asked.
     pub source: Source,
-    /// The first day that the sums by application, by tag and by hour have whole, where the range begins before it: calls that were dropped
-    /// from the call log before tallyd kept these sums are not in them, and a tag that was made a dimension just now is still counted.
-    /// Null otherwise.
+    /// The first day whose sums by application, by tag and by hour are complete, if the range begins before that day; null otherwise. Calls
+    /// that were dropped from the call log before tallyd kept these sums are not in them, and calls before a tag became a dimension are
+    /// counted in the background.
     pub whole_from: Option<NaiveDate>,
     /// The groups.
     pub rows: Vec<GroupRow>,
@@ -214,7 +214,7 @@ pub(crate) async fn costs(
         let first = page(daemon, question).await?;
         return Ok(csv::stream("costs", &[NAMES, &tags[..], SUMS].concat(), first));
     }
-    // One more than asked for tells whether there is another page.
+    // One row more than the page shows whether there is another page.
     question.limit += 1;
     let (mut rows, whole_from) = ask(&daemon, &question).await?;
     question.limit -= 1;

@@ -1,4 +1,4 @@
-//! `GET /api/v1/dead-letters`, and `…/groups`: what was refused, and why.
+//! `GET /api/v1/dead-letters`, and `…/groups`: refused records with their reasons.
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -74,7 +74,7 @@ async fn find(
     limit: i64,
 ) -> Result<(Vec<DeadLetter>, Option<i64>), ApiError> {
     let reading = daemon.reading().await?;
-    // Filters of this route are PostgreSQL's to apply, so a page is full unless it is the last.
+    // PostgreSQL applies this route's filters, so a page is full unless it is the last.
     let (letters, last) = page_of(&reading, filter, Order::NewestFirst, before, limit).await?;
     reading.finish().await?;
     let full = i64::try_from(letters.len()).unwrap_or(i64::MAX) >= limit;

@@ -1,5 +1,5 @@
-//! Dead letters, and what is decided about them: `GET /api/v1/dead-letters/{id}`, `POST …/retry`, `POST …/drop`; many at once by
-//! `POST /api/v1/dead-letters/retry` and `…/drop`.
+//! One dead letter, and decisions about dead letters: `GET /api/v1/dead-letters/{id}`, `POST …/retry`, `POST …/drop`;
+//! many at once by `POST /api/v1/dead-letters/retry` and `…/drop`.
 
 use std::collections::BTreeMap;
 
@@ -103,7 +103,7 @@ fn failed(error: &dyn std::fmt::Display) -> ApiError {
     ApiError::unavailable("the database did not answer as expected")
 }
 
-/// A connection of its own: a failed retry leaves a transaction open, and must not go back to the pool.
+/// A connection of its own: a failed retry leaves a transaction open, and must not return to the pool.
 async fn connect(daemon: &SharedDaemon) -> Result<Connection, ApiError> {
     let loading = daemon.loading.get().ok_or_else(|| ApiError::unavailable("the database is not started yet"))?;
     daemon.pool()?;
@@ -125,11 +125,11 @@ async fn load(
     retry.await.map_err(|error: RetryError| failed(&error))
 }
 
-/// Letters of one request to retry many.
+/// The most letters that one request retries.
 const RETRIES: i64 = 200;
-/// Letters of one request to drop many.
+/// The most letters that one request drops.
 const DROPS: i64 = 5_000;
-/// Different reasons that an answer tells.
+/// The most different reasons of an answer.
 const REASONS: usize = 5;
 
 /// The letters: those that match all given filters and are not settled.

@@ -34,11 +34,11 @@ pub(crate) struct DimensionRow {
     pub other_calls: i64,
     /// When it was added.
     pub added_at: DateTime<Utc>,
-    /// Who has added it.
+    /// The one that added it.
     pub actor: String,
 }
 
-/// The tags that costs are allocated by.
+/// The tags that have a rollup.
 #[utoipa::path(get, path = "/api/v1/dimensions", tag = "costs",
     responses((status = 200, description = "The dimensions", body = Dimensions), Failures))]
 pub(crate) async fn list(State(daemon): State<SharedDaemon>) -> Result<Json<Dimensions>, ApiError> {

@@ -1,4 +1,4 @@
-//! `GET /api/v1/forecast`: what spending will come to, with the days before and after for a chart.
+//! `GET /api/v1/forecast`: forecast of costs, with the days before and after for a chart.
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -40,7 +40,7 @@ pub(crate) struct PastDay {
 /// The forecast and its days.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub(crate) struct ForecastAnswer {
-    /// What it will come to.
+    /// The estimates.
     #[serde(flatten)]
     pub forecast: Forecast,
     /// The zone of the days.

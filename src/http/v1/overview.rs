@@ -1,4 +1,4 @@
-//! `GET /api/v1/overview`: what an admin looks at first, in one round trip and one snapshot.
+//! `GET /api/v1/overview`: the figures of the page's overview, in one round trip and one snapshot.
 
 use std::sync::atomic::Ordering;
 
@@ -29,7 +29,7 @@ pub(crate) struct RangeSums {
     pub from: NaiveDate,
     /// The last day, included.
     pub to: NaiveDate,
-    /// What they added up to.
+    /// The sums of the range.
     #[serde(flatten)]
     pub sums: Sums,
 }
@@ -62,12 +62,12 @@ pub(crate) struct Overview {
     pub previous_month_to_date: RangeSums,
     /// The month before, whole.
     pub previous_month: RangeSums,
-    /// What the day and the month will come to.
+    /// The estimates for the day and the month.
     pub forecast: Forecast,
-    /// The budgets, and what acknowledgements say of them.
+    /// The budgets, and the state that acknowledgements carry.
     #[serde(flatten)]
     pub budgets: Budgets,
-    /// What changed most: the seven days before today against the seven before those.
+    /// The largest changes: the seven days before today against the seven before those.
     pub movers: Vec<Mover>,
     /// Models with calls that no price is known for.
     pub unpriced: Vec<UnpricedModel>,
@@ -81,7 +81,7 @@ fn month(day: NaiveDate) -> NaiveDate {
     day.with_day(1).unwrap_or(day)
 }
 
-/// The month before, up to its day of the same number or its last; and whole.
+/// The month before: up to its day of the same number or its last, and whole.
 fn previous(today: NaiveDate) -> [(NaiveDate, NaiveDate); 2] {
     let first = month(today) - Months::new(1);
     let last = month(today) - Days::new(1);
@@ -101,7 +101,7 @@ pub(crate) async fn overview(State(daemon): State<SharedDaemon>) -> Result<Json<
     for (from, to) in [(today, today), (month(today), today), to_date, whole] {
         ranges.push(RangeSums { from, to, sums: total(&reading, from, to).await? });
     }
-    // One for each range above.
+    // One range for each variable.
     let [today_sums, month_to_date, previous_month_to_date, previous_month] =
         <[RangeSums; 4]>::try_from(ranges).expect("four ranges");
     let history = spending_history(&reading, today, "").await?;

@@ -1,7 +1,7 @@
 //! Prices are added, withdrawn, and tried out: `POST /api/v1/prices`, `…/preview`, `DELETE …/{id}`, `GET …/changes`.
 //!
-//! A price is never edited: it holds from an instant on, and a later one takes its place. What was recorded keeps its
-//! cost until somebody reprices it; the preview says what that would change.
+//! A price is never edited: it holds from an instant on, and a later one takes its place. Recorded calls keep their
+//! cost until somebody reprices them; the preview shows the differences.
 
 use std::collections::BTreeMap;
 
@@ -26,7 +26,7 @@ use tallyd_store::reprice::{Preview, RepriceError, RepriceOptions, preview as di
 
 const CHANGES: i64 = 100;
 const CHANGES_MAX: i64 = 1_000;
-/// Calls of so many days are looked at by a preview.
+/// The most days of calls that a preview reads.
 const PREVIEW_DAYS: i64 = 31;
 const DAY_US: i64 = 86_400_000_000;
 
@@ -103,7 +103,7 @@ impl NewPrice {
 }
 
 fn refused(error: &CatalogError) -> ApiError {
-    ApiError::body(error.to_string(), "see `tallyd prices set --help` for what a price has")
+    ApiError::body(error.to_string(), "see `tallyd prices set --help` for the parts of a price")
 }
 
 fn failed(error: SetPriceError) -> ApiError {
@@ -118,7 +118,7 @@ fn failed(error: SetPriceError) -> ApiError {
 pub(crate) struct AddedPrice {
     /// Its number.
     pub id: i32,
-    /// What it means.
+    /// The effect of the price on recorded calls.
     pub effect: PriceEffect,
 }
 

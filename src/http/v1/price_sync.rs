@@ -1,4 +1,4 @@
-//! What a public price list would change: `GET /api/v1/prices/proposal`, and its application or dismissal.
+//! Changes that a public price list proposes: `GET /api/v1/prices/proposal`, and their application or dismissal.
 
 use axum::Extension;
 use axum::extract::State;

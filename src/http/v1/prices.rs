@@ -1,4 +1,4 @@
-//! `GET /api/v1/prices`: every price that is known, with the time from which it holds.
+//! `GET /api/v1/prices`: every known price, with the time from which it holds.
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};

@@ -19,12 +19,12 @@ use tallyd_store::queries::records::{COLUMNS, RecordRow, RecordSearch};
 
 const RECORDS: i64 = 100;
 
-/// What to search for.
+/// The filters.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct SearchParameters {
-    /// Not before: RFC 3339, or a day. A day before `to` if nothing is said.
+    /// Not before: RFC 3339, or a day. By default a day before `to`.
     #[param(max_length = 40)]
     from: Option<String>,
     /// Before; now if nothing is said. At most 31 days after `from`.
@@ -84,17 +84,17 @@ fn cursor(row: &RecordRow) -> String {
 fn parse_cursor(text: &str) -> Option<(DateTime<Utc>, Uuid)> {
     let (us, id) = text.split_once('_')?;
     let at = DateTime::from_timestamp_micros(us.parse().ok()?)?;
-    // Times that PostgreSQL has no place for were never handed out.
+    // Cursors have only times that PostgreSQL can store.
     ((0..i64::MAX / 4).contains(&at.timestamp_micros())).then_some((at, id.parse().ok()?))
 }
 
 fn search_for(daemon: &SharedDaemon, parameters: SearchParameters) -> Result<RecordSearch, ApiError> {
     let to = parameters.to.as_deref().map(|to| instant(daemon, "to", to)).transpose()?;
-    // Records may lie a little ahead.
+    // Records may have times a little in the future.
     let to = to.unwrap_or_else(|| now(daemon) + TimeDelta::minutes(10));
     let from = parameters.from.as_deref().map(|from| instant(daemon, "from", from)).transpose()?;
     let from = from.unwrap_or(to - TimeDelta::days(1));
-    // A constant that fits.
+    // A constant within the range of the type.
     let longest = TimeDelta::days(LOG_DAYS_MAX as i64) + TimeDelta::hours(1);
     if from >= to || to - from > longest {
         let message = format!("the range is empty, or longer than {LOG_DAYS_MAX} days");
@@ -134,8 +134,8 @@ async fn find(daemon: &SharedDaemon, search: &RecordSearch) -> Result<(Vec<Recor
     Ok((rows, next))
 }
 
-/// What the empty answer of a search says of the names in it. Only of those that a small rollup has: the page searches again
-/// every few seconds, and applications or a million users would be read from large tables each time.
+/// A note on an empty answer: names of the search that no call has. Only names in a small rollup are checked: the page
+/// searches again every few seconds, and applications or a million users would be read from large tables each time.
 async fn note(daemon: &SharedDaemon, search: &RecordSearch) -> Result<Option<String>, ApiError> {
     let dimension = |column: &str| match column {
         "provider" => Some(Dimension::Provider),

@@ -1,4 +1,4 @@
-//! `GET /api/v1/sessions`: Supabase's sessions, in three numbers that say what they count.
+//! `GET /api/v1/sessions`: Supabase's sessions, in three numbers with their meaning.
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -30,7 +30,6 @@ pub(crate) struct SessionParameters {
     format: Option<Format>,
 }
 
-/// A number as a line of CSV.
 #[derive(Serialize)]
 struct Line<'a> {
     name: &'static str,

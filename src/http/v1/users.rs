@@ -25,10 +25,10 @@ pub(crate) struct UserParameters {
     /// Only users whose id or a shown column contains this.
     #[param(max_length = 512)]
     search: Option<String>,
-    /// What to order by; `cost` if nothing is said.
+    /// The sort column; `cost` by default.
     #[param(inline)]
     sort: Option<UserSort>,
-    /// `desc` if nothing is said.
+    /// The sort direction; `desc` by default.
     #[param(inline)]
     order: Option<Order>,
     /// Users of a page; 100 if nothing is said.

@@ -1,8 +1,9 @@
 //! Access to a listener, and the resources of strangers before they have shown a token.
 //!
-//! A connection over TCP is a stranger's until it has shown a token. Strangers have places of their own ([`Seats`]), so that many
-//! of them take none from clients that may record; with its token a connection gets one of the places that producers
-//! share, of which TCP has half at most. A wrong token is answered late: each guess holds a stranger's place meanwhile.
+//! A connection over TCP is a stranger's until it has shown a token. Strangers have places of their own ([`Seats`]), so
+//! that many of them take none from clients that may record. With its token a connection gets one of the producers'
+//! shared places, of which TCP has half at most. A wrong token is answered late, and each guess keeps a stranger's
+//! place meanwhile.
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, Once, PoisonError};
@@ -13,20 +14,18 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::seats::{Guard, Seat};
 
-/// How late a wrong token is answered.
+/// The delay of the answer to a wrong token.
 pub(super) const WRONG_TOKEN_DELAY: Duration = Duration::from_secs(1);
-/// How long a stranger may take to show its token; `listen.hello_timeout_ms` may be less.
+/// The longest time for a stranger to show its token; `listen.hello_timeout_ms` may be less.
 pub(super) const STRANGER_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Access to a listener.
 pub(crate) enum ConnectionAccess {
-    /// All that may open the socket: its file permissions decide. The place is one of the producers'.
+    /// Everybody who can open the socket: its file permissions decide. The place is one of the producers'.
     Anyone(#[expect(dead_code, reason = "held for as long as the connection is open")] OwnedSemaphorePermit),
-    /// All that know a token.
+    /// Everybody who knows a token.
     Stranger(Stranger),
 }
 
-/// A connection over TCP.
 pub(crate) struct Stranger {
     tokens: Arc<[String]>,
     peer: IpAddr,
@@ -51,19 +50,19 @@ enum Held {
 }
 
 impl Stranger {
-    /// Somebody who has just connected.
+    /// A connection that has not shown a token yet.
     #[must_use]
     pub(crate) fn new(tokens: Arc<[String]>, peer: IpAddr, guard: Guard, places: Arc<ConnectionSlots>) -> Self {
         let seat = Arc::clone(&guard.seat);
         Self { tokens, peer, seat, places, held: Mutex::new(Held::Stranger(guard)) }
     }
 
-    /// Waits until the stranger's place is needed for somebody else.
+    /// Waits until another connection needs the stranger's place.
     pub(crate) async fn displaced(&self) {
         self.seat.left().await;
     }
 
-    /// Compares in a time that does not depend on how much of a token is right.
+    /// Compares in constant time, so that the time does not tell how much of a token is right.
     fn knows(&self, token: &str) -> bool {
         let mut known = subtle::Choice::from(0);
         for right in self.tokens.iter() {
@@ -72,7 +71,7 @@ impl Stranger {
         known.into()
     }
 
-    /// Takes one of the producers' places in exchange for the stranger's. False if that is needed for somebody else by now.
+    /// Exchanges the stranger's place for one of the producers'. False if the stranger's place was already taken away.
     async fn enter(&self) -> bool {
         // Neither semaphore is ever closed.
         let Ok(tcp) = Arc::clone(&self.places.tcp).acquire_owned().await else { return false };
@@ -88,7 +87,7 @@ impl Stranger {
 }
 
 impl ConnectionAccess {
-    /// Lets somebody in who shows this token, once there is a place.
+    /// Waits for a place and lets the connection in, if the token is right.
     pub(crate) async fn admits(&self, token: Option<&str>) -> bool {
         match self {
             Self::Anyone(_) => true,
@@ -108,7 +107,7 @@ impl ConnectionAccess {
         }
     }
 
-    /// How long somebody may take to say hello.
+    /// The longest time until the hello.
     pub(crate) fn patience(&self, hello_timeout: Duration) -> Duration {
         match self {
             Self::Anyone(_) => hello_timeout,

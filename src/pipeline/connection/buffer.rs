@@ -1,12 +1,13 @@
 //! Bytes that were read from the socket and not used yet.
 //!
-//! One read takes all bytes of the socket, so a batch of small frames costs one system call. The buffer begins small, grows
-//! while reads fill it, and is given back when the client goes quiet: ten thousand idle connections must cost little.
+//! One read takes all bytes of the socket, so a batch of small frames costs one system call. The buffer begins small,
+//! grows while reads fill it, and is given back when the client goes quiet, because ten thousand idle connections must
+//! cost little.
 //!
-//! Beyond [`SMALL_ROOM`] it takes room that all connections share ([`Rooms`]), and the client is not read from until there
-//! is some. Room for a frame or line is taken whole, once: connections that wait for room hold none that others wait for, except
-//! bytes that were read ahead, which leave half of the pool free. So two that wait never wait for each other. A client that holds
-//! room for bytes that it does not send is closed as [`Slow`] once room is scarce.
+//! Beyond [`SMALL_ROOM`] the buffer takes room that all connections share ([`Rooms`]), and the client is not read from
+//! until there is some. Room for a frame or line is taken whole, once. So a waiting connection keeps no room that
+//! others wait for, except for bytes read ahead, which leave half of the pool free: two waiting connections never wait
+//! for each other. A client that keeps room for bytes that it does not send is closed as [`Slow`] once room is scarce.
 
 use std::io::Cursor;
 use std::sync::Arc;
@@ -24,18 +25,18 @@ const SMALL_BYTES: usize = 512;
 const LARGE_BYTES: usize = 256 * 1024;
 /// The bounds of a connection's memory.
 const SMALL_ROOM: usize = 2 * 1024;
-/// The size that most frames fit in, and a line of the default bound.
+/// Most frames fit into this size, and a line of the default bound.
 const MEDIUM_ROOM: usize = 65 * 1024;
-/// How much a client may still send after it was told to go, and for how long.
+/// The most bytes that a client may still send after the daemon has closed its side, and the longest time.
 const DRAINED_BYTES_MAX: usize = 4 * 1024 * 1024;
 const DRAIN_TIME: Duration = Duration::from_secs(1);
 /// How long a grown buffer is kept for a client that sends nothing.
 const KEPT_WHILE_QUIET: Duration = Duration::from_secs(2);
-/// Where room is scarce, an unfinished frame or line grows by so much in so long.
+/// Where room is scarce, an unfinished frame or line must grow by this many bytes in this time.
 const PROGRESS_BYTES: usize = 32 * 1024;
 const PROGRESS_TIME: Duration = Duration::from_secs(1);
 
-/// The client held room for a frame or line that did not come, while room was scarce.
+/// The client kept room for a frame or line that did not arrive, while room was scarce.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "less than {PROGRESS_BYTES} bytes of an unfinished frame or line came in {} s while memory for such was scarce; connect \
@@ -44,7 +45,7 @@ const PROGRESS_TIME: Duration = Duration::from_secs(1);
 )]
 pub(super) struct Slow;
 
-/// How large a buffer may be.
+/// Sizes of a buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Size {
     Small,
@@ -54,7 +55,7 @@ enum Size {
 }
 
 impl Size {
-    /// The room that a message of this size needs.
+    /// The size that a message of this many bytes needs.
     const fn of(bytes: usize) -> Self {
         if bytes <= SMALL_ROOM {
             Self::Small
@@ -73,40 +74,39 @@ pub(super) struct ReadBuffer<R> {
     stop: CancellationToken,
     target: usize,
     rooms: Arc<Rooms>,
-    /// Bytes of the largest frame or line.
+    /// The longest frame or line, bytes.
     whole: usize,
     size: Size,
     room: Option<OwnedSemaphorePermit>,
-    /// The start of watching an unfinished message, and the bytes received since.
+    /// Since when an unfinished message is watched, and the bytes received since.
     watched: Option<(Instant, usize)>,
 }
 
 impl<R: AsyncRead + Unpin> ReadBuffer<R> {
-    /// Reads from `reader` until `stop` is cancelled, in the room of all, frames or lines of up to `whole` bytes.
+    /// Reads from `reader` until `stop` is cancelled. `rooms` is shared by all connections; frames or lines have up to
+    /// `whole` bytes.
     pub(super) fn new(reader: R, stop: CancellationToken, rooms: &Arc<Rooms>, whole: usize) -> Self {
         let (bytes, rooms) = (BytesMut::new(), Arc::clone(rooms));
         let (target, size, room, watched) = (SMALL_BYTES, Size::Small, None, None);
         Self { reader, bytes, stop, target, rooms, whole, size, room, watched }
     }
 
-    /// The socket's half, with the bytes that were read from it in front.
+    /// The socket's half, with the unused bytes in front.
     pub(super) fn into_reader(self) -> impl AsyncRead + Unpin {
         AsyncReadExt::chain(Cursor::new(self.bytes), self.reader)
     }
 
-    /// The unused bytes.
     pub(super) fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// Drops the first `count` bytes.
     pub(super) fn consume(&mut self, count: usize) {
         self.bytes.advance(count);
         self.watched = None;
     }
 
-    /// Reads and drops further bytes of the client, until it ends or its time is up. A socket that is closed with
-    /// bytes unread is reset, and the client may never see the last message.
+    /// Reads and drops further bytes, until the client ends or the time is up. A socket that is closed with unread
+    /// bytes is reset, and its client may never see the last message.
     pub(super) async fn drain(&mut self) {
         self.bytes = BytesMut::with_capacity(SMALL_ROOM);
         self.hold(Size::Small, None);
@@ -120,7 +120,7 @@ impl<R: AsyncRead + Unpin> ReadBuffer<R> {
                 }
             }
         };
-        // The client had its time.
+        // The time is up.
         let _ = tokio::time::timeout(DRAIN_TIME, draining).await;
     }
 
@@ -137,8 +137,8 @@ impl<R: AsyncRead + Unpin> ReadBuffer<R> {
         Ok(true)
     }
 
-    /// Reads once, with room for a message of `count` bytes, of which some are missing. False at the end, which a socket that
-    /// fails has reached too, or once `stop` is cancelled.
+    /// Reads once, with room for a message of `count` bytes that is not complete. False at the end, after an error of
+    /// the socket, or once `stop` is cancelled.
     ///
     /// # Errors
     /// [`Slow`] if the client holds up others.
@@ -175,7 +175,7 @@ impl<R: AsyncRead + Unpin> ReadBuffer<R> {
         }
     }
 
-    /// Bytes that the buffer may take.
+    /// The most bytes that the buffer may have.
     fn limit(&self) -> usize {
         match self.size {
             Size::Small => SMALL_ROOM,
@@ -185,7 +185,7 @@ impl<R: AsyncRead + Unpin> ReadBuffer<R> {
         }
     }
 
-    /// Whether others wait for this connection's room.
+    /// Whether other connections wait for room of this kind.
     fn is_scarce(&self) -> bool {
         match self.size {
             Size::Small => false,
@@ -194,17 +194,17 @@ impl<R: AsyncRead + Unpin> ReadBuffer<R> {
         }
     }
 
-    /// Changes the held room. The buffer fits it already.
+    /// Changes the held room. The buffer fits into it already.
     fn hold(&mut self, size: Size, room: Option<OwnedSemaphorePermit>) {
         (self.size, self.room) = (size, room);
     }
 
-    /// Sees to it that there is room for the next read. False if `stop` is cancelled meanwhile.
+    /// Takes room for the next read, waiting for it if need be. False if `stop` is cancelled meanwhile.
     async fn make_room(&mut self, count: usize) -> bool {
         if self.size > Size::of(count) && (self.size == Size::Whole || self.is_scarce()) {
             self.shrink(count);
         }
-        // An announced message takes no room yet.
+        // A message that was only announced takes no room yet.
         if count > self.limit() && (self.size > Size::Small || self.bytes.len() >= SMALL_ROOM) {
             let size = Size::of(count);
             let (pool, bytes) = match size {
@@ -217,7 +217,7 @@ impl<R: AsyncRead + Unpin> ReadBuffer<R> {
                 () = self.stop.cancelled() => return false,
             };
             self.hold(size, room);
-            // It did not wait for the client.
+            // The wait was not the client's fault.
             self.watched = None;
         }
         if self.size > Size::Small && Size::of(count) > Size::Small {
@@ -227,8 +227,8 @@ impl<R: AsyncRead + Unpin> ReadBuffer<R> {
         true
     }
 
-    /// Makes the buffer as large as the next read wants it, within the room that is held. A message that was announced takes no
-    /// more than twice its received bytes.
+    /// Grows the buffer for the next read, within the held room. An announced message takes no more than twice its
+    /// received bytes.
     fn grow(&mut self, count: usize) {
         let length = self.bytes.len();
         let more = self.target.max(length / 2).max((count - length).min(length));
@@ -237,7 +237,7 @@ impl<R: AsyncRead + Unpin> ReadBuffer<R> {
                 Size::Medium => (&self.rooms.medium, MEDIUM_ROOM),
                 _ => (&self.rooms.large, LARGE_BYTES),
             };
-            // A larger message takes its own room when it comes.
+            // A larger message takes room of its own size later.
             if self.size < size
                 && count <= bytes
                 && length + more > self.limit()
@@ -252,7 +252,7 @@ impl<R: AsyncRead + Unpin> ReadBuffer<R> {
         }
     }
 
-    /// A buffer of exactly this size, in place of the present one.
+    /// Replaces the buffer by one of exactly this size.
     fn replace(&mut self, capacity: usize) {
         let mut bytes = BytesMut::with_capacity(capacity);
         bytes.extend_from_slice(&self.bytes);
@@ -284,7 +284,7 @@ impl<R: AsyncRead + Unpin> ReadBuffer<R> {
         }
         self.watched = None;
         if arrived < PROGRESS_BYTES && self.is_scarce() {
-            // Complete messages are made durable and answered first: others need not wait for that.
+            // Complete messages are made durable and answered first; that must not keep this room from others.
             self.bytes = BytesMut::new();
             self.hold(Size::Small, None);
             return Err(Slow);
@@ -360,7 +360,7 @@ mod tests {
         client.write_all(&vec![7; WHOLE]).await.unwrap();
         assert!(honest.fill(WHOLE).await.unwrap());
         assert!(honest.bytes.capacity() <= WHOLE);
-        // Those that nobody waits for are left alone.
+        // Only connections that others wait for are closed.
         let closed = unfinished.iter().filter(|one| one.is_finished()).count();
         assert!((100..200).contains(&closed), "{closed}");
         for one in unfinished.into_iter().filter(tokio::task::JoinHandle::is_finished) {

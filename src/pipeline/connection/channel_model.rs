@@ -1,4 +1,4 @@
-//! Every order in which a connection and the writer can meet, under loom.
+//! All interleavings of a connection and the writer, under loom.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -19,12 +19,12 @@ use super::replies::News;
 use super::replies::run as replies;
 use super::room::Rooms;
 
-/// The stand-in for the disk: the number of synced bundles. Relaxed, so that only the origin's counter orders it.
+/// Stands in for the disk: the number of synced bundles. Relaxed, so that only the origin's counter orders it.
 fn synced(count: u64) -> Arc<AtomicU64> {
     Arc::new(AtomicU64::new(count))
 }
 
-/// A client's socket: each byte of a reply is the number of bundles that it speaks for.
+/// A client's socket: each byte of a reply is the number of bundles that must be durable before it.
 struct Socket {
     synced: Arc<AtomicU64>,
     received: Vec<u8>,
@@ -143,7 +143,7 @@ fn what_is_handed_over_while_the_writer_ends_is_stored_or_known_not_to_be() {
         });
         let submitted = block_on(sender.submit(&origin, bundle()));
         let answered = match submitted {
-            // A reply that speaks for it is written, or refused. It never waits for ever: loom would find that.
+            // The reply is written or refused. A wait for ever would be found by loom.
             Ok(()) => block_on(origin.wait_durable(1)),
             Err(closed) => Err(closed),
         };

@@ -18,7 +18,7 @@ use tallyd_wal::channel::{Closed, ConnectionOrigin};
 use tallyd_wal::chunk::Ticket;
 use tallyd_wal::identity::{HelloError, ProducerIdentity};
 
-/// Why a connection is closed by the daemon. The names are those of the wire specification.
+/// Why the daemon closes a connection. The names are those of the wire specification.
 #[derive(Debug)]
 struct Fault {
     code: &'static str,
@@ -76,7 +76,7 @@ impl From<HelloError> for Fault {
     }
 }
 
-/// Bytes of an empty ack, and the bytes that a refused or priced record adds, nearly exact.
+/// Bytes of an empty ack, and the bytes that a refused or priced record adds, approximately.
 const ACK_BYTES: usize = 128;
 const REJECTION_BYTES: usize = 256;
 const COST_BYTES: usize = 32;
@@ -89,7 +89,6 @@ struct Session {
     want_costs: bool,
 }
 
-/// Serves a connection of frames to its end.
 pub(super) async fn serve<R, W>(
     mut buffer: ReadBuffer<R>,
     mut writer: W,
@@ -110,7 +109,7 @@ pub(super) async fn serve<R, W>(
             return buffer.drain().await;
         }
     };
-    // A client that is gone by now may have sent records all the same.
+    // A client that is already gone may still have sent records.
     let _ = writer.write_all(&welcome).await;
     let (sender, receiver) = mpsc::channel(context.limits.max_in_flight_frames);
     let room = ReplyRoom::new(&context.rooms);
@@ -119,7 +118,7 @@ pub(super) async fn serve<R, W>(
     let origin = Arc::clone(&session.origin);
     let read = tokio::select! {
         read = read_records(&mut buffer, context, &mut session, &mut outbox) => read,
-        // A client that waits for an ack sends nothing that would make us look.
+        // A client that waits for an ack sends nothing, so reading alone would not notice the close.
         closed = origin.wait_closed() => Err(closed.into()),
     };
     // Complete messages before the fault are made durable and answered first.
@@ -141,7 +140,7 @@ async fn close(mut writer: impl AsyncWrite + Unpin, fault: Fault, context: &Inge
         tracing::debug!(code = fault.code, message = fault.message, "a connection is closed");
         context.metrics.protocol_error(fault.code);
     }
-    // The client may be gone; it learns from the closed connection then.
+    // If the client is gone, it learns from the closed connection.
     let _ = writer.write_all(&fault.frame()).await;
     let _ = writer.shutdown().await;
 }
@@ -152,7 +151,7 @@ async fn greet<R: AsyncRead + Unpin>(
     context: &IngestContext,
     access: &ConnectionAccess,
 ) -> Result<Option<(Session, Vec<u8>, News)>, Fault> {
-    // A stranger's frame is small: no token or name needs more.
+    // Small until a token was shown: no token or name needs more.
     let Some(bytes) = next_frame(buffer, context.limits.max_frame_bytes.min(4096)).await? else { return Ok(None) };
     let hello = match read(&buffer.bytes()[PREFIX_BYTES..bytes], context.limits.max_frame_records)? {
         ClientFrame::Hello(hello) => hello,
@@ -191,7 +190,7 @@ async fn check_hello(hello: &Hello, access: &ConnectionAccess) -> Result<(), Fau
     Ok(())
 }
 
-/// Which of the two is to be upgraded.
+/// Which side has to be upgraded, as text.
 fn other_version(hello: &Hello) -> String {
     let Hello { protocol, client, .. } = hello;
     let client = if client.is_empty() { "its tallyd library".to_owned() } else { format!("{client:?}") };
@@ -209,14 +208,14 @@ fn other_version(hello: &Hello) -> String {
     }
 }
 
-/// A message to the client beside the answer, sent once.
+/// The warning of an ack, sent once.
 fn warning(origin: &ConnectionOrigin) -> Option<Warning> {
     let message = "another process that is connected uses this producer's name. Each has numbers of its own, so no record \
         is lost or counted twice; give the two processes two names";
     origin.takes_warning().then(|| Warning { code: "name_in_use".into(), message: message.into() })
 }
 
-/// Waits for a whole frame at the buffer's beginning. Returns its bytes, prefix included; none at the end.
+/// Waits for a whole frame at the buffer's beginning. Returns its bytes with the prefix; none at the end.
 async fn next_frame<R: AsyncRead + Unpin>(buffer: &mut ReadBuffer<R>, max: usize) -> Result<Option<usize>, Fault> {
     if !buffer.fill(PREFIX_BYTES).await? {
         return Ok(None);
@@ -226,7 +225,7 @@ async fn next_frame<R: AsyncRead + Unpin>(buffer: &mut ReadBuffer<R>, max: usize
 }
 
 fn body_bytes(bytes: &[u8], max: usize) -> Result<usize, Fault> {
-    // The caller has made sure of the prefix.
+    // The callers have read the prefix.
     let prefix = bytes[..PREFIX_BYTES].try_into().expect("a prefix's bytes");
     frame::body_bytes(prefix, max).map_err(|error| match error {
         frame::PrefixError::Empty => Fault::new("malformed", error),
@@ -286,7 +285,7 @@ async fn take_frame(
     Ok(())
 }
 
-/// Names the records that are known, once the writer has said which.
+/// Adds the numbers of duplicates to an ack, once the writer has found them.
 fn naming_duplicates(ack: Ack, tickets: Vec<(u64, Ticket)>) -> Late {
     Box::new(move |reply| {
         let known = tickets.iter().filter(|(_, ticket)| ticket.is_duplicate());
@@ -300,10 +299,10 @@ fn naming_duplicates(ack: Ack, tickets: Vec<(u64, Ticket)>) -> Late {
     })
 }
 
-/// Numbers far beyond the known ones are a fault of the client: the records before them would be here.
+/// Numbers far beyond the known ones are a fault of the client, because the records before them would be here.
 fn check_numbers(records: &Records<'_>, known_seq: u64) -> Result<(), Fault> {
     let highest = known_seq.saturating_add(limits::SEQ_JUMP);
-    // Decoding has made sure that neither is below 0 or above 2^64 − 1.
+    // Decoding has checked that neither is below 0 or above 2^64 − 1.
     let (before, last) = (records.first_seq - 1, records.first_seq - 1 + records.count() as u64);
     if before <= highest && last <= limits::SEQ_MAX {
         return Ok(());
@@ -318,7 +317,7 @@ fn check_numbers(records: &Records<'_>, known_seq: u64) -> Result<(), Fault> {
     Err(Fault::new("sequence", message))
 }
 
-/// Takes the records. Returns the answer, and where it will be said which of them are known.
+/// Takes the records. Returns the ack, and the tickets of records that may be duplicates.
 fn take_records(
     records: Records<'_>,
     context: &IngestContext,
@@ -330,7 +329,7 @@ fn take_records(
     let last_seq = records.first_seq - 1 + records.count() as u64;
     let mut costs = session.want_costs.then(|| Vec::with_capacity(records.count()));
     let (mut duplicate, mut rejected, mut tickets) = (0, Vec::new(), Vec::new());
-    // In this order: past the last record no number is asked for, and there may be none.
+    // In this order: after the last record no number is taken, since its number may be the highest one.
     for (bytes, seq) in records.encoded().zip(records.first_seq..) {
         let mut cost = None;
         if seq <= session.known_seq {

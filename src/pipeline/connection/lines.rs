@@ -1,9 +1,8 @@
-//! Newline-delimited JSON: for people and for scripts. A record a line, an answer a line.
+//! Newline-delimited JSON, for people and scripts: a record a line, an answer a line.
 //!
-//! There are no sequence numbers, so a line that is sent twice counts twice, unless it states who its call is. The answers come
-//! in the order of the lines,
-//! and an `ok` only once its record is durable. Over TCP the first line is the token, `{"token": "…"}`, and has no answer
-//! unless it is wrong.
+//! There are no sequence numbers, so a line that is sent twice counts twice, unless it states its call's id. The
+//! answers have the order of the lines, and an `ok` is sent only once its record is durable. Over TCP the first line is
+//! the token, `{"token": "…"}`, which is answered only if it is wrong.
 
 use std::sync::Arc;
 
@@ -29,7 +28,7 @@ enum Answer<'a> {
         cost_usd: Option<String>,
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         should_throttle: bool,
-        /// The call is known: it is not counted again.
+        /// The call was known before, and is not counted again.
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         duplicate: bool,
     },
@@ -62,10 +61,9 @@ struct Greeting<'a> {
     token: std::borrow::Cow<'a, str>,
 }
 
-/// Bytes that a stranger's first line may have.
+/// The longest first line before a token was shown, bytes.
 const GREETING_BYTES_MAX: usize = 4_096;
 
-/// Serves a connection of lines to its end.
 pub(super) async fn serve<R, W>(
     mut buffer: ReadBuffer<R>,
     mut writer: W,
@@ -100,7 +98,7 @@ pub(super) async fn serve<R, W>(
     let fault = match (closed, read) {
         (Some(_), _) => Some(("shutting_down", "the daemon is stopping; send unanswered lines again".to_owned())),
         (None, Err(End::Slow(slow))) => Some(("slow", slow.to_string())),
-        // An error of the origin the replying task sees too.
+        // The replying task reports an error of the origin.
         (None, _) => None,
     };
     if let Some((code, message)) = &fault {
@@ -117,7 +115,7 @@ pub(super) async fn serve<R, W>(
     }
 }
 
-/// Why lines are read no further.
+/// Why reading lines ended.
 enum End {
     Closed,
     Slow(Slow),
@@ -135,7 +133,7 @@ impl From<Slow> for End {
     }
 }
 
-/// Reads the greeting. False if it is none, or its token is wrong.
+/// Reads the greeting. False if there is none, or its token is wrong.
 async fn is_admitted<R: AsyncRead + Unpin>(buffer: &mut ReadBuffer<R>, access: &ConnectionAccess) -> bool {
     loop {
         if let Some(end) = buffer.bytes().iter().position(|byte| *byte == b'\n') {
@@ -164,7 +162,7 @@ async fn read_lines<R: AsyncRead + Unpin>(
             let end = searched + end;
             let (line, is_refused) = (&buffer.bytes()[..end], std::mem::take(&mut too_long));
             if !is_refused && end > max {
-                // It came at once, into a buffer that holds more.
+                // The line arrived at once, in a buffer larger than the bound.
                 refuse_long_line(line, max, context, outbox);
             } else if !is_refused {
                 take_line(line, context, outbox);

@@ -1,15 +1,16 @@
 //! One client's connection: frames or lines in, replies out.
 //!
-//! The first byte decides: `{` begins newline-delimited JSON ([`lines`]), on the Unix socket an upper-case letter begins an HTTP
-//! request, which the caller serves, and anything else is a frame's length ([`frames`]).
-//! With lines and frames the reader decodes, validates and prices each record while it is still in the socket's buffer, encodes it
-//! into a chunk, and hands the chunk over. It puts its answers on a bounded queue. A second task ([`replies`])
-//! takes the replies in order, waits until the records of each are durable, and writes it. Between replies it writes
-//! [`news`].
+//! The first byte decides. `{` begins newline-delimited JSON ([`lines`]). On the Unix socket an upper-case letter
+//! begins an HTTP request, which the caller serves. Anything else is a frame's length ([`frames`]).
 //!
-//! Bounds: the read buffer by the largest frame or line, and all of them together by [`room`]; chunks in flight by the
-//! channel's permits; replies in flight by the queue and by [`room`]. A client that does not read its replies fills the queue,
-//! and is not read from any more.
+//! With lines and frames the reader decodes, validates and prices each record while it is still in the socket's buffer,
+//! encodes it into a chunk, and hands the chunk over. The reader puts its answers on a bounded queue. A second task
+//! ([`replies`]) takes them in order, waits until the records of each are durable, and writes it. Between replies it
+//! writes [`news`].
+//!
+//! Bounds: the read buffer by the largest frame or line, and all read buffers together by [`room`]; chunks in flight by
+//! the channel's permits; replies in flight by the queue and by [`room`]. A client that does not read its replies fills
+//! the queue, and is not read from until it does.
 
 mod access;
 mod buffer;
@@ -49,51 +50,45 @@ pub(crate) use room::Rooms;
 /// The bounds of a connection.
 #[derive(Debug, Clone)]
 pub(crate) struct WireLimits {
-    /// Bytes of one frame's body.
+    /// The longest body of a frame, bytes.
     pub max_frame_bytes: usize,
-    /// Records of one frame.
+    /// The most records of a frame.
     pub max_frame_records: usize,
-    /// Bytes of one line of JSON.
+    /// The longest line of JSON, bytes.
     pub max_line_bytes: usize,
-    /// Replies that wait for durability or for the client to read.
+    /// The most replies that wait for durability or for the client to read.
     pub max_in_flight_frames: usize,
-    /// How long a connection may take for its hello.
+    /// The longest time until a connection's hello.
     pub hello_timeout: Duration,
 }
 
 /// State that all connections share.
 pub(crate) struct IngestContext {
-    /// Where records go.
+    /// The way to the WAL.
     pub chunks: ChunkSender,
-    /// Lanes of the flusher, which share them.
+    /// The number of lanes, over which records are distributed.
     pub lanes: u16,
-    /// The bounds of a record.
     pub rules: Rules,
-    /// The bounds of a connection.
     pub limits: WireLimits,
-    /// The prices that hold now.
     pub catalog: Arc<ArcSwap<Catalog>>,
-    /// Where the budgets stand.
     pub budgets: Arc<Standing>,
-    /// The time.
     pub clock: Arc<dyn Clock>,
-    /// The counters.
     pub metrics: IngestMetrics,
     /// Memory for slow clients, all connections together.
     pub rooms: Arc<Rooms>,
-    /// How many refused records are kept.
+    /// The bound on refused records that are kept.
     pub quota: Arc<Quota>,
 }
 
 impl IngestContext {
-    /// Whether a budget that the call counts towards is used up and asks to hold back.
+    /// Whether a budget that the call counts towards is used up and asks applications to hold back.
     pub(crate) fn should_throttle(&self, call: &Call<'_>) -> bool {
         let Call { provider, model, user_id, app, .. } = *call;
         self.budgets.board().should_throttle(&CallScope { provider, model, user_id, app })
     }
 
-    /// A refused record as it goes into the WAL: whole, or beyond the sender's bound a count. `by` is the token's holder, or
-    /// empty where the producer is known.
+    /// A refused record in the form for the WAL: whole, or only counted beyond the sender's bound. `by` is the token's
+    /// owner; empty if the producer is known.
     pub(crate) fn refused<'a>(
         &self,
         producer: &str,
@@ -109,22 +104,22 @@ impl IngestContext {
             let (field, message) = (&*refusal.field, &*refusal.message);
             return Refused { sender: by, counted: 0, code, field, message, payload_format, payload };
         }
-        // A name that the sender has made up would make each refusal an entry of its own.
+        // Only known names: each name that a sender makes up would become an entry of its own.
         let field = FIELDS.iter().find(|field| **field == refusal.field).copied().unwrap_or_default();
         Refused { sender: by, counted: 1, code, field, ..Refused::default() }
     }
 }
 
-/// Either transport. One call through a table a read is nothing beside the system call in it.
+/// A connection of either transport. One dynamic call a read is negligible beside its system call.
 pub(crate) type Stream = Box<dyn ReadWrite>;
 
-/// What transports can do.
 pub(crate) trait ReadWrite: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> ReadWrite for T {}
 
-/// Serves one connection until the client is done, its words cannot be read, or `stop` is cancelled. Everything that was
-/// received whole by then is made durable and answered. Returns the connection if it begins with an HTTP request, from that on.
+/// Serves one connection until the client is done, sends something unreadable, or `stop` is cancelled. Messages that
+/// were received whole by then are made durable and answered. Returns the connection, from its first byte on, if it begins
+/// with an HTTP request.
 pub(crate) async fn serve<S>(
     stream: S,
     context: Arc<IngestContext>,

@@ -14,47 +14,47 @@ use tallyd_model::call::Call;
 use tallyd_wal::channel::{Closed, ConnectionOrigin};
 use tallyd_wal::chunk::{Bundle, BundleBuilder, Ticket};
 
-/// A reply, and the number of the connection's bundles that must be durable before it may be sent.
+/// A reply, with the condition for sending it.
 pub(super) struct Reply {
-    /// The first this many chunks.
+    /// How many of the connection's bundles must be durable before the reply may be sent.
     pub after_bundles: u64,
-    /// The reply.
     pub bytes: Vec<u8>,
-    /// Says something else, once it is durable, if one of its records is known.
+    /// Changes the reply before it is sent, if some of its records are duplicates.
     pub late: Option<Late>,
-    /// Its share of the replies' memory, and that of those before it.
+    /// Its share of the replies' memory, and that of replies before it.
     pub room: Room,
-    /// Whether the client asks for news from here on.
+    /// Whether the client wants news from here on.
     pub asks_for_news: bool,
 }
 
-/// Changes a reply once the writer has said which of its records are known.
+/// Changes a reply once the writer has found the duplicates among its records.
 pub(super) type Late = Box<dyn FnOnce(Vec<u8>) -> Vec<u8> + Send>;
 
-/// The memory of unread replies, in bytes: of all connections together, and of each. A connection that is at a bound is not
-/// read from any more.
+/// The memory of unread replies, in bytes: of all connections together, and of this one. A connection at a bound is not
+/// read from.
 #[derive(Clone)]
 pub(super) struct ReplyRoom {
     all: Arc<Rooms>,
     own: Arc<Semaphore>,
 }
 
-/// A part of it, until it is dropped.
+/// A part of that memory, until it is dropped.
 #[derive(Default)]
 pub(super) struct Room {
     all: Option<OwnedSemaphorePermit>,
     own: Option<OwnedSemaphorePermit>,
 }
 
-/// Bytes of one connection's, unless a single reply is longer.
+/// The most bytes of one connection, unless a single reply is longer.
 const OWN_BYTES: usize = 256 << 10;
-/// A connection that waits for nothing else always has room for this number of bytes: others that do not read cannot stop it.
+/// A connection that waits for nothing else always has room for this many bytes, so clients that do not read cannot
+/// block it.
 const ALWAYS_BYTES: usize = 1024;
 /// Bytes of replies that are gathered before they are handed over.
 const HEAVY_BYTES: usize = 16 << 10;
 
 impl ReplyRoom {
-    /// The room of a connection, within that of all.
+    /// The room of one connection, within that of all.
     pub(super) fn new(all: &Arc<Rooms>) -> Self {
         Self { all: Arc::clone(all), own: Arc::new(Semaphore::new(OWN_BYTES)) }
     }
@@ -73,14 +73,13 @@ impl ReplyRoom {
         Room { all, own }
     }
 
-    /// Whether others wait for room: for replies, or for the connection's part of the next frame.
+    /// Whether others wait for room: for replies, or for this connection's part of the next frame.
     pub(super) fn is_scarce(&self) -> bool {
         self.all.is_scarce()
     }
 }
 
 impl Room {
-    /// Puts two together.
     pub(super) fn merge(&mut self, other: Self) {
         for (mine, others) in [(&mut self.all, other.all), (&mut self.own, other.own)] {
             match (mine.as_mut(), others) {
@@ -92,7 +91,7 @@ impl Room {
     }
 }
 
-/// Bundles that are kept back before they are handed over in one go.
+/// The most bundles that are gathered before they are handed over together.
 const FINISHED_MAX: usize = 8;
 
 /// The sending side of a connection's reader.
@@ -111,7 +110,7 @@ pub(super) struct Outbox {
 }
 
 impl Outbox {
-    /// An outbox for the origin, whose records are shared out among a number of lanes, and whose replies go into `replies`.
+    /// An outbox for the origin, whose records are distributed over `lanes`.
     pub(super) fn new(
         origin: Arc<ConnectionOrigin>,
         lanes: u16,
@@ -132,7 +131,8 @@ impl Outbox {
         }
     }
 
-    /// Adds an accepted call. Returns where it will be said whether it is known, if its sender states who it is.
+    /// Adds an accepted call. Returns a ticket, by which the writer reports a duplicate, if the sender has stated the
+    /// call's id.
     pub(super) fn push_call(&mut self, seq: u64, call: &Call<'_>) -> Option<Ticket> {
         let full = self.builder.push_call(seq, call);
         self.finish(full);
@@ -148,20 +148,20 @@ impl Outbox {
         self.in_builder = true;
     }
 
-    /// Adds a reply that speaks for everything pushed so far.
+    /// Adds a reply that must wait for everything pushed so far.
     pub(super) fn push_reply(&mut self, bytes: Vec<u8>, late: Option<Late>) {
         let after_bundles = self.counted + u64::from(self.in_builder);
         self.unsent_bytes += bytes.len();
         self.unsent.push(Reply { after_bundles, bytes, late, room: Room::default(), asks_for_news: false });
     }
 
-    /// The client asks for news. That has no reply, and takes a reply's place in the queue.
+    /// Adds the client's request for news. It has no reply, but takes a reply's place in the queue.
     pub(super) fn push_watch(&mut self) {
         let (bytes, late, room) = (Vec::new(), None, Room::default());
         self.unsent.push(Reply { after_bundles: 0, bytes, late, room, asks_for_news: true });
     }
 
-    /// Makes room in all connections' share for a reply of a known largest size, before it is made.
+    /// Reserves room for a reply of a known largest size, before the reply is made.
     ///
     /// # Errors
     /// [`Closed`] if nothing more is taken from this connection.
@@ -171,8 +171,8 @@ impl Outbox {
         }
         let mut more = self.room.all.replies.try_take(bytes);
         if more.is_none() {
-            // A connection that holds room for records that are not handed over does not wait for more: two of them would wait
-            // for each other.
+            // First hands over the records that take up room: two connections that keep room and wait for more would
+            // wait for each other.
             self.flush(context).await?;
             more = self.room.all.replies.take(bytes).await;
         }
@@ -191,7 +191,7 @@ impl Outbox {
         }
     }
 
-    /// True if enough has gathered to be flushed although more is in memory.
+    /// True if enough has gathered to be flushed even if more records are in the buffer.
     pub(super) fn is_heavy(&self) -> bool {
         self.finished.len() >= FINISHED_MAX
             || self.unsent.len() >= self.replies.max_capacity()
@@ -211,11 +211,11 @@ impl Outbox {
         }
         let bytes = std::mem::take(&mut self.unsent_bytes);
         if let Some(last) = self.unsent.last_mut() {
-            // With the last of them, since the earlier ones are written before it.
+            // With the last reply, because the earlier ones are written before it.
             last.room = self.room.take(bytes, self.reserved.take()).await;
         }
         for reply in self.unsent.drain(..) {
-            // The replying task ends early only when the client is gone or the origin is closed.
+            // The replying task ends early only if the client is gone or the origin is closed.
             self.replies.send(reply).await.map_err(|_| self.origin.closed().unwrap_or(Closed::Stopped))?;
         }
         Ok(())

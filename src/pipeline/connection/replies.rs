@@ -1,5 +1,5 @@
-//! The task that answers: in order, and never before an answer's records are durable. Between answers it tells news,
-//! which speak for no record.
+//! The task that answers: in order, and never before an answer's records are durable. Between answers it writes news,
+//! which do not wait for any record.
 
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
@@ -22,7 +22,7 @@ const DEAF: Duration = Duration::from_secs(2);
 /// Writes the gathered replies. An error if the client is gone, or does not read while others wait for its room.
 async fn write<W: AsyncWrite + Unpin>(writer: &mut W, mut out: &[u8], room: &ReplyRoom) -> io::Result<()> {
     while !out.is_empty() {
-        // Most sockets take the bytes at once, and need no timer.
+        // Most sockets take the bytes at once, without a timer.
         let written = match writer.write(out).now_or_never() {
             Some(written) => Ok(written),
             None => tokio::time::timeout(DEAF, writer.write(out)).await,
@@ -37,7 +37,7 @@ async fn write<W: AsyncWrite + Unpin>(writer: &mut W, mut out: &[u8], room: &Rep
     Ok(())
 }
 
-/// Waits for a reply. News are written as they come.
+/// Waits for a reply, and writes news meanwhile.
 async fn next_reply<W: AsyncWrite + Unpin>(
     writer: &mut W,
     replies: &mut mpsc::Receiver<Reply>,
@@ -64,9 +64,8 @@ fn add(out: &mut Vec<u8>, reply: Reply) -> Room {
     room
 }
 
-/// Writes replies until their queue ends. Returns the writer, unless the client is gone, and why replies ended early. A client
-/// that is gone is not answered any more, and its complete messages are stored all the same: the reader goes on to the
-/// end of it.
+/// Writes replies until their queue ends. Returns the writer, unless the client is gone, and why replies ended early. A
+/// client that is gone gets no more answers, but its complete messages are still stored: the reader goes on to the end.
 pub(super) async fn run<W: AsyncWrite + Unpin>(
     mut writer: W,
     origin: Arc<ConnectionOrigin>,
@@ -110,7 +109,7 @@ pub(super) async fn run<W: AsyncWrite + Unpin>(
             news.ask();
         }
         let mut written = if is_gone { Ok(()) } else { write(&mut writer, &out, &room).await };
-        // Where replies never end, too.
+        // Here as well, for a client whose replies never end.
         if let (Ok(()), Some(told)) = (&written, news.take()) {
             written = write(&mut writer, &told.frame, &room).await;
         }
@@ -120,14 +119,14 @@ pub(super) async fn run<W: AsyncWrite + Unpin>(
             return (None, Some(closed));
         }
         out.clear();
-        // A long one does not justify as much memory for the next.
+        // One long reply must not keep its memory for the next ones.
         out.shrink_to(2 * WRITE_BYTES);
         held = Room::default();
     }
     ((!is_gone).then_some(writer), None)
 }
 
-/// The client is gone, or does not read. Returns why it is not read from any more either, if so.
+/// The client is gone, or does not read. Returns why reading must end as well, if so.
 fn lost(error: &io::Error, is_gone: &mut bool, news: &mut News) -> Option<Closed> {
     *is_gone = true;
     *news = News::none();
@@ -141,28 +140,28 @@ pub(super) struct News {
 }
 
 impl News {
-    /// None ever.
+    /// For clients without news.
     pub(super) const fn none() -> Self {
         Self { told: None, is_asked: false }
     }
 
-    /// The state after the one that the receiver has seen, on demand.
+    /// States after the one that the receiver has already seen, once the client asks for them.
     pub(super) const fn after(told: watch::Receiver<Arc<Told>>) -> Self {
         Self { told: Some(told), is_asked: false }
     }
 
-    /// The client wants them from now on.
+    /// The client wants news from now on.
     pub(super) const fn ask(&mut self) {
         self.is_asked = true;
     }
 
-    /// The newest, if there is one now.
+    /// The newest state, if it is new.
     pub(super) fn take(&mut self) -> Option<Arc<Told>> {
         let told = self.told.as_mut().filter(|told| self.is_asked && told.has_changed().unwrap_or(false))?;
         Some(Arc::clone(&told.borrow_and_update()))
     }
 
-    /// Waits for the next. Nothing is lost if that is given up.
+    /// Waits for the next state. Cancel safe.
     pub(super) async fn next(&mut self) -> Arc<Told> {
         loop {
             if let Some(told) = self.take() {

@@ -1,19 +1,20 @@
 //! Memory that all connections share: buffers of clients that are slow to send or to read.
 //!
-//! A connection takes room before it holds something, and waits where there is none: it is not read from meanwhile.
+//! A connection takes room before it buffers something, and waits if there is none; its client is not read from
+//! meanwhile.
 
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Bytes that replies may take before their clients have read them.
+/// Bytes of replies that clients have not read yet.
 const REPLIES_BYTES: usize = 16 << 20;
-/// Bytes of buffers that hold an unfinished frame or line of up to [`MEDIUM_BYTES`].
+/// Bytes of buffers for unfinished frames or lines of up to [`MEDIUM_BYTES`].
 const MEDIUM_POOL_BYTES: usize = 24 << 20;
-/// The same of larger ones, and of bytes read ahead.
+/// Bytes of buffers for larger ones, and for bytes read ahead.
 const LARGE_POOL_BYTES: usize = 32 << 20;
 
-/// A number of bytes, shared out.
+/// A shared number of bytes.
 pub(crate) struct Pool {
     free: Arc<Semaphore>,
     bytes: usize,
@@ -24,22 +25,22 @@ impl Pool {
         Self { free: Arc::new(Semaphore::new(bytes)), bytes }
     }
 
-    /// Half of it at most: a longer one is nearly alone instead of never.
+    /// Half of the pool at most: a longer request waits until it is nearly alone, instead of for ever.
     fn share(&self, bytes: usize) -> u32 {
         u32::try_from(bytes.min(self.bytes / 2)).unwrap_or(u32::MAX)
     }
 
-    /// Waits for a number of bytes, in order. The semaphore is never closed, so some are returned.
+    /// Waits for this many bytes, in order. The semaphore is never closed, so the result is never none.
     pub(crate) async fn take(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.free).acquire_many_owned(self.share(bytes)).await.ok()
     }
 
-    /// A number of bytes if they are free now.
+    /// This many bytes, if they are free now.
     pub(crate) fn try_take(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.free).try_acquire_many_owned(self.share(bytes)).ok()
     }
 
-    /// The same for optional buffers: half of the pool is kept for required ones.
+    /// The same for optional buffers, which leave half of the pool for required ones.
     pub(crate) fn try_take_spare(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
         (self.free.available_permits() >= self.bytes / 2 + bytes).then(|| self.try_take(bytes)).flatten()
     }
@@ -50,13 +51,12 @@ impl Pool {
     }
 }
 
-/// State that connections share.
 pub(crate) struct Rooms {
     /// For replies that are not read yet.
     pub replies: Pool,
-    /// For frames and lines that are not there whole, medium ones.
+    /// For unfinished frames and lines of medium size.
     pub medium: Pool,
-    /// And large ones.
+    /// For larger unfinished frames and lines.
     pub large: Pool,
 }
 

@@ -17,21 +17,21 @@ use tallyd_store::{Connection, FailureClass, citus, classify};
 use tallyd_wal::WalError;
 use tallyd_wal::reader::{Appetite, Run};
 
-/// How often a batch that is filling is looked at.
+/// How often a batch that is filling is checked.
 const LOOK: Duration = Duration::from_millis(20);
-/// How often a lane that waits for a merge looks again.
+/// How often a lane that waits for a merge checks again.
 const MERGE_LOOK: Duration = Duration::from_millis(50);
 /// How long a batch may fill, in loading times of the batch before it.
 const BUSY_PATIENCE: f64 = 3.0;
 /// The longest time that a batch fills because loading is slow.
 const PATIENCE_MAX: Duration = Duration::from_millis(1_500);
-/// Bytes of payload of one batch. Fresh chunks from the writer are in memory until they are sent; larger batches have fewer
-/// rollup rows a record, which is no longer seen beyond this.
+/// The most payload bytes of one batch. Fresh chunks from the writer are in memory until they are sent. Larger batches
+/// have fewer rollup rows a record, but beyond this size the difference is not measurable.
 const BATCH_BYTES: usize = 18 * 1024 * 1024;
-/// Of those, bytes that are read from segments into memory at once: a small backlog is read once, a large one twice.
+/// The most of those bytes that are read from segments into memory at once. A small backlog is read once, a large one
+/// twice.
 const HELD_BYTES: usize = 4 * 1024 * 1024;
 
-/// A lane at work.
 pub(crate) struct Lane {
     flusher: Arc<Flusher>,
     watermark: Watermark,
@@ -39,10 +39,10 @@ pub(crate) struct Lane {
     metrics: FlushMetrics,
     durable: watch::Receiver<u64>,
     stop: CancellationToken,
-    /// Everything of the lane up to here is in PostgreSQL; none before it has been read.
+    /// Everything of the lane up to this key is in PostgreSQL; none before the watermark has been read.
     committed: Option<u64>,
-    /// Chunks of a batch. Halved by a row that PostgreSQL refuses and by a batch that takes too long, doubled by each batch
-    /// that is loaded.
+    /// The most chunks of a batch. Halved by a row that PostgreSQL refuses and by a batch that takes too long, doubled
+    /// by each batch that is loaded.
     chunks_max: usize,
     failures: u32,
     /// How long the last batch took to load.
@@ -56,7 +56,7 @@ enum Next {
 }
 
 impl Lane {
-    /// A lane that stops once `stop` is cancelled and records that are durable by then have been loaded.
+    /// The lane stops once `stop` is cancelled and all records that are durable by then have been loaded.
     #[must_use]
     pub(crate) fn new(flusher: Arc<Flusher>, number: u16, stop: CancellationToken) -> Self {
         Self {
@@ -96,7 +96,7 @@ impl Lane {
         }
     }
 
-    /// Connects, and reads where the lane stands.
+    /// Connects, and reads the lane's watermark.
     async fn connect(&mut self) -> Result<Connection, FlushError> {
         if !*self.flusher.migrated.borrow() {
             return Err(FlushError::NotMigrated);
@@ -142,7 +142,8 @@ impl Lane {
                         tokio::time::sleep(slots::pause()).await;
                         self.extend(&mut run)?;
                     }
-                    // Created partitions stay. Fewer chunks need fewer, and those that need none are loaded first.
+                    // Created partitions stay. Fewer chunks need fewer of them, and chunks that need none are loaded
+                    // first.
                     Ok(Err(FlushError::Partitions)) => {
                         self.chunks_max = (chunks / 2).max(1);
                         continue 'batches;
@@ -158,7 +159,7 @@ impl Lane {
                     return Ok(Err(FlushError::Narrowed(error)));
                 }
                 Err(error @ FlushError::Deadline(_)) => {
-                    // Behind a backlog the next batch would be larger still, and too late for ever.
+                    // Behind a backlog the next batch would be larger still, and would miss each deadline.
                     self.chunks_max = (chunks / 2).max(1);
                     return Ok(Err(error));
                 }
@@ -182,7 +183,8 @@ impl Lane {
         }
     }
 
-    /// Waits while as many deltas wait to be merged as may. Records stay in the WAL meanwhile, and it fills: clients wait, too.
+    /// Waits while the number of unmerged deltas is at its bound. Records stay in the WAL meanwhile; once it is full,
+    /// clients wait as well.
     async fn wait_for_merge(&self) {
         let mut told = false;
         while self.flusher.deltas.is_full() && !self.stop.is_cancelled() {
@@ -202,12 +204,12 @@ impl Lane {
         }
     }
 
-    /// True if the failure is a row's, and a smaller batch tells more.
+    /// True if a row caused the failure, and a smaller batch would narrow it down.
     fn narrows(&self, error: &tokio_postgres::Error) -> bool {
         classify(error) == FailureClass::Data && self.chunks_max > 0
     }
 
-    /// Waits until a batch is full or old enough. None once the lane is told to stop and nothing is left.
+    /// Waits until a batch is full or old enough. None once the lane is told to stop and no records remain.
     async fn next_batch(&mut self) -> Result<Option<Run>, WalError> {
         let mut run = Run::default();
         let mut began = None;
@@ -218,13 +220,14 @@ impl Lane {
             let state = &self.flusher.lanes[usize::from(self.number)];
             let Some(first) = run.chunks.first() else {
                 state.set_cleared(run.scanned);
-                // A batch whose COMMIT was not heard of is there, as the watermark says: nothing waits, and no other batch may come soon.
+                // After a COMMIT with a lost reply the watermark shows that the batch is in. Nothing waits, and the
+                // next batch may be long in coming.
                 if self.failures > 0 {
                     self.failures = 0;
                     self.set_trouble(None);
                 }
                 if run.damaged_values > 0 {
-                    // Nothing of the segment loads any more, so no commit would let it go.
+                    // No record of the segment loads any more, so no commit would trim it.
                     self.trim().await?;
                 }
                 if self.stop.is_cancelled() {
@@ -234,7 +237,7 @@ impl Lane {
                 continue;
             };
             let age_us = self.flusher.loader.clock.now_us().saturating_sub(first.written_us).max(0).unsigned_abs();
-            // The wall clock may have been set back: waiting records grow old all the same.
+            // The wall clock may have been set back; waiting records grow old by the monotonic clock as well.
             let waited = began.get_or_insert_with(Instant::now).elapsed();
             let age = Duration::from_micros(age_us).max(waited);
             let patience = if is_growing { self.patience() } else { self.flusher.options.flush_interval };
@@ -249,8 +252,8 @@ impl Lane {
         }
     }
 
-    /// Waits until there is something durable, and a moment for more of it: most of it may be other lanes', and each commit
-    /// of the WAL would wake this one for nothing.
+    /// Waits for newly durable records, and a moment for more of them. Many may be other lanes', and otherwise each
+    /// commit of the WAL would wake this lane for nothing.
     async fn wait_for_more(&mut self) {
         tokio::select! {
             changed = self.durable.changed() => if changed.is_err() { return },
@@ -262,8 +265,8 @@ impl Lane {
         }
     }
 
-    /// How old a batch's first record may get. A rollup row costs PostgreSQL the same for any number of calls. So while loading
-    /// is slow, a batch waits for more records: larger batches touch each key less often.
+    /// How old a batch's first record may get. A rollup row costs PostgreSQL the same for any number of calls. So while
+    /// loading is slow, a batch waits for more records: larger batches touch each key less often.
     fn patience(&self) -> Duration {
         let interval = self.flusher.options.flush_interval;
         interval.max(self.last_took.mul_f64(BUSY_PATIENCE)).min(interval.max(PATIENCE_MAX))
@@ -280,8 +283,8 @@ impl Lane {
             held: HELD_BYTES.saturating_sub(run.held),
         };
         let collect = || self.flusher.loader.wal.collect(self.number, after, appetite);
-        // Behind a backlog the disk is read, and another thread takes over this one's tasks meanwhile. Otherwise that would
-        // only hold acknowledgements up.
+        // Behind a backlog this reads the disk, and another thread takes over this one's tasks meanwhile. From memory
+        // it is faster than that handover, which would delay acknowledgements.
         let more =
             if self.flusher.loader.wal.is_at_hand(after) { collect() } else { tokio::task::block_in_place(collect) }?;
         if more.damaged_values > 0 {
@@ -291,7 +294,7 @@ impl Lane {
         Ok(())
     }
 
-    /// Takes note of a batch that is committed.
+    /// Updates the lane's state after a committed batch.
     async fn note_committed(&mut self, committed: Committed, took: Duration) -> Result<(), WalError> {
         self.failures = 0;
         self.last_took = took;
@@ -307,7 +310,7 @@ impl Lane {
         self.trim().await
     }
 
-    /// Takes over the database's watermark, and forgets the records that it covers.
+    /// Takes over the database's watermark, and drops the records that it covers.
     fn set_committed(&mut self, found: u64) -> Result<(), FlushError> {
         let covered = self.flusher.loader.wal.count_records(self.number, self.committed.unwrap_or(0), found);
         self.flusher.loader.wal.count_flushed(covered);
@@ -326,7 +329,7 @@ impl Lane {
             tokio::task::spawn_blocking(move || flusher.loader.wal.trim(&cleared, &flusher.committed(), now_us));
         match trimming.await {
             Ok(trimmed) => trimmed,
-            // A panic there is one here: the process ends.
+            // Passes a panic on, which ends the process.
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         }
     }
@@ -334,9 +337,9 @@ impl Lane {
     /// Reports the problem, and waits a while.
     async fn recover_from(&mut self, error: &FlushError) -> Next {
         let class = class_of(error);
-        // Data that is refused outside of a call, such as a dead letter, is for a person to mend.
+        // Refused data outside of a call, such as a dead letter, needs a person.
         let narrowed = matches!(error, FlushError::Narrowed(_));
-        // A worker of Citus does not say which of the two it is.
+        // A worker of Citus does not distinguish the two.
         if class == FailureClass::MissingPartition || narrowed {
             self.flusher.loader.partitions.forget();
         }
@@ -374,7 +377,7 @@ impl Lane {
         }
     }
 
-    /// Exponential, with jitter: lanes and daemons do not come back all at once.
+    /// Exponential, with jitter, so that lanes and daemons do not all come back at once.
     fn backoff(&self) -> Duration {
         let options = &self.flusher.options;
         longest_pause(options.retry_min, options.retry_max, self.failures).mul_f64(rand::random_range(0.5..1.0))

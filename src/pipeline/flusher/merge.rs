@@ -1,16 +1,17 @@
 //! Merges the users' deltas, beside the lanes ([`tallyd_store::user_deltas`]).
 //!
-//! A merge costs by the users that have deltas, not by the calls. So it waits until many have come, and takes a third of the time at
-//! most: after a merge it rests for twice as long as that took. The faster deltas come, the more of them each merge adds up by
-//! user. Any number of daemons on a database have this task; one merges at a time, and the ring says when it last turned.
+//! The cost of a merge depends on the number of users with deltas, not on the number of calls. So the task lets deltas
+//! accumulate, and merges for a third of the time at most: after a merge it rests for twice the merge's time. The
+//! faster deltas come, the more of them each merge adds up by user. Each daemon on a database has this task; one merges
+//! at a time, and the ring in the database records the last turn.
 //!
 //! | bound | effect |
 //! |---|---|
 //! | [`AGE`] since the ring turned, or [`ROWS`] on a side | a merge is due |
-//! | [`ROWS_HURRY`] | it does not rest |
+//! | [`ROWS_HURRY`] | the task does not rest |
 //! | [`ROWS_MAX`] | lanes wait ([`DeltasState::is_full`]) |
 //!
-//! A merge that fails is tried again; deltas are safe, and count, where they are.
+//! A failed merge is tried again; until then the deltas are safe, and count where they are.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,20 +25,20 @@ use tallyd_base::{failpoint, registry};
 use tallyd_store::user_deltas::{self, Waiting};
 use tallyd_store::{Connection, describe};
 
-/// How often the task looks.
+/// How often the task checks.
 const TICK: Duration = Duration::from_secs(1);
-/// How long deltas wait before they are merged, however few they are.
+/// The longest time that deltas wait for a merge, however few there are.
 const AGE: Duration = Duration::from_secs(10);
-/// Deltas that are worth a merge before that: 300 MB.
+/// Deltas from which on a merge is due before that: 300 MB.
 const ROWS: u64 = 2_000_000;
-/// Deltas from which on merges follow one another.
+/// Deltas from which on merges follow one another without a rest.
 const ROWS_HURRY: u64 = 8_000_000;
-/// Deltas with which lanes wait: some 2.4 GB.
+/// Deltas from which on lanes wait: some 2.4 GB.
 const ROWS_MAX: u64 = 16_000_000;
-/// How long a merge rests, in times of its own duration.
+/// The rest after a merge, in times of the merge's duration.
 const REST: u32 = 2;
 
-/// How much waits to be merged, as the task last saw it.
+/// The number of unmerged deltas at the task's last check.
 #[derive(Debug, Default)]
 pub(crate) struct DeltasState {
     rows: AtomicU64,
@@ -51,22 +52,21 @@ impl DeltasState {
     }
 }
 
-/// The task.
 pub(crate) struct Merging {
     pub(crate) flusher: Arc<Flusher>,
 }
 
-/// The task's memory from one look to the next.
+/// The task's state between two checks.
 struct Past {
-    /// Since when there have always been some.
+    /// Since when there have always been unmerged deltas.
     waiting_since: Option<Instant>,
-    /// No merge before.
+    /// No merge before this instant, unless in a hurry.
     rests_until: Instant,
     last_error: String,
 }
 
 impl Merging {
-    /// Merges until told to stop. The rest is merged after the next start.
+    /// Merges until told to stop. The remaining deltas are merged after the next start.
     pub(crate) async fn run(self, stop: CancellationToken) {
         let mut migrated = self.flusher.migrated.clone();
         tokio::select! {
@@ -92,7 +92,7 @@ impl Merging {
         }
     }
 
-    /// Looks and merges until it fails. Returns why.
+    /// Checks and merges until something fails. Returns the error as text.
     async fn work(&self, past: &mut Past) -> String {
         let session = match self.flusher.database.connect("tallyd deltas").await {
             Ok(session) => session,
@@ -113,7 +113,7 @@ impl Merging {
         if is_due(&waiting, Instant::now() < past.rests_until) {
             let merging = self.merge(past.rests_until);
             let mut merging = std::pin::pin!(merging);
-            // Lanes go on, and are to know how much waits.
+            // Lanes load meanwhile, and need the number of deltas.
             let rests_until = loop {
                 tokio::select! {
                     merged = &mut merging => break merged?,
@@ -126,7 +126,7 @@ impl Merging {
         waiting.index(session).await.map_err(said)
     }
 
-    /// Merges on a session of its own. Returns until when to rest.
+    /// Merges on a session of its own. Returns the end of the rest.
     async fn merge(&self, rests_until: Instant) -> Result<Instant, String> {
         let session = self.flusher.database.connect("tallyd merge").await.map_err(|error| error.to_string())?;
         let Some(merged) = user_deltas::merge(&session).await.map_err(|error| describe(&error))? else {
@@ -138,7 +138,7 @@ impl Merging {
         Ok(Instant::now() + merged.took * REST)
     }
 
-    /// Looks, and tells lanes and metrics.
+    /// Reads the number of deltas, and publishes it for lanes and metrics.
     async fn show(&self, session: &Connection, past: &mut Past) -> Result<Waiting, tokio_postgres::Error> {
         let waiting = user_deltas::look(session).await?;
         let rows = if waiting.any { waiting.rows } else { 0 };

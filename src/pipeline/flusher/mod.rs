@@ -4,22 +4,23 @@
 //!
 //! ## Lanes
 //! Several lanes load at once, each with its own connection, watermark row and share of the WAL
-//! (`crates/wal/src/lanes.rs`): while one waits for its rollups, the other's rows stream. A batch closes by size or by age;
-//! behind a backlog each is as large as allowed, because a rollup row costs the same for any number of calls. Where many daemons
-//! load into one PostgreSQL, they share load slots ([`tallyd_store::load::slots`]).
+//! (`crates/wal/src/lanes.rs`): while one updates rollups, another streams rows. A batch closes by size or by age.
+//! Behind a backlog each is as large as allowed, because a rollup row costs the same for any number of calls. If many
+//! daemons load into one PostgreSQL, they share load slots ([`tallyd_store::load::slots`]).
 //!
 //! ## Failures
 //! | class | reaction of a lane |
 //! |---|---|
-//! | transient: connection, timeout, deadlock, shutdown … | tries again for ever, with jitter; half a batch that took too long |
+//! | transient: connection, timeout, deadlock, shutdown … | tries again for ever, with jitter; halves a batch that took too long |
 //! | data: a row that PostgreSQL refuses, a rollup's sum that overflows | halves the batch until it is one chunk, then finds the call ([`tallyd_store::load::poison`]) |
 //! | partition missing | makes it, tries again |
-//! | hold: password, missing table, rewound database, days in another time zone … | stops loading, says so, looks again every few seconds |
+//! | hold: password, missing table, rewound database, days in another time zone … | stops loading, reports it, checks again every few seconds |
 //!
-//! Nothing is dropped in any of them: records stay in the WAL, and the daemon keeps accepting.
+//! No record is dropped in any of them: records stay in the WAL, and the daemon keeps accepting.
 //!
 //! ## Merging
-//! Batches append to the users' deltas, and a task beside the lanes merges them ([`merge`]). Where it falls behind, lanes wait.
+//! Batches append to the users' deltas, and a task beside the lanes merges them ([`merge`]). If it falls behind, lanes
+//! wait.
 
 pub(crate) mod lane;
 pub(crate) mod merge;
@@ -38,35 +39,30 @@ use self::merge::DeltasState;
 /// How lanes load.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct FlushOptions {
-    /// Records of one transaction.
+    /// The most records of one transaction.
     pub max_batch_records: usize,
     /// How long a record may wait for others.
     pub flush_interval: Duration,
-    /// How long one transaction may take before its connection is given up.
+    /// The longest time for one transaction; after it the connection is given up.
     pub deadline: Duration,
     /// The first pause after a failure.
     pub retry_min: Duration,
-    /// The longest, and how often a lane that holds looks again.
+    /// The longest pause, also between two checks of a lane on hold.
     pub retry_max: Duration,
-    /// Goes on from where a database that was restored to an earlier state stands, instead of holding.
+    /// Loads on top of a database that was restored to an earlier state, instead of holding.
     pub accept_rewound: bool,
 }
 
-/// The lanes, and their shared state.
 pub(crate) struct Flusher {
-    /// The means of loading.
     pub loader: Loader,
-    /// Where calls go.
     pub database: Arc<Database>,
-    /// How.
     pub options: FlushOptions,
-    /// The state of each lane.
     pub lanes: Vec<LaneState>,
-    /// True once the schema is in place: nothing can be loaded before.
+    /// True once the schema is in place. Lanes load nothing before that.
     pub migrated: tokio::sync::watch::Receiver<bool>,
-    /// Calls that were committed since the start.
+    /// Calls committed since the start.
     pub committed_records: AtomicU64,
-    /// How much waits to be merged.
+    /// The number of unmerged deltas.
     pub deltas: DeltasState,
 }
 
@@ -83,7 +79,8 @@ impl Flusher {
         self.lanes.iter().map(LaneState::committed).collect()
     }
 
-    /// For each lane, the key up to which nothing of it waits, as far as is known: the watermark, and keys of others beyond it.
+    /// For each lane, the key up to which none of its records waits, as far as is known: the watermark, and keys of
+    /// other lanes beyond it.
     #[must_use]
     pub(crate) fn settled(&self) -> Vec<u64> {
         self.lanes.iter().map(|lane| lane.committed().max(lane.cleared.load(Ordering::Acquire))).collect()
@@ -93,15 +90,13 @@ impl Flusher {
 /// The state of a lane, for health, status and metrics.
 #[derive(Debug)]
 pub(crate) struct LaneState {
-    /// The watermark.
     committed: AtomicU64,
-    /// The same, and past keys that are not the lane's: an idle lane must not keep the WAL from being trimmed.
+    /// The watermark, moved past keys of other lanes: an idle lane must not keep the WAL from being trimmed.
     cleared: AtomicU64,
     trouble: Mutex<Option<Trouble>>,
     holds: AtomicBool,
 }
 
-/// Why a lane does not load at the moment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Trouble {
     /// True if only a person can mend it.
@@ -122,7 +117,7 @@ impl Default for LaneState {
 }
 
 impl LaneState {
-    /// Why the lane does not load at the moment, if so.
+    /// Why the lane does not load at the moment; none if it does.
     #[must_use]
     pub(crate) fn trouble(&self) -> Option<Trouble> {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -134,8 +129,8 @@ impl LaneState {
         self.holds.load(Ordering::Relaxed)
     }
 
-    /// A lane that had committed up to `key` when the daemon last said so on disk. Nothing is cleared before the lane has asked
-    /// the database itself and counted its records: another lane could trim them uncounted.
+    /// A lane whose last watermark on the daemon's disk is `key`. Nothing is cleared before the lane has read the
+    /// database's own watermark and counted its records: another lane could trim them uncounted.
     #[must_use]
     pub(crate) fn starting_at(key: u64) -> Self {
         let state = Self::default();
@@ -158,7 +153,6 @@ impl LaneState {
         self.cleared.store(key, Ordering::Release);
     }
 
-    /// Says why the lane does not load, or that it does again.
     pub(crate) fn set_trouble(&self, trouble: Option<Trouble>) {
         self.holds.store(trouble.as_ref().is_some_and(|trouble| trouble.hold), Ordering::Relaxed);
         *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;

@@ -33,7 +33,7 @@ CREATE TABLE auth.sessions (
     factor_id    uuid,
     aal          auth.aal_level,
     not_after    timestamptz,
-    -- In UTC, and without saying so.
+    -- In UTC, without a time zone in the type.
     refreshed_at timestamp,
     user_agent   text,
     ip           inet,

@@ -1,3 +1,3 @@
--- Newer projects grant nothing by default, and nobody may execute a function unasked.
+-- Newer projects grant nothing by default, not even EXECUTE on functions.
 ALTER DEFAULT PRIVILEGES FOR ROLE postgres IN SCHEMA public REVOKE ALL ON TABLES FROM anon, authenticated, service_role;
 ALTER DEFAULT PRIVILEGES FOR ROLE postgres REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC;

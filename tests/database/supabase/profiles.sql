@@ -1,4 +1,4 @@
--- The application's own table, as it is usually made: everybody sees their own row, and may not make themselves admin.
+-- The application's own table, in its usual form: users see their own row, and cannot make themselves admin.
 SET ROLE postgres;
 CREATE TABLE public.user_profiles (
     id         uuid PRIMARY KEY REFERENCES auth.users (id) ON DELETE CASCADE,

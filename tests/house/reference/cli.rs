@@ -4,7 +4,7 @@ use clap::{Arg, Command};
 
 use super::{head, holds};
 
-/// What an argument is called: `--to <TIME>`, `[FILE]...`.
+/// An argument as usage lines show it: `--to <TIME>`, `[FILE]...`.
 fn spelled(argument: &Arg) -> String {
     let mut names: Vec<String> = Vec::new();
     names.extend(argument.get_short().map(|short| format!("-{short}")));
@@ -51,7 +51,7 @@ fn line(argument: &Arg) -> String {
     text + "\n"
 }
 
-/// A command's section, and those of the commands below it.
+/// A command's section, and those of its subcommands.
 fn section(command: &Command, text: &mut String) {
     let name = command.get_bin_name().unwrap_or_else(|| command.get_name()).to_owned();
     let level = if name.split(' ').count() > 2 { "###" } else { "##" };

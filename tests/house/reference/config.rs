@@ -91,7 +91,7 @@ fn structs() -> BTreeMap<String, Vec<Field>> {
         let Ok(folder) = root().join(folder).canonicalize() else { continue };
         walk(&folder, &mut |path| {
             let text = std::fs::read_to_string(path).unwrap_or_default();
-            // Other structs have names of these, too.
+            // Structs elsewhere have the same names.
             let is_searched =
                 path.starts_with(root().join("crates/config/src")) || text.contains("pub struct PricingOptions ");
             if !is_searched || path.extension().is_none_or(|kind| kind != "rs") {

@@ -30,7 +30,7 @@ macro_rules! fields {
 
 for_each_field!(fields);
 
-/// What the wire specification says of a field: its type, default and bound.
+/// Type, default and bound of a field in the wire specification.
 fn specified(field: &Field) -> (&'static str, String, &'static str) {
     let none = || "none".to_owned();
     match field.kind {

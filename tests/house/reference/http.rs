@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{head, holds};
 
-/// What a schema is called: a name of the schemas below, or a JSON type.
+/// A schema's name: that of a schema below, or a JSON type.
 fn kind(schema: &Value) -> String {
     if let Some(name) = schema["$ref"].as_str() {
         return format!("`{}`", name.rsplit('/').next().unwrap_or_default());
@@ -37,7 +37,7 @@ fn cell(text: &Value) -> String {
     text.as_str().unwrap_or_default().replace('\n', " ").replace('|', "\\|")
 }
 
-/// Statuses with their meaning that most operations have.
+/// Statuses, with their meaning, that most operations have.
 fn common(document: &Value) -> BTreeMap<(String, String), usize> {
     let mut answers = BTreeMap::new();
     let operations: Vec<&Value> =
@@ -51,7 +51,7 @@ fn common(document: &Value) -> BTreeMap<(String, String), usize> {
     answers
 }
 
-/// An operation: its summary, parameters, body, and the answers of its own.
+/// An operation: its summary, parameters and body, and the answers that only it has.
 fn operation(method: &str, path: &str, operation: &Value, common: &BTreeMap<(String, String), usize>) -> String {
     let said = |key: &str| operation[key].as_str().unwrap_or_default().trim().to_owned();
     let mut text = format!("\n### `{} {path}`\n", method.to_uppercase());

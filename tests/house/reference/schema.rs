@@ -47,7 +47,7 @@ fn column(line: &str, above: &mut Vec<String>, table: &mut Table) {
     } else if let Some(key) = text.strip_prefix("PRIMARY KEY (") {
         table.key = key.trim_end_matches(')').to_owned();
     } else if let Some((name, kind)) = text.split_once(' ').filter(|(name, _)| *name == name.to_ascii_lowercase()) {
-        // What a constraint of several lines continues with is indented further.
+        // Continued lines of a constraint are indented further.
         if line.starts_with("    ") && !line.starts_with("     ") {
             let kind = kind.split(" CHECK ").next().unwrap_or(kind).split_whitespace().collect::<Vec<_>>().join(" ");
             if kind.contains("PRIMARY KEY") {

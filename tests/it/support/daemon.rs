@@ -29,12 +29,12 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// A daemon that is not started yet, on a new data folder. Retries are quick, so that tests are.
+    /// A daemon that is not started yet, on a new data folder. It retries quickly, so that tests are fast.
     pub fn on(url: &str) -> Self {
         Self::embedded().with("TALLYD_DATABASE_URL", url)
     }
 
-    /// The same with a PostgreSQL of its own.
+    /// Like [`Daemon::on`], with a PostgreSQL of its own.
     pub fn embedded() -> Self {
         let home = tempfile::Builder::new().prefix("tallyd-it-").tempdir().unwrap();
         let data = home.path().join("data");
@@ -55,58 +55,57 @@ impl Daemon {
         .with("TALLYD_LOG", "info,tallyd=debug")
     }
 
-    /// Puts the data folder somewhere else.
+    /// Moves the data folder.
     pub fn with_data(mut self, folder: &Path) -> Self {
         self.data = folder.to_owned();
         self.with("TALLYD_DATA_DIR", &folder.display().to_string())
     }
 
-    /// Runs another build of the program as the daemon.
+    /// Uses another build of the program.
     pub fn with_program(mut self, program: PathBuf) -> Self {
         self.program = program;
         self
     }
 
-    /// Puts words before the program from the next start on. They must end by becoming the program.
+    /// Puts words before the program from the next start on. They must end by executing the program.
     pub fn wrap(&mut self, words: Vec<String>) {
         self.wrapper = words;
     }
 
-    /// Changes a setting, for the next start.
     pub fn with(mut self, name: &str, value: &str) -> Self {
         self.set(name, value);
         self
     }
 
-    /// Leaves a setting at its default, from the next start on.
+    /// Resets a setting to its default, from the next start on.
     pub fn unset(&mut self, name: &str) {
         self.settings.retain(|(known, _)| known != name);
     }
 
-    /// Changes a setting, for the next start.
+    /// Changes a setting, from the next start on.
     pub fn set(&mut self, name: &str, value: &str) {
         self.settings.retain(|(known, _)| known != name);
         self.settings.push((name.into(), value.into()));
     }
 
-    /// Starts it, and waits until it accepts records.
+    /// Starts it for the first time, and waits until it accepts records.
     pub fn start(mut self) -> Self {
         self.up();
         self
     }
 
-    /// Starts it again, and waits until it accepts records.
+    /// Starts it, and waits until it accepts records.
     pub fn up(&mut self) {
         self.up_with(&["serve"]);
     }
 
-    /// The same with other arguments.
+    /// Like [`Daemon::up`], with other arguments.
     pub fn up_with(&mut self, arguments: &[&str]) {
         self.spawn_with(arguments);
         self.until_accepting();
     }
 
-    /// Starts it, and waits for nothing: it may be about to die.
+    /// Starts it without waiting, for a daemon that may be about to die.
     pub fn spawn(&mut self) {
         self.spawn_with(&["serve"]);
     }
@@ -127,7 +126,6 @@ impl Daemon {
         self.child = Some(child.unwrap());
     }
 
-    /// Waits until it accepts records.
     pub fn until_accepting(&mut self) {
         self.until_status("it accepts records", |status| status["health"]["ingest"]["status"] == "ok");
     }
@@ -153,14 +151,13 @@ impl Daemon {
         self.command(arguments).output().unwrap()
     }
 
-    /// A command with the daemon's settings, in its home.
+    /// Gives a command the daemon's settings and home, and little else of the environment.
     pub fn environment(&self, mut command: Command) -> Command {
         command.env_clear().envs(std::env::vars_os().filter(|(name, _)| name == "PATH" || name == "TMPDIR"));
         command.envs(self.settings.iter().cloned()).current_dir(self.home.path()).stdin(Stdio::null());
         command
     }
 
-    /// SIGKILL.
     pub fn kill(&mut self) {
         self.note_memory();
         let mut child = self.child.take().expect("the daemon runs");
@@ -168,7 +165,7 @@ impl Daemon {
         child.wait().unwrap();
     }
 
-    /// SIGTERM, and its exit status.
+    /// SIGTERM. Returns the exit status.
     pub fn terminate(&mut self) -> ExitStatus {
         self.note_memory();
         signal(self.pid(), Signal::TERM);
@@ -181,22 +178,21 @@ impl Daemon {
         until("the daemon ends", || child.try_wait().unwrap().ok_or_else(|| "it runs".into()))
     }
 
-    /// Its process.
+    /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.as_ref().expect("the daemon runs").id()
     }
 
-    /// Where it listens.
+    /// Its Unix socket.
     pub fn socket(&self) -> PathBuf {
         self.data().join("tallyd.sock")
     }
 
-    /// Its data folder.
     pub fn data(&self) -> PathBuf {
         self.data.clone()
     }
 
-    /// A connection to its socket that gives up after a while.
+    /// A connection to its socket whose reads fail after [`PATIENCE`].
     pub fn connect(&self) -> UnixStream {
         let stream = UnixStream::connect(self.socket()).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -209,7 +205,7 @@ impl Daemon {
         self.try_session(producer).unwrap()
     }
 
-    /// The same, or the daemon's refusal.
+    /// Like [`Daemon::session`], or the daemon's refusal.
     pub fn try_session(&self, producer: &str) -> Result<Session, SessionError> {
         let (want_costs, read_timeout, secret) = (true, Some(PATIENCE), secret(producer));
         let options = HelloOptions { want_costs, read_timeout, secret, ..HelloOptions::new(producer) };
@@ -224,17 +220,17 @@ impl Daemon {
         BufReader::new(stream).lines().map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect()
     }
 
-    /// Its status, as `tallyd status --json` prints it; none if no daemon answers.
+    /// Its status, as `tallyd status --json` prints it, if a daemon answers.
     pub fn status(&self) -> Option<Value> {
         serde_json::from_str(self.ask("/status").ok()?.split_once("\r\n\r\n")?.1).ok()
     }
 
-    /// Its metrics, as Prometheus gets them.
+    /// Its metrics in Prometheus's format.
     pub fn metrics(&self) -> String {
         self.ask("/metrics").unwrap()
     }
 
-    /// Asks by its control socket: a process of `tallyd status` for each look takes longer than the look.
+    /// Uses the control socket, which is faster than a process of `tallyd status`.
     fn ask(&self, path: &str) -> std::io::Result<String> {
         let mut stream = UnixStream::connect(self.data.join("control.sock"))?;
         // A frozen daemon does not answer.
@@ -259,7 +255,7 @@ impl Daemon {
         })
     }
 
-    /// Asks `tallyd reconcile` whether every rollup equals the log.
+    /// Asserts by `tallyd reconcile` that every rollup equals the call log.
     #[track_caller]
     pub fn assert_reconciled(&self) -> Value {
         let output = self.run(&["reconcile", "--json"]);
@@ -269,21 +265,21 @@ impl Daemon {
         found
     }
 
-    /// Its resident memory, and the most that it has been.
+    /// Its resident memory in bytes: now, and its peak.
     pub fn resident_bytes(&self) -> (u64, u64) {
         resident_bytes(self.pid()).expect("the daemon runs")
     }
 
-    /// Notes how much memory it has had at most, for [`peak_resident_bytes`].
+    /// Keeps the peak of its memory for [`peak_resident_bytes`].
     fn note_memory(&self) {
         let most = self.child.as_ref().and_then(|child| resident_bytes(child.id()));
         PEAK.set(PEAK.get().max(most.map_or(0, |(_, most)| most)));
     }
 
-    /// What it has logged, over all starts.
+    /// The daemon log, over all starts.
     pub fn log(&self) -> String {
         let mut log = String::new();
-        // It may not have been started.
+        // There is none before the first start.
         let _ = fs::File::open(self.log_path()).and_then(|mut file| file.read_to_string(&mut log));
         log
     }
@@ -297,12 +293,12 @@ thread_local! {
     static PEAK: Cell<u64> = const { Cell::new(0) };
 }
 
-/// The most resident memory that any daemon of this thread had when it was last asked or was killed.
+/// The peak of resident memory over the daemons of this thread, each taken when it ended or was asked last.
 pub fn peak_resident_bytes() -> u64 {
     PEAK.get()
 }
 
-/// Of a process: now, and at most. None if it has ended.
+/// A process's resident memory in bytes, now and at its peak. None if it has ended.
 fn resident_bytes(pid: u32) -> Option<(u64, u64)> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let field = |name: &str| {

@@ -1,7 +1,7 @@
-//! Load: producers that keep sending whatever happens, resend as the protocol asks, and know what was acknowledged.
+//! Load: producers that send through every fault, resend as the protocol requires, and know the acknowledged records.
 //!
-//! A record's id is its producer's number and its sequence number, so what must be in the database needs no bookkeeping
-//! beyond the highest acknowledged number.
+//! A record's id consists of its producer's number and its sequence number. So the highest acknowledged number says
+//! which records the database must have.
 
 use std::collections::{HashSet, VecDeque};
 use std::io;
@@ -16,11 +16,11 @@ use tallyd_client::{Endpoint, HelloOptions, Record, Session, SessionError};
 use super::postgres::Postgres;
 use super::until;
 
-/// Records of one frame.
+/// Records per frame.
 const FRAME_RECORDS: u64 = 25;
 /// Frames that wait for their acknowledgement.
 const WINDOW: usize = 8;
-/// The pause between two frames: faults are met under load, and what was sent is compared in a moment.
+/// The pause between two frames: long enough that comparing the records takes a moment only.
 const PAUSE: Duration = Duration::from_millis(3);
 
 /// Producers at work.
@@ -29,7 +29,7 @@ pub struct Load {
     producers: Vec<(Arc<AtomicU64>, JoinHandle<u64>)>,
 }
 
-/// What producers have sent: all of it is acknowledged.
+/// The records of producers that are all acknowledged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sent {
     /// Each producer's last sequence number.
@@ -37,7 +37,7 @@ pub struct Sent {
 }
 
 impl Load {
-    /// Starts so many producers.
+    /// Starts this many producers.
     pub fn start(socket: &Path, producers: u64) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let start = |number| {
@@ -56,12 +56,12 @@ impl Load {
         Self { stop, producers }
     }
 
-    /// How much is acknowledged by now.
+    /// The records acknowledged by now.
     pub fn acked(&self) -> Sent {
         Sent { last_seqs: self.producers.iter().map(|(acked, _)| acked.load(Ordering::SeqCst)).collect() }
     }
 
-    /// Waits until so many more records are acknowledged.
+    /// Waits until `more` further records are acknowledged.
     #[track_caller]
     pub fn until_acked(&self, more: u64) {
         let wanted = self.acked().records() + more;
@@ -71,11 +71,11 @@ impl Load {
         });
     }
 
-    /// Stops sending, waits until everything sent is acknowledged, and says what that was. The daemon must be running.
+    /// Stops sending, waits until all records are acknowledged, and returns them. The daemon must be running.
     #[track_caller]
     pub fn finish(self) -> Sent {
         self.stop.store(true, Ordering::SeqCst);
-        // Without a daemon they would ask for ever.
+        // Without a daemon they would retry for ever.
         until("everything that was sent is acknowledged", || {
             let at_work = self.producers.iter().filter(|(_, thread)| !thread.is_finished()).count();
             if at_work == 0 { Ok(()) } else { Err(format!("{at_work} producers wait")) }
@@ -85,7 +85,7 @@ impl Load {
 }
 
 impl Sent {
-    /// How many records that is.
+    /// The number of records.
     pub fn records(&self) -> u64 {
         self.last_seqs.iter().sum()
     }
@@ -101,8 +101,7 @@ impl Sent {
         self.assert_only(postgres);
     }
 
-    /// Asserts that these calls are in the database now, and no call twice. What was taken whole and not acknowledged any
-    /// more may be there, too.
+    /// Asserts that these calls are in the database now, and no call twice. Unacknowledged calls may be there, too.
     #[track_caller]
     pub fn assert_among(&self, postgres: &Postgres) {
         let found = postgres.psql("SELECT id, count(*) FROM api_usage_log GROUP BY id");
@@ -121,7 +120,7 @@ impl Sent {
         }
     }
 
-    /// Asserts that these calls and no others are in the database now, each once, with what they say.
+    /// Asserts that these calls and no others are in the database now, each once and unaltered.
     #[track_caller]
     pub fn assert_only(&self, postgres: &Postgres) {
         let found = postgres.psql("SELECT id, input_tokens FROM api_usage_log ORDER BY id");
@@ -153,7 +152,7 @@ impl Producer {
         loop {
             match self.converse() {
                 Ok(()) => return self.next_seq - 1,
-                // Whatever ended the connection, the answer is a new one.
+                // The producer connects again, for every cause.
                 Err(SessionError::Io(_) | SessionError::Refused { .. }) => std::thread::sleep(Duration::from_millis(5)),
                 Err(other) => panic!("producer {}: {other}", self.number),
             }
@@ -200,12 +199,12 @@ fn records(producer: u64, first_seq: u64) -> Vec<Record> {
     (first_seq..first_seq + FRAME_RECORDS).map(|seq| record(producer, seq)).collect()
 }
 
-/// Days, users and models differ, so that several rows of each rollup are at stake; every tenth model has no price.
+/// Days, users and models differ, so that several rows of each rollup change; every tenth call is unpriced.
 fn record(producer: u64, seq: u64) -> Record {
     let model = if seq.is_multiple_of(10) { "of-tomorrow" } else { "claude-sonnet-4-5" };
     Record {
         id: Some(id(producer, seq)),
-        // Over three days from 2026-03-01 on.
+        // Spread over three days from 2026-03-01 on.
         occurred_at: Some(1_772_323_200_000_000 + (seq % 72) as i64 * 3_600_000_000),
         ..Record::claude(model, seq, 7).user(format!("user-{}", seq % 17))
     }

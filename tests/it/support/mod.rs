@@ -1,4 +1,4 @@
-//! The machinery: servers to break, a daemon to break, load, and patience.
+//! Shared parts of the tests: servers to break, a daemon to break, load, and waiting for conditions.
 
 #![allow(dead_code, reason = "several test programs share it, and each uses its part")]
 
@@ -12,10 +12,10 @@ pub mod proxy;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-/// How long a test waits for what must happen: far longer than it takes on a busy machine.
+/// How long a test waits for a condition: far longer than it takes on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Asks until the answer is `Ok`. A test that asks for too long fails with the last answer.
+/// Asks until the answer is `Ok`. After [`PATIENCE`] the test fails with the last answer.
 #[track_caller]
 pub fn until<T>(what: &str, mut ask: impl FnMut() -> Result<T, String>) -> T {
     let deadline = Instant::now() + PATIENCE;
@@ -33,13 +33,13 @@ pub fn secret(producer: &str) -> String {
     format!("{producer:.<32}")
 }
 
-/// The first words of the tests' producer of this name.
+/// The hello of the tests' producer of this name.
 pub fn hello(producer: &str) -> tallyd_protocol::Hello {
     let (protocol, producer, secret) = (tallyd_protocol::PROTOCOL_VERSION, producer.into(), secret(producer));
     tallyd_protocol::Hello { protocol, producer, secret, ..Default::default() }
 }
 
-/// A command that is killed with the thread that starts it, so that no aborted test leaves a server behind.
+/// A command that is killed when the thread that starts it ends, so that an aborted test leaves no server behind.
 pub fn bound_to_us(program: impl AsRef<std::ffi::OsStr>) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL", "--"]).arg(program);

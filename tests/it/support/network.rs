@@ -1,7 +1,6 @@
 //! Clusters that are reached as real ones are: over TCP, with certificates, with standbys.
 //!
-//! A server of a test has a loopback address of its own and PostgreSQL's usual port, so that neither needs to be searched
-//! for a free one.
+//! Each server has a loopback address of its own and PostgreSQL's usual port, so that no test looks for a free one.
 
 use std::fs;
 use std::net::Ipv4Addr;
@@ -15,18 +14,18 @@ use super::postgres::{Postgres, as_server, give};
 /// A loopback address that no other server of the tests has.
 pub fn own_address() -> Ipv4Addr {
     static NEXT: AtomicU32 = AtomicU32::new(1);
-    // Test programs that run at one time have process ids that are close together: the low bits tell them apart.
+    // Test programs that run at the same time have process ids that are close together: the low bits tell them apart.
     let number = ((std::process::id() % (1 << 16)) << 6) | (NEXT.fetch_add(1, Ordering::SeqCst) % 64);
     Ipv4Addr::from(0x7f40_0000 | number)
 }
 
 impl Postgres {
-    /// A cluster whose server has not been started, and that listens on an address besides its socket.
+    /// A cluster that is not started yet, and that listens on an address besides its socket.
     pub fn at(address: Ipv4Addr) -> Self {
         Self::stopped().with_setting("listen_addresses", &address.to_string())
     }
 
-    /// Makes a role that owns the schema `public`, and that must give a password from now on.
+    /// Creates a role that owns the schema `public` and must log in with a password from now on.
     pub fn role_with_password(&self, role: &str, password: &str) {
         self.psql(&format!("CREATE ROLE {role} LOGIN PASSWORD '{password}'; ALTER SCHEMA public OWNER TO {role}"));
         let rules = format!("local all {role} scram-sha-256\nlocal all all trust\n");
@@ -34,12 +33,12 @@ impl Postgres {
         self.psql("SELECT pg_reload_conf()");
     }
 
-    /// Replaces who may log in, and how. The server's reload, if it runs, is the caller's.
+    /// Replaces `pg_hba.conf`. The caller reloads a running server.
     pub fn rules(&self, lines: &str) {
         self.file("pg_hba.conf", lines);
     }
 
-    /// Writes a file into the cluster's folder, to be read by the server alone.
+    /// Writes a file into the cluster's folder that only the server can read.
     pub fn file(&self, name: &str, content: impl AsRef<[u8]>) {
         let path = self.data().join(name);
         fs::write(&path, content).unwrap();
@@ -47,7 +46,7 @@ impl Postgres {
         give(&path);
     }
 
-    /// Ends the sessions of every daemon, so that they connect anew.
+    /// Ends the sessions of every daemon, so that they connect again.
     pub fn end_sessions(&self) {
         self.psql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'tallyd%'");
     }
@@ -75,7 +74,6 @@ pub struct Authority {
 }
 
 impl Authority {
-    /// A new one.
     pub fn new() -> Self {
         let folder = tempfile::Builder::new().prefix("tallyd-it-").tempdir().unwrap();
         let settings = "[ca]\ndefault_ca=it\n[it]\ndatabase=index\nserial=serial\nnew_certs_dir=.\ncertificate=ca.pem\n\
@@ -119,7 +117,7 @@ impl Authority {
     }
 }
 
-/// Replaces a file as whoever rotates secrets does: at once.
+/// Replaces a file atomically, as tools that rotate secrets do.
 pub fn replace(file: &Path, content: impl AsRef<[u8]>) {
     let new = file.with_extension("new");
     fs::write(&new, content).unwrap();

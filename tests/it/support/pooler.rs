@@ -8,10 +8,10 @@ use std::process::{Child, Stdio};
 use super::postgres::{Postgres, as_account, give, url};
 use super::until;
 
-/// When a pooler gives a server's session to somebody else. Its configuration's words.
+/// When the pooler gives a server session to another client: PgBouncer's `pool_mode`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PoolMode {
-    /// When the client has gone.
+    /// When the client has disconnected.
     Session,
     /// After each transaction.
     Transaction,
@@ -24,7 +24,7 @@ pub struct Pooler {
 }
 
 impl Pooler {
-    /// A pooler of so many sessions with the server, by the server's default port.
+    /// A running pooler with `sessions` sessions, behind a socket of the server's default port.
     pub fn start(postgres: &Postgres, mode: PoolMode, sessions: u32) -> Self {
         let home = tempfile::Builder::new().prefix("tallyd-it-").tempdir().unwrap();
         fs::set_permissions(home.path(), fs::Permissions::from_mode(0o755)).unwrap();
@@ -34,7 +34,7 @@ impl Pooler {
         pooler
     }
 
-    /// Writes its configuration, for the next start; `more` are lines of its own.
+    /// Writes its configuration for the next start; `more` are further lines.
     pub fn configure(&self, postgres: &Postgres, mode: PoolMode, sessions: u32, more: &str) {
         let (server, folder) = (postgres.sockets(), self.home.path());
         let mode = match mode {
@@ -98,7 +98,7 @@ impl Drop for Pooler {
     }
 }
 
-/// Debian puts it where only root's `PATH` leads.
+/// Debian installs it in a folder that is only on root's `PATH`.
 fn program() -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]).map(|dir| dir.join("pgbouncer"));

@@ -1,7 +1,8 @@
 //! A private PostgreSQL cluster that a test may stop, kill, freeze, back up and restore.
 //!
-//! `initdb` takes a second, so its result is kept in the build's folder and copied. fsync stays on: what the daemon is told
-//! to be committed must be. A server cannot run as root, so under root it becomes the user `postgres`.
+//! `initdb` takes a second, so its result is kept in the build's folder and copied. fsync stays on, because a commit
+//! that the daemon relies on must be durable. A server cannot run as root, so under root it runs as the user
+//! `postgres`.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -14,14 +15,14 @@ use rustix::process::Signal;
 
 use super::{bound_to_us, signal, until};
 
-/// How a server is made to end.
+/// How to end a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stop {
-    /// Ends its sessions, writes everything out.
+    /// It ends its sessions and writes everything out.
     Fast,
-    /// Ends at once; recovers at the next start.
+    /// It ends at once, and recovers at the next start.
     Immediate,
-    /// SIGKILL: as above, without a word to anybody.
+    /// SIGKILL: as `Immediate`, without a message to its clients.
     Kill,
 }
 
@@ -29,7 +30,7 @@ pub enum Stop {
 pub struct Postgres {
     home: tempfile::TempDir,
     server: Option<Child>,
-    /// What the server is told besides, from its next start on.
+    /// Further settings, from its next start on.
     settings: Vec<String>,
 }
 
@@ -41,20 +42,20 @@ impl Postgres {
         postgres
     }
 
-    /// A cluster whose server has not been started.
+    /// A cluster that is not started yet.
     pub fn stopped() -> Self {
         let postgres = Self::empty();
         copy(&template(&postgres), &postgres.data());
         postgres
     }
 
-    /// Changes a setting of the server, for its next start.
+    /// Changes a setting of the server, from its next start on.
     pub fn with_setting(mut self, name: &str, value: &str) -> Self {
         self.settings.push(format!("{name}={value}"));
         self
     }
 
-    /// The folder of a cluster that is still to be made.
+    /// A folder for a cluster, still empty.
     pub(super) fn empty() -> Self {
         let home = tempfile::Builder::new().prefix("tallyd-it-").tempdir().unwrap();
         fs::set_permissions(home.path(), fs::Permissions::from_mode(0o755)).unwrap();
@@ -66,7 +67,7 @@ impl Postgres {
         Self { home, server: None, settings: Vec::new() }
     }
 
-    /// Starts the server, also while an earlier one of the cluster is still going down, and waits until it answers.
+    /// Starts the server and waits until it answers. An earlier server of the cluster may still be ending.
     pub fn up(&mut self) {
         assert!(self.server.is_none(), "the server runs already");
         let mut server = self.spawn();
@@ -94,7 +95,7 @@ impl Postgres {
         server.wait().unwrap();
     }
 
-    /// Stops the server's processes in their tracks, or lets them go on: connections stay open, and nothing answers.
+    /// Suspends or resumes the server's processes: connections stay open, and nothing answers.
     pub fn freeze(&self, frozen: bool) {
         let server = self.server.as_ref().expect("the server runs").id();
         let which = if frozen { Signal::STOP } else { Signal::CONT };
@@ -109,14 +110,13 @@ impl Postgres {
         copy(&self.data(), &self.home.path().join("backup"));
     }
 
-    /// Puts the stopped cluster back to its backup.
+    /// Restores the stopped cluster from its backup.
     pub fn restore(&self) {
         assert!(self.server.is_none(), "a backup is restored under a stopped server");
         fs::remove_dir_all(self.data()).unwrap();
         fs::rename(self.home.path().join("backup"), self.data()).unwrap();
     }
 
-    /// The address for the daemon.
     pub fn url(&self) -> String {
         url(&self.sockets())
     }
@@ -126,7 +126,7 @@ impl Postgres {
         self.home.path().join("s")
     }
 
-    /// What psql prints for a statement.
+    /// The output of psql for a statement, without the last newline.
     ///
     /// # Panics
     /// If the statement fails.
@@ -135,9 +135,9 @@ impl Postgres {
         self.try_psql(sql).unwrap_or_else(|error| panic!("{sql}: {error}"))
     }
 
-    /// Changes a table that is being loaded. It locks the log and then its partitions; a COPY into a partition, or an index
-    /// that is being built on it, locks that one first. Where they meet PostgreSQL ends one of them, and the person at psql
-    /// gives the command again.
+    /// Changes a table that is being loaded. The statement locks the call log and then its partitions; a COPY into a
+    /// partition, or an index build on it, locks the partition first. PostgreSQL may end either as a deadlock victim.
+    /// The statement is then run again.
     #[track_caller]
     pub fn alter(&self, sql: &str) {
         until(sql, || match self.try_psql(sql) {
@@ -146,7 +146,7 @@ impl Postgres {
         });
     }
 
-    /// What psql prints for a statement, without the last newline, or its error.
+    /// The output of psql for a statement, without the last newline, or its error.
     pub fn try_psql(&self, sql: &str) -> Result<String, String> {
         let mut command = Command::new(bin("psql"));
         command.args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", "postgres", "-c", sql, "-h"]);
@@ -166,7 +166,7 @@ impl Postgres {
         PsqlSession { statements: child.stdin.take().unwrap(), answers, child }
     }
 
-    /// Waits until a statement prints this.
+    /// Waits until a statement prints `expected`.
     #[track_caller]
     pub fn until(&self, sql: &str, expected: &str) {
         until(&format!("{sql} is {expected}"), || match self.try_psql(sql) {
@@ -175,7 +175,7 @@ impl Postgres {
         });
     }
 
-    /// Waits until the log has so many calls.
+    /// Waits until the call log has this number of calls.
     #[track_caller]
     pub fn until_calls(&self, calls: usize) {
         self.until("SELECT count(*) FROM api_usage_log", &calls.to_string());
@@ -205,7 +205,7 @@ impl Postgres {
         command.current_dir(self.home.path()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap()
     }
 
-    /// All that the server has written.
+    /// The server's log.
     pub fn whole_log(&self) -> String {
         fs::read_to_string(self.home.path().join("log")).unwrap_or_default()
     }
@@ -230,7 +230,7 @@ impl Drop for Postgres {
     }
 }
 
-/// An open session of psql. Dropped, it ends, and its transaction with it.
+/// An open session of psql. When it is dropped, its transaction ends.
 pub struct PsqlSession {
     child: Child,
     statements: ChildStdin,
@@ -257,7 +257,7 @@ impl Drop for PsqlSession {
     }
 }
 
-/// The address of the server, or of a proxy, whose socket lies in this folder.
+/// The address of the server, or of a proxy, whose socket is in this folder.
 pub fn url(sockets: &Path) -> String {
     format!("host={} user=postgres dbname=postgres", sockets.display())
 }
@@ -288,7 +288,7 @@ fn template(first: &Postgres) -> PathBuf {
         command.args([&first.data()]).current_dir(first.home.path());
         let output = command.output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        // Renamed into place whole: another test process may be looking.
+        // Renamed into place whole, because another test process may be looking.
         let unready = build.join(format!("cluster-{}", std::process::id()));
         copy(&first.data(), &unready);
         fs::remove_dir_all(first.data()).unwrap();
@@ -303,7 +303,7 @@ fn copy(from: &Path, to: &Path) {
     assert!(Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap().success(), "cp -a {from:?} {to:?}");
 }
 
-/// A program of the server's package, psql among them: Debian's `psql` is a script in Perl that looks for it each time.
+/// A program of the server's package, psql included: Debian's `psql` is a slow script in Perl that looks for it.
 pub fn bin(program: &str) -> PathBuf {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     let folder = FOLDER.get_or_init(|| {
@@ -331,14 +331,14 @@ pub(super) fn as_account(program: PathBuf) -> Command {
     }
 }
 
-/// Makes a file or folder the server account's.
+/// Gives a file or folder to the server's account.
 pub(super) fn give(path: &Path) {
     if let Some((uid, gid)) = server_account() {
         std::os::unix::fs::chown(path, Some(uid), Some(gid)).unwrap();
     }
 }
 
-/// Whom the server must run as; none if we may run it ourselves.
+/// The account of the server, if this process may not run it itself.
 fn server_account() -> Option<(u32, u32)> {
     let we_are_root = fs::metadata("/proc/self").unwrap().uid() == 0;
     let ask = |flag: &str| {

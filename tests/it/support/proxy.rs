@@ -1,4 +1,4 @@
-//! A Unix socket between the daemon and PostgreSQL, to break the connection where it hurts.
+//! A Unix socket between the daemon and PostgreSQL that breaks the connection at chosen messages.
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-/// The end of a batch as it stands on the wire: a simple query.
+/// The end of a batch on the wire: a simple query.
 const COMMIT: &[u8] = b"Q\0\0\0\x0bCOMMIT\0";
 /// The beginning of a batch's rows.
 const COPY: &[u8] = b"PGCOPY\n\xff\r\n\0";
@@ -32,7 +32,7 @@ struct State {
 }
 
 impl Proxy {
-    /// A proxy to the server whose socket lies in `upstream`.
+    /// A proxy to the server whose socket is in `upstream`.
     pub fn to(upstream: &Path) -> Self {
         let folder = tempfile::Builder::new().prefix("tallyd-it-").tempdir().unwrap();
         let listener = UnixListener::bind(folder.path().join(SOCKET)).unwrap();
@@ -50,27 +50,27 @@ impl Proxy {
     /// Cuts every connection.
     pub fn cut(&self) {
         for stream in self.state.streams.lock().unwrap().drain(..) {
-            // It may have ended by itself.
+            // The connection may have ended by itself.
             let _ = stream.shutdown(Shutdown::Both);
         }
     }
 
-    /// Lets the next COMMITs through, and cuts their connections instead of passing the server's answer on.
+    /// Lets the next `count` COMMITs through, and cuts their connections instead of passing the server's reply on.
     pub fn lose_commits(&self, count: u32) {
         self.state.commits_to_lose.fetch_add(count, Ordering::SeqCst);
     }
 
-    /// Swallows the next COPYs from their first rows on: their connections stay open, and nothing answers.
+    /// Swallows the next `count` COPYs from their first rows on: their connections stay open, and nothing answers.
     pub fn swallow_copies(&self, count: u32) {
         self.state.copies_to_swallow.fetch_add(count, Ordering::SeqCst);
     }
 
-    /// How many COPYs were swallowed.
+    /// The number of swallowed COPYs.
     pub fn copies_swallowed(&self) -> u32 {
         self.state.copies_swallowed.load(Ordering::SeqCst)
     }
 
-    /// How many answers to a COMMIT were lost.
+    /// The number of lost replies to a COMMIT.
     pub fn commits_lost(&self) -> u32 {
         self.state.commits_lost.load(Ordering::SeqCst)
     }
@@ -90,7 +90,7 @@ fn accept(listener: &UnixListener, upstream: &Path, state: &Arc<State>) {
         if state.ended.load(Ordering::SeqCst) {
             return;
         }
-        // A server that is down is a connection that closes.
+        // If the server is down, the client's connection closes.
         let Ok(server) = UnixStream::connect(upstream) else { continue };
         let clone = |stream: &UnixStream| stream.try_clone().unwrap();
         state.streams.lock().unwrap().extend([clone(&client), clone(&server)]);
@@ -116,7 +116,7 @@ fn accept(listener: &UnixListener, upstream: &Path, state: &Arc<State>) {
     }
 }
 
-/// Marks the connection whose COMMIT is on its way and whose answer is to be lost.
+/// Marks a connection that has a COMMIT on its way, if its reply is to be lost.
 fn notice_commit(bytes: &[u8], state: &State, losing: &AtomicBool) {
     if bytes.windows(COMMIT.len()).any(|window| window == COMMIT) {
         let take = |left: u32| left.checked_sub(1);
@@ -135,16 +135,16 @@ fn notice_copy(bytes: &[u8], state: &State) -> bool {
     swallows
 }
 
-/// What becomes of bytes.
+/// How the pump treats bytes that it has read.
 enum Pass {
     On,
-    /// They are lost, and the connection stays open.
+    /// Drops them, and keeps the connection open.
     Swallow,
-    /// They are lost, and the connection with them.
+    /// Drops them, and closes the connection.
     End,
 }
 
-/// Passes on what `pass` agrees to, then ends both connections.
+/// Passes bytes on as `pass` decides, then ends both connections.
 fn pump((mut from, mut to): (UnixStream, UnixStream), mut pass: impl FnMut(&[u8]) -> Pass) {
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(read) = from.read(&mut buffer) {

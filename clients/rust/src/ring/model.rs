@@ -1,4 +1,4 @@
-//! Every order in which applications' threads and the sender can meet at the ring, under loom.
+//! Runs every order in which applications' threads and the sender can meet at the ring, under loom.
 
 use loom::sync::Arc;
 use loom::thread;
@@ -9,7 +9,7 @@ fn record(number: u64) -> Record {
     Record::claude("m", number, 0)
 }
 
-/// Takes what there is until the producers are done, as the sender does, and checks the bound all along.
+/// Pops as the sender does until the producers are done, and checks the bound after each pop.
 fn take_all(ring: &Ring, expected: usize) -> Vec<u64> {
     let mut taken = Vec::new();
     while taken.len() < expected {
@@ -50,7 +50,7 @@ fn it_is_bounded_and_gives_back_what_does_not_fit() {
         });
         let popped = ring.pop().map(|record| record.input_tokens);
         let pushed = producer.join().unwrap();
-        // The first always fits; the second only once the first was taken.
+        // The first record always fits; the second one only once the first was popped.
         let left = std::iter::from_fn(|| ring.pop()).count();
         assert_eq!(pushed, usize::from(popped.is_some()) + left);
         assert!(popped.is_none_or(|number| number == 0));
@@ -69,7 +69,7 @@ fn a_barrier_is_behind_everything_that_was_pushed_before_it() {
             let (ring, asked) = (Arc::clone(&ring), Arc::clone(&asked));
             move || {
                 assert!(ring.push(record(0)).is_ok());
-                // A flush is asked for.
+                // Requests a flush.
                 asked.fetch_add(1, Ordering::AcqRel);
                 assert!(ring.push(record(1)).is_ok());
             }

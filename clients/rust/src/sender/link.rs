@@ -1,8 +1,8 @@
 //! The link to the daemon: down, connecting, or up.
 //!
-//! Connecting is left to a short-lived thread of its own: a Unix connect to a stuck daemon whose backlog is full
-//! blocks for as long as it likes, and so may a name's resolution; the sender has a deadline to keep meanwhile. There
-//! is at most one such thread. If the sender goes away first, the thread's connection is closed when it comes.
+//! A short-lived thread connects. A Unix connect to a stuck daemon with a full backlog blocks without limit, and so may
+//! name resolution, while the sender has a deadline to keep. There is at most one such thread. If the sender ends first,
+//! the thread's connection is closed when it is made.
 
 use std::io::{self, Write};
 use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
@@ -16,10 +16,10 @@ use crate::endpoint::{Endpoint, Stream};
 use crate::inbox::Inbox;
 use crate::session::{HelloOptions, Session, SessionError};
 
-/// Frames written, or reads made, before the other direction gets its turn.
+/// Frames written, or reads made, before it is the other direction's turn.
 const TURN: usize = 16;
 
-/// The state of the link.
+/// See the module.
 pub enum Link {
     /// Not connected. The next attempt is due at this time.
     Down(Instant),
@@ -30,12 +30,12 @@ pub enum Link {
 }
 
 impl Link {
-    /// Starts an attempt. `sender` is woken when it is decided.
+    /// Starts an attempt, and wakes `sender` when it is decided.
     pub fn connect(endpoint: &Endpoint, options: HelloOptions, sender: Thread) -> io::Result<Self> {
         let (result, receiver) = sync_channel(1);
         let endpoint = endpoint.clone();
         thread::Builder::new().name("tallyd-connect".to_owned()).spawn(move || {
-            // A sender that is gone no longer wants the connection: dropping it closes it.
+            // If the sender is gone, dropping the connection closes it.
             let _ = result.send(Session::connect(&endpoint, options).and_then(Session::watch));
             sender.unpark();
         })?;
@@ -43,7 +43,7 @@ impl Link {
     }
 }
 
-/// The outcome of an attempt, if it is decided.
+/// The outcome of an attempt; None until it is decided.
 pub fn outcome(receiver: &Receiver<Result<Session, SessionError>>) -> Option<Result<Session, SessionError>> {
     match receiver.try_recv() {
         Ok(result) => Some(result),
@@ -52,17 +52,17 @@ pub fn outcome(receiver: &Receiver<Result<Session, SessionError>>) -> Option<Res
     }
 }
 
-/// A record that the daemon's bounds leave no room for.
+/// A record that is larger than the daemon's bounds.
 pub struct Oversized {
     pub seq: u64,
     pub id: Option<[u8; 16]>,
 }
 
-/// What one exchange brought.
+/// The result of one exchange.
 #[derive(Default)]
 pub struct Exchange {
     pub acks: Vec<Ack>,
-    /// The newest.
+    /// The newest message.
     pub budgets: Option<Budgets>,
     pub oversized: Vec<Oversized>,
     /// Whether any byte moved.
@@ -77,7 +77,7 @@ pub struct Connection {
     pub max_frame_bytes: usize,
     out: Vec<u8>,
     out_at: usize,
-    /// When the daemon last gave a sign of life while it owed one.
+    /// When bytes last moved, or when the daemon last owed nothing.
     heard: Instant,
     ack_timeout: Duration,
 }
@@ -98,9 +98,9 @@ impl Connection {
         })
     }
 
-    /// Writes what the socket takes and reads what has come. What was gathered before an error counts.
+    /// Writes as much as the socket takes, and reads the bytes that have arrived. Results before an error stay in `got`.
     pub fn exchange(&mut self, window: &mut Window, got: &mut Exchange) -> Result<(), SessionError> {
-        // Reading goes on after a failed write: a daemon that closes a connection says why first.
+        // Reads also after a failed write: a daemon that closes a connection sends an error frame first.
         let written = self.write(window, got);
         self.read(got)?;
         written?;

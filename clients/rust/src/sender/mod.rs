@@ -1,11 +1,11 @@
 //! The sender thread: takes records out of the ring, and gets them to the daemon.
 //!
-//! One loop, no blocking call but a bounded nap. Each turn: ring → window, window → socket, acks → counters, then
-//! flushes and the end. The nap doubles from 0.5 ms to 20 ms while nothing happens, so producers never have to wake
-//! anybody; `flush` and the end do.
+//! One loop, whose only blocking call is a bounded nap. Each turn: ring → window, window → socket, acks → counters, then
+//! flushes and the end. The nap doubles from 0.5 ms to 20 ms while nothing happens, so producers do not have to wake the
+//! thread; `flush` and the end do.
 //!
-//! The window is bounded in bytes and frames. At its bound the ring is left alone, fills up, and says so to
-//! `record()`: memory never grows with the daemon's absence.
+//! The window is bounded in bytes and frames. At its bound the sender leaves the ring alone. The ring then fills up, and
+//! `record()` returns false: memory does not grow with the daemon's absence.
 
 mod link;
 mod window;
@@ -29,14 +29,14 @@ use crate::stats::{Notice, Rejected, Shared};
 
 const NAP_MIN: Duration = Duration::from_micros(500);
 const NAP_MAX: Duration = Duration::from_millis(20);
-/// Records taken from the ring before the socket gets its turn.
+/// Records taken from the ring before it is the socket's turn.
 const INTAKE: usize = 4096;
-/// No daemon takes frames smaller than this: a record with every text at its bound needs more.
+/// The smallest frame bound that a daemon may state: a record with every text at its bound needs more.
 const FRAME_BYTES_MIN: u32 = 1024;
-/// The code of the error frame that a connection gets whose producer another one took over.
+/// The error code for a connection whose producer was taken over by another one.
 const FENCED: &str = "fenced";
 
-/// What the sender is told when it is built.
+/// The sender's settings.
 pub struct Settings {
     pub endpoint: Endpoint,
     pub hello: HelloOptions,
@@ -61,15 +61,15 @@ pub struct Sender {
     /// Failed or ended connections since the last ack.
     failures: u32,
     connected_before: bool,
-    /// Whether the daemon tells where the budgets stand. If not, its acks say a part of it.
+    /// Whether the daemon sends the state of all budgets. If not, its acks have a part of it.
     is_told: bool,
     fenced: bool,
-    /// A flush that waits: how many were asked for, and the ring position that settles them.
+    /// A waiting flush: the number of requested flushes, and the ring position that settles them.
     flush: Option<(u64, u64)>,
     flushes_seen: u64,
 }
 
-/// Says that the sender is gone, however it went.
+/// Reports the sender's end, also after a panic.
 struct Gone(Arc<Shared>);
 
 impl Drop for Gone {
@@ -103,7 +103,7 @@ impl Sender {
         }
     }
 
-    /// The thread's body. Returns when it was asked to stop and everything is settled, or its time is up.
+    /// The thread's body. Returns when it was asked to stop and either everything is settled or its time is up.
     pub fn run(mut self) {
         let gone = Gone(Arc::clone(&self.shared));
         let mut nap = NAP_MIN;
@@ -135,7 +135,7 @@ impl Sender {
         drop(gone);
     }
 
-    /// Ring → window. Returns whether there was anything.
+    /// Ring → window. Returns whether there was a record.
     fn take_in(&mut self) -> bool {
         let max = match &self.link {
             Link::Up(connection) => connection.max_frame_bytes,
@@ -157,7 +157,7 @@ impl Sender {
         took > 0
     }
 
-    /// Fills in what the application left to the client. The id sorts by the time of the call.
+    /// Fills in fields that the application left out. The id sorts by the time of the call.
     fn complete(&mut self, record: &mut Record) {
         if record.id.is_none() {
             record.id = Some(id::v7(record.occurred_at.unwrap_or(0), self.rng.next_u128()));
@@ -173,7 +173,7 @@ impl Sender {
         }
     }
 
-    /// Moves the link on. Returns whether anything happened.
+    /// Advances the link. Returns whether anything happened.
     fn drive(&mut self) -> bool {
         match &mut self.link {
             Link::Down(due) if Instant::now() < *due => false,
@@ -210,7 +210,7 @@ impl Sender {
 
     fn up(&mut self, session: Session) {
         let welcome = session.welcome();
-        // Numbers that cannot be counted on from, or frames that hold no record, would cost records if believed.
+        // A number without successors, or frames without room for a record, would cost records.
         if welcome.last_seq > u64::MAX / 2 || welcome.max_records == 0 || welcome.max_frame_bytes < FRAME_BYTES_MIN {
             return self.down(&SessionError::Protocol(format!("an impossible welcome: {welcome:?}")));
         }
@@ -234,8 +234,8 @@ impl Sender {
         self.shared.connected.store(true, Ordering::Relaxed);
     }
 
-    /// Ends the link, and says when the next attempt is due: exponentially later, with jitter, so that a fleet does
-    /// not come back at one moment. A fenced producer waits long: it would only fence off the other in turn.
+    /// Ends the link and sets the time of the next attempt: exponentially later, with jitter, so that many clients do not
+    /// reconnect at one moment. A fenced producer waits long, because it would fence off the other one in turn.
     fn down(&mut self, error: &SessionError) {
         self.shared.connected.store(false, Ordering::Relaxed);
         self.window.disconnected();
@@ -257,7 +257,7 @@ impl Sender {
         self.shared.update(|control| control.last_error = Some(text));
     }
 
-    /// Somebody waits: the next attempt is now, unless the name is another's.
+    /// A caller waits: connects now, unless another process has taken over the producer.
     fn hurry(&mut self, asked: bool) {
         if let Link::Down(due) = &mut self.link
             && asked
@@ -267,7 +267,7 @@ impl Sender {
         }
     }
 
-    /// Counts what an exchange settled.
+    /// Counts the settled records of an exchange.
     fn digest(&mut self, got: Exchange) -> Result<(), SessionError> {
         for record in got.oversized {
             self.refuse_oversized(record.seq, record.id, "the record is larger than the daemon's frames");
@@ -288,7 +288,7 @@ impl Sender {
         if let Some(budget) = ack.budget.filter(|_| !self.is_told) {
             self.shared.standing.hear(UsedUp::new(budget.should_throttle, []), Instant::now());
         }
-        // Only what this ack settles can be refused by it, and once: whatever else a broken daemon lists is ignored.
+        // An ack can refuse only records that it settles, each once. A broken daemon's other entries are ignored.
         let mut refused = Vec::new();
         let mut last = 0;
         for rejection in ack.rejected {
@@ -305,7 +305,7 @@ impl Sender {
         Ok(())
     }
 
-    /// Keeps what the daemon warns of, for `Stats`.
+    /// Keeps the daemon's warning for `Stats`, and reports the first one.
     fn warned(&self, warning: Option<&Warning>) {
         if let Some(Warning { code, message }) = warning {
             self.shared.notices.tell(Notice::Warned, format_args!("{code}: {message}"));
@@ -318,7 +318,7 @@ impl Sender {
         self.shared.reject(Rejected { id, seq, code: "too_long".to_owned(), message, field: None });
     }
 
-    /// Notes new flushes, and ends those whose records are settled. Returns whether there are new ones.
+    /// Notes new flushes, and ends those whose records are settled. Returns whether there were new ones.
     fn settle_flushes(&mut self) -> bool {
         let asked = self.shared.flushes.load(Ordering::Acquire);
         let new = asked != self.flushes_seen;

@@ -4,10 +4,10 @@
 //! frames:  [ written, numbered | written … | being written | not numbered … | open ]
 //!                                     cursor ^
 //! ```
-//! A frame is numbered when it is first written, and keeps its numbers once all of it was handed to the socket: from
-//! then on the daemon may have it. A frame that a broken connection cut short cannot have been accepted, so it gives its
-//! numbers back. That matters when two processes share a producer name by mistake: records that were never sent are
-//! never mistaken for durable ones, whatever numbers the other process used.
+//! A frame is numbered when it is first written, and keeps its numbers once the socket has taken all of it: from then on
+//! the daemon may have it. A frame that a broken connection cut short cannot have been accepted, so its numbers are given
+//! back. This matters when two processes share a producer by mistake: a record that was never sent is never mistaken for
+//! a durable one, even if the other process used its number.
 
 use std::collections::VecDeque;
 
@@ -15,11 +15,11 @@ use tallyd_protocol::message::write_records_head;
 use tallyd_protocol::record::MADE_ID;
 use tallyd_protocol::{Record, frame, record, scan};
 
-/// Records and bytes after which a frame is closed: large enough that the daemon's work a frame does not count, small
+/// Records and bytes after which a frame is closed: large enough that the daemon's work per frame is negligible, small
 /// enough that an ack comes soon.
 const FRAME_RECORDS: u32 = 1024;
 const FRAME_BYTES: usize = 64 * 1024;
-/// Bytes of a `records` body around its records, at most: the names, `first_seq`, and the array's head.
+/// Bound of the bytes around the records of a `records` body: the names, `first_seq`, and the array's head.
 const HEAD_BYTES: usize = 48;
 
 /// Some encoded records.
@@ -28,9 +28,9 @@ struct Frame {
     /// 0 until numbered: sequence numbers start at 1.
     first_seq: u64,
     count: u32,
-    /// The record's array forms, one behind the other.
+    /// The records' array forms, concatenated.
     records: Vec<u8>,
-    /// Whether all of it went to a socket once.
+    /// Whether a socket once took all of it.
     written: bool,
     /// The ring position of its first record.
     position: u64,
@@ -45,7 +45,7 @@ impl Frame {
         self.first_seq == 0 && self.count < FRAME_RECORDS && self.records.len() < FRAME_BYTES
     }
 
-    /// Cuts the frame in two; this one keeps the first half.
+    /// Splits the frame; this one keeps the first half.
     fn split(&mut self) -> Self {
         let keep = self.count / 2;
         let at = end_of(&self.records, keep);
@@ -56,22 +56,22 @@ impl Frame {
     }
 }
 
-/// Where the first `count` records end.
+/// The length of the first `count` records, in bytes.
 fn end_of(records: &[u8], count: u32) -> usize {
-    // The bytes were written by this crate, so the scan cannot fail; if it did, the rest would stay in one piece.
+    // This crate wrote the bytes, so the scan cannot fail. If it did, the rest would stay in one piece.
     (0..count).fold(0, |at, _| at + scan::value_bytes(&records[at..]).unwrap_or(records.len() - at))
 }
 
-/// What to write next.
+/// The result of [`Window::next`].
 #[derive(Debug, PartialEq, Eq)]
 pub enum Next {
     /// Everything is written.
     Nothing,
-    /// A frame was put into the buffer.
+    /// A frame was appended to the buffer.
     Frame,
-    /// One record is larger than the daemon accepts. It has been taken out.
+    /// One record is larger than the daemon accepts. It was removed.
     Oversized {
-        /// Its sequence number, 0 if it has none.
+        /// Its sequence number, 0 without one.
         seq: u64,
         /// Its id.
         id: Option<[u8; 16]>,
@@ -82,10 +82,10 @@ pub enum Next {
 #[derive(Debug)]
 pub struct Window {
     frames: VecDeque<Frame>,
-    /// The first frame that this connection has not written in full.
+    /// Index of the first frame that this connection has not written completely.
     cursor: usize,
     next_seq: u64,
-    /// The highest number that a daemon may rightly acknowledge.
+    /// The highest number that a correct daemon can acknowledge.
     known_seq: u64,
     bytes: usize,
     records: u64,
@@ -104,7 +104,7 @@ impl Window {
         self.records
     }
 
-    /// Whether another record is taken.
+    /// Whether the window takes another record.
     pub fn has_room(&self) -> bool {
         let frame = self.frames.len() < self.max_frames || self.frames.back().is_some_and(Frame::is_open);
         frame && self.bytes < self.max_bytes
@@ -115,15 +115,15 @@ impl Window {
         self.cursor > 0
     }
 
-    /// The ring position of the oldest record that is not settled, if there is one.
+    /// The ring position of the oldest record that is not settled; None if all are.
     pub fn position(&self) -> Option<u64> {
         self.frames.front().map(|frame| frame.position)
     }
 
-    /// Encodes a record at the end. `position` is its place in the ring's order.
+    /// Encodes a record and appends it. `position` is its place in the ring's order.
     ///
     /// # Errors
-    /// The bytes of its encoding, if they are more than `max`. The record is not kept then.
+    /// The length of the encoding in bytes, if it exceeds `max`. The record is not kept then.
     pub fn add(&mut self, record: &Record, position: u64, max: usize) -> Result<(), usize> {
         if !self.frames.back().is_some_and(Frame::is_open) {
             let frame = Frame { first_seq: 0, count: 0, records: Vec::new(), written: false, position };
@@ -146,7 +146,7 @@ impl Window {
         Ok(())
     }
 
-    /// Begins a connection on which the daemon has everything up to `last_seq`. Returns the records settled by that.
+    /// Begins a connection. The daemon has everything up to `last_seq`. Returns the number of records settled by that.
     pub fn welcome(&mut self, last_seq: u64) -> u64 {
         self.disconnected();
         let before = self.records;
@@ -158,7 +158,7 @@ impl Window {
         before - self.records
     }
 
-    /// Ends a connection: everything will be written again, in order.
+    /// Ends a connection: all frames will be written again, in order.
     pub fn disconnected(&mut self) {
         self.cursor = 0;
         if let Some(cut) = self.frames.iter().position(|frame| frame.first_seq != 0 && !frame.written) {
@@ -167,7 +167,7 @@ impl Window {
         }
     }
 
-    /// Appends the next frame to `out`, within the daemon's bounds.
+    /// Appends the next frame to `out`, split to the daemon's bounds.
     pub fn next(&mut self, out: &mut Vec<u8>, max_records: usize, max_bytes: usize) -> Next {
         loop {
             let Some(frame) = self.frames.get_mut(self.cursor) else { return Next::Nothing };
@@ -200,7 +200,7 @@ impl Window {
         Next::Oversized { seq: frame.first_seq, id: id_of(&frame.records) }
     }
 
-    /// The frame that [`Self::next`] gave is with the socket.
+    /// Marks the frame of the last [`Self::next`] as taken by the socket.
     pub fn wrote(&mut self) {
         let frame = &mut self.frames[self.cursor];
         frame.written = true;
@@ -208,12 +208,12 @@ impl Window {
         self.cursor += 1;
     }
 
-    /// Whether a daemon can rightly acknowledge `seq`.
+    /// Whether a correct daemon can acknowledge `seq`.
     pub fn knows(&self, seq: u64) -> bool {
         seq <= self.known_seq
     }
 
-    /// The id of a written record that an ack may refuse.
+    /// The id of a written record; None if it has no id, or `seq` was not written.
     pub fn id(&self, seq: u64) -> Option<[u8; 16]> {
         let mut written = self.frames.iter().take(self.cursor);
         let frame = written.find(|frame| (frame.first_seq..=frame.last_seq()).contains(&seq))?;
@@ -222,7 +222,7 @@ impl Window {
         id_of(&frame.records[end_of(&frame.records, index)..])
     }
 
-    /// Forgets what is wholly covered by `seq`. Returns the records settled by that.
+    /// Removes the frames that `seq` covers completely. Returns the number of records settled by that.
     pub fn settle(&mut self, seq: u64) -> u64 {
         let before = self.records;
         while self.cursor > 0 && self.frames.front().is_some_and(|frame| frame.last_seq() <= seq) {
@@ -240,8 +240,8 @@ impl Window {
     }
 }
 
-/// The id of the first record: the array's head (1 or 3 bytes for at most 20 fields), then `bin 8` of 16 bytes, or of 17
-/// if it was made here.
+/// The id of the first record: after the array's head (1 or 3 bytes for at most 20 fields) comes `bin 8` of 16 bytes, or
+/// of 17 if the client made the id.
 fn id_of(records: &[u8]) -> Option<[u8; 16]> {
     let head = if *records.first()? == 0xdc { 3 } else { 1 };
     let id = records.get(head..)?.strip_prefix(&[0xc4])?;

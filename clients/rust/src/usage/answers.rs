@@ -1,7 +1,7 @@
-//! Records of answers that nothing here has seen on their way: fetched later, kept in a queue, or results of a batch.
+//! Records from answers that no [`crate::Call`] was made for: fetched later, kept in a queue, or results of a batch.
 //!
-//! The record's id follows from the vendor's own id of the answer, so an answer that is recorded again, by a second run of the
-//! same job, is the same call. `clients/vectors/batches.json` holds every client to this reading.
+//! The record's id is derived from the vendor's id of the answer. So an answer that a second run of the same job records
+//! again is the same call. `clients/vectors/batches.json` has cases for every client.
 
 use std::fmt;
 
@@ -13,12 +13,12 @@ use super::{anthropic, google, openai, owned, text};
 
 const NAMESPACE: Uuid = Uuid::from_u128(0x6d0f_4d1e_6d2b_5a7e_9a55_0f9a_5f3b_7c11);
 
-/// Whose way of telling usage an answer has.
+/// The form of an answer's usage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Family {
     /// Anthropic's messages.
     Anthropic,
-    /// OpenAI's, and that of the many that follow it.
+    /// OpenAI's, and that of the many vendors that follow it.
     OpenAi,
     /// Gemini's.
     Google,
@@ -33,13 +33,13 @@ impl Family {
         }
     }
 
-    /// The provider whose answers are of this family, unless another one is named.
+    /// The provider of this family, unless another one is named.
     fn provider(self) -> &'static str {
         if self == Self::Anthropic { "claude" } else { self.name() }
     }
 }
 
-/// A line of a batch's results that is not one.
+/// A line in a batch's results that is not a result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NotAResult {
     /// The line's number, from 1; None for a value that was not read from a line.
@@ -58,9 +58,10 @@ impl fmt::Display for NotAResult {
 
 impl std::error::Error for NotAResult {}
 
-/// The record of a whole answer. `provider` names another vendor whose answers are of this family.
+/// The record of a complete answer. `provider` is for another vendor whose answers have this family's form.
 ///
-/// An answer without usage is unpriced, for it was paid for. One without a vendor's id gets a new one each time.
+/// An answer without usage was paid for, so its record is unpriced. An answer without a vendor's id gets a new id at each
+/// call.
 ///
 /// ```
 /// use tallyd_client::usage::{Family, record_of};
@@ -88,7 +89,7 @@ pub fn record_of(family: Family, answer: &Value, provider: Option<&str>) -> Reco
     record
 }
 
-/// The record of an answer that tells no usage: its cost is not known.
+/// The unpriced record of an answer without usage.
 fn untold(answer: &Value) -> Record {
     let model = if answer["model"].is_null() { &answer["modelVersion"] } else { &answer["model"] };
     let metadata = json!({"tallyd.not_understood": "usage"}).to_string();
@@ -98,13 +99,13 @@ fn untold(answer: &Value) -> Record {
 /// Whole seconds since 1970 as microseconds.
 fn made_at(seconds: &Value) -> Option<i64> {
     let seconds = seconds.as_f64().filter(|seconds| *seconds > 0.0 && seconds.fract() == 0.0)?;
-    // One beyond an i64 becomes the largest, which is too large for microseconds.
+    // A number beyond an i64 becomes the largest, which has no value in microseconds.
     (seconds as i64).checked_mul(1_000_000)
 }
 
-/// The records of a batch's results: the lines of its file. They have the service tier `batch`. Results that were not billed
-/// (errored, cancelled, expired) have no record; empty lines are skipped. A line that is not a result is an error, and the
-/// next one goes on.
+/// The records of a batch's results, from the lines of its file. Their service tier is `batch`. Results that were not billed
+/// (errored, cancelled, expired) have no record; empty lines are skipped. A line that is not a result gives an error, and
+/// the iterator goes on with the next line.
 ///
 /// ```
 /// use tallyd_client::usage::{Family, records_of_batch};
@@ -130,10 +131,10 @@ pub fn records_of_batch<L: AsRef<str>>(
     })
 }
 
-/// The record of one result of a batch that was parsed already; None if it was not billed. See [`records_of_batch`].
+/// The record of one parsed result of a batch; None if it was not billed. See [`records_of_batch`].
 ///
 /// # Errors
-/// [`NotAResult`] for a value that is not a result of a batch of this family's.
+/// [`NotAResult`] for a value that is not a batch result of this family.
 pub fn record_of_result(family: Family, value: &Value, provider: Option<&str>) -> Result<Option<Record>, NotAResult> {
     result(family, value, provider).map_err(|what| NotAResult { line: None, what })
 }
@@ -154,7 +155,7 @@ fn result(family: Family, line: &Value, provider: Option<&str>) -> Result<Option
     Ok(Some(record))
 }
 
-/// The answer in a line; None if nothing was billed.
+/// The answer in a result; None if the vendor did not bill it.
 fn answer_of(family: Family, line: &Value) -> Result<Option<&Value>, String> {
     let has = |name: &str| line.get(name).is_some();
     let (result, response) = (&line["result"], &line["response"]);

@@ -1,11 +1,11 @@
-//! Anthropic's messages.
+//! Usage in Anthropic's form.
 
 use serde_json::{Map, Value, json};
 use tallyd_protocol::Record;
 
 use super::{Counts, Doubts, charged, list, noted, owned, text, tier, units};
 
-/// The record of an answer of Anthropic's Messages API: the whole body. None if it has no usage.
+/// The record of a complete answer of Anthropic's Messages API. None without usage.
 ///
 /// ```
 /// let body = serde_json::json!({"model": "claude-sonnet-4-5", "usage": {"input_tokens": 12, "output_tokens": 5}});
@@ -37,12 +37,12 @@ pub fn anthropic(message: &Value) -> Option<Record> {
                 used = std::array::from_fn(|at| used[at].saturating_add(beside[at]));
                 own.rest();
             }
-            // Those that were billed are within the answer's own counts.
+            // Billed ones are part of the answer's own counts.
             "message" | "fallback_message" => {}
             other => counts.doubt(&format!("iterations.{other}")),
         }
     }
-    // The bill then has cache writes of the usage as reads, and does not say how many.
+    // The bill then counts some cache writes as reads, and the usage does not say how many.
     if usage["fallback_credit"]["status"]["type"] == "redeemed" {
         counts.doubt("fallback_credit");
     }
@@ -65,7 +65,7 @@ pub fn anthropic(message: &Value) -> Option<Record> {
     })
 }
 
-/// The buckets of an answer or of one iteration: input, output, read, written for five minutes, for an hour.
+/// The buckets of an answer or of one iteration: input, output, cache read, 5-minute and 1-hour cache write.
 fn buckets(counts: &mut Counts<'_>) -> [u64; 5] {
     let [input, output, read] =
         ["input_tokens", "output_tokens", "cache_read_input_tokens"].map(|name| counts.count(name));
@@ -73,7 +73,7 @@ fn buckets(counts: &mut Counts<'_>) -> [u64; 5] {
     let five = counts.count("cache_creation.ephemeral_5m_input_tokens");
     let hour = counts.count("cache_creation.ephemeral_1h_input_tokens");
     counts.part(["output_tokens_details"]);
-    // What is beyond the split is of five minutes, the default.
+    // Writes that the split leaves out are those of five minutes, the default.
     if written >= five.saturating_add(hour) {
         return [input, output, read, written - hour, hour];
     }

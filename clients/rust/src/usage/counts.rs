@@ -1,20 +1,21 @@
-//! The counts of a vendor's usage object, with a mark on each that was read.
+//! The counts of a vendor's usage object, with a mark on each count that was read.
 //!
-//! A call's usage is understood whole, or the call is unpriced. What is left unmarked at the end and tells a quantity was not
-//! understood, and neither is a count that is not a whole number. The first such name goes with the record, for the daemon to show.
+//! A call's usage is understood completely, or the call is unpriced. Not understood are: a quantity that is unmarked at the
+//! end, and a count that is not a whole number. The first such name goes into the record's metadata, where the daemon
+//! shows it.
 
 use std::cell::OnceCell;
 use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-/// Words of names that tell no quantity that is billed: `queue_time`, `max_tokens`. A cost has a reader of its own.
+/// Words in names of values that are not billed: `queue_time`, `max_tokens`. A cost is read elsewhere.
 const NO_USAGE: [&str; 9] = ["cost", "time", "latency", "duration", "ratio", "percent", "limit", "max", "remaining"];
 const NO_USAGE_IN: [&str; 3] = ["per_second", "context_window", "token_type"];
-/// Every integer below is exact in every language.
+/// 2^53. Every client's language represents each integer below it exactly.
 const EXACT: f64 = 9_007_199_254_740_992.0;
 
-/// The first name that was not understood, of all that belongs to one answer.
+/// The first name of an answer that was not understood.
 #[derive(Debug, Default)]
 pub(super) struct Doubts(OnceCell<String>);
 
@@ -30,7 +31,7 @@ impl Doubts {
 
 pub(super) struct Counts<'a> {
     root: &'a Value,
-    /// How names begin that are told.
+    /// The prefix of the names in `doubts`.
     at: String,
     doubts: &'a Doubts,
     read: BTreeSet<String>,
@@ -49,7 +50,7 @@ impl<'a> Counts<'a> {
         self.doubts.add(format!("{}.{path}", self.at));
     }
 
-    /// A whole number; 0 where there is none.
+    /// A whole number; 0 if it is missing. Doubts any other value.
     pub(super) fn count(&mut self, path: &str) -> u64 {
         let number = self.number(path);
         if number.fract() == 0.0 {
@@ -60,7 +61,7 @@ impl<'a> Counts<'a> {
         0
     }
 
-    /// A number from 0 on, within what every language counts exactly; 0 where there is none.
+    /// A number from 0 on, below 2^53; 0 if it is missing. Doubts any other value.
     pub(super) fn number(&mut self, path: &str) -> f64 {
         self.read.insert(path.to_owned());
         match self.get(path) {
@@ -72,7 +73,7 @@ impl<'a> Counts<'a> {
         }
     }
 
-    /// One count that has several names. Those that differ are not understood.
+    /// One count that vendors give different names. Doubts two that differ.
     pub(super) fn one<const N: usize>(&mut self, paths: [&str; N]) -> u64 {
         let mut found = 0;
         for path in paths {
@@ -86,12 +87,12 @@ impl<'a> Counts<'a> {
         found
     }
 
-    /// Counts that are parts of others, or cost nothing.
+    /// Marks counts that are parts of others, or cost nothing.
     pub(super) fn part<const N: usize>(&mut self, paths: [&str; N]) {
         self.read.extend(paths.map(str::to_owned));
     }
 
-    /// `whole` without its parts. Parts that are more than their whole are not understood.
+    /// `whole` minus `parts`, not below 0. Doubts parts that exceed their whole.
     pub(super) fn less<const N: usize>(&self, path: &str, whole: u64, parts: [u64; N]) -> u64 {
         let parts = parts.into_iter().fold(0, u64::saturating_add);
         if parts > whole {
@@ -100,7 +101,7 @@ impl<'a> Counts<'a> {
         whole.saturating_sub(parts)
     }
 
-    /// Doubts the first name, in their order, that tells a quantity and was not read.
+    /// Doubts the alphabetically first unread name that holds a quantity.
     pub(super) fn rest(&self) {
         let mut unread = BTreeSet::new();
         self.walk(self.root, String::new(), &mut unread);

@@ -1,4 +1,4 @@
-//! Gemini, at Google or on Vertex.
+//! Usage in the form of Gemini, at Google or on Vertex.
 
 use serde_json::{Map, Value};
 use tallyd_protocol::Record;
@@ -7,7 +7,7 @@ use super::{Counts, Doubts, StreamUsage, list, noted, owned, text, tier, units};
 
 const MODALITIES: [&str; 6] = ["TEXT", "AUDIO", "IMAGE", "VIDEO", "DOCUMENT", "MODALITY_UNSPECIFIED"];
 
-/// The record of an answer of Gemini's: the whole body, or the array of a stream's. None if it has no usage.
+/// The record of a complete answer of Gemini, or of the array of a stream's events. None without usage.
 #[must_use]
 pub fn google(answer: &Value) -> Option<Record> {
     if let Some(events) = answer.as_array() {
@@ -38,7 +38,7 @@ pub fn google(answer: &Value) -> Option<Record> {
     let heard_again = again.sum(&["AUDIO"]);
     let spoken = candidates.sum(&["AUDIO"]).saturating_add(responses.sum(&["AUDIO"]));
     let drawn = candidates.sum(&["IMAGE"]).saturating_add(responses.sum(&["IMAGE"]));
-    // Live models alone have a price of their own for what is seen.
+    // Only Live models have a rate of their own for image and video input.
     let seen = if fields.contains_key("responseTokenCount") { asked.sum(&["IMAGE", "VIDEO"]) } else { 0 };
     let sum = [prompt, said, thoughts, tool].into_iter().fold(0, u64::saturating_add);
     if total > 0 && total != sum {
@@ -97,7 +97,7 @@ impl<'a> Modalities<'a> {
     }
 }
 
-/// Searches of the web and of maps: up to Gemini 2.5 a prompt is billed once, from Gemini 3 on by the query.
+/// Units of web and maps searches: up to Gemini 2.5 one per prompt, from Gemini 3 on one per query.
 fn grounded(answer: &Value) -> (u64, u64) {
     let (mut queries, mut maps) = (0, 0);
     for candidate in list(&answer["candidates"]) {

@@ -1,4 +1,4 @@
-//! OpenAI's spelling, and that of the many that follow it.
+//! Usage in OpenAI's form, which many vendors use.
 
 use std::collections::BTreeSet;
 
@@ -7,8 +7,8 @@ use tallyd_protocol::Record;
 
 use super::{Counts, Doubts, charged, list, noted, owned, text, tier, units};
 
-/// The record of an answer of OpenAI's: chat completions, completions, embeddings, responses, pictures, transcriptions, realtime; the
-/// whole body. None if it has no usage. The provider is `openai`: change it for another vendor that spells its usage so.
+/// The record of a complete answer in OpenAI's form: chat completions, completions, embeddings, responses, images,
+/// transcriptions, realtime. None without usage. The provider is `openai`: change it for another vendor.
 #[must_use]
 pub fn openai(answer: &Value) -> Option<Record> {
     let usage = &answer["usage"];
@@ -39,7 +39,7 @@ pub fn openai(answer: &Value) -> Option<Record> {
     let searches = counts.one(["server_tool_use.web_search_requests", asked("web_search_requests").as_str()]);
     let seconds = if usage["type"] == "duration" { counts.number("seconds") } else { 0.0 };
     names.mark_parts(&mut counts);
-    // Embeddings and ranks of some vendors tell their total alone.
+    // Embeddings and rankings of some vendors have a total only.
     if answer["object"] == "list" && whole == 0 && output == 0 {
         whole = total;
     }
@@ -95,7 +95,7 @@ pub fn openai(answer: &Value) -> Option<Record> {
     })
 }
 
-/// How this vendor spells the names of its usage.
+/// The names in this vendor's usage.
 struct Names {
     prompt: String,
     completion: String,
@@ -107,7 +107,7 @@ impl Names {
     fn of(usage: &Map<String, Value>) -> Self {
         let is_new = usage.contains_key("input_tokens");
         let [prompt, completion] = if is_new { ["input", "output"] } else { ["prompt", "completion"] };
-        // Realtime and transcriptions spell it without the plural.
+        // Realtime and transcriptions use the singular.
         let details = |name: &str| {
             let singular = format!("{name}_token_details");
             if usage.contains_key(&singular) { singular } else { format!("{name}_tokens_details") }
@@ -143,7 +143,7 @@ impl Names {
     }
 }
 
-/// LiteLLM sums all of Anthropic's attempts, those that are not billed and those of other models among them.
+/// Doubts attempts in LiteLLM's sums, which include unbilled attempts of Anthropic and those of other models.
 fn doubt_attempts(usage: &Value, counts: &Counts<'_>) {
     for kind in list(&usage["iterations"]).iter().map(|one| text(&one["type"])) {
         if kind != "message" && kind != "compaction" {
@@ -152,12 +152,12 @@ fn doubt_attempts(usage: &Value, counts: &Counts<'_>) {
     }
 }
 
-/// Whether a shell is the application's own.
+/// Whether the shell runs on the application's side.
 fn is_local(environment: &Value) -> bool {
     environment.is_null() || environment == "local"
 }
 
-/// What the items of a response, or a model that always searches, cost beside their tokens.
+/// Units that a response's items, or a model that always searches, cost in addition to tokens.
 #[derive(Default)]
 struct Items {
     web_search: u64,
@@ -178,7 +178,7 @@ impl Items {
         for item in list(&answer["output"]) {
             let is_done = item["status"].is_null() || item["status"] == "completed";
             match text(&item["type"]) {
-                // Pages that are opened, or searched in, are not billed.
+                // Opening a page, or searching in one, is not billed.
                 "web_search_call" => {
                     let is_search = matches!(text(&item["action"]["type"]), "" | "search");
                     items.web_search += u64::from(is_done && is_search);
@@ -189,7 +189,7 @@ impl Items {
                     let container = text(&item["container_id"]);
                     items.code_interpreter += u64::from(container.is_empty() || containers.insert(container));
                 }
-                // These cost their tokens alone.
+                // These cost only their tokens.
                 "function_call" | "custom_tool_call" | "computer_call" | "mcp_call" | "local_shell_call"
                 | "apply_patch_call" | "tool_search_call" => {}
                 "shell_call" if is_local(&item["environment"]["type"]) => {}

@@ -5,23 +5,23 @@ use tallyd_protocol::Record;
 
 use super::{anthropic, google, list, openai, text};
 
-/// Gathers the usage of a stream of events, of Anthropic's, OpenAI's or Gemini's. A stream that is left has what it had told until
-/// then, and its metadata says `incomplete`.
+/// Collects the usage of a stream's events, in the form of Anthropic, OpenAI or Gemini. An incomplete stream has its usage so
+/// far, and `incomplete` in its metadata.
 ///
-/// OpenAI tells a streamed chat's usage only if `stream_options.include_usage` asks for it.
+/// OpenAI sends a streamed chat's usage only if the request has `stream_options.include_usage`.
 #[derive(Debug, Default, Clone)]
 pub struct StreamUsage {
-    /// Anthropic's message. Its usage is cumulative: what is said last holds.
+    /// Anthropic's message. Its usage is cumulative, so the last count wins.
     message: Map<String, Value>,
-    /// Gemini's answer, of what each event said last.
+    /// Gemini's answer, made of the events' last values.
     answer: Map<String, Value>,
     openai: Option<Record>,
-    /// Whether the last event that tells usage was there.
+    /// Whether the last event with usage has arrived.
     is_whole: bool,
 }
 
 impl StreamUsage {
-    /// Takes the JSON of one event's `data:`; `[DONE]` is not one.
+    /// Takes the JSON of one event's `data:`. `[DONE]` is not JSON: leave it out.
     pub fn event(&mut self, event: &Value) {
         match event["type"].as_str() {
             Some("message_start") => {
@@ -68,7 +68,7 @@ impl StreamUsage {
         }
     }
 
-    /// The record of what was told until now; None if nothing was.
+    /// The record of the usage so far; None without usage.
     #[must_use]
     pub fn record(&self) -> Option<Record> {
         if let Some(record) = &self.openai {

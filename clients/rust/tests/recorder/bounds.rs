@@ -1,4 +1,4 @@
-//! What happens at the recorder's bounds: a full ring, a deadline, a refused record. Nothing is lost in silence.
+//! The recorder's bounds: a full ring, a deadline, a refused record. No loss is silent.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -26,7 +26,7 @@ fn a_full_ring_counts_and_hands_over_what_it_cannot_take() {
             }
         })
         .build();
-    // One record fills the window, ten fill the ring.
+    // One record fills the window, ten others the ring.
     assert!(recorder.record(Record::claude("m", 0, 0)));
     daemon.state.wait("the connection", |kept| kept.connections == 1);
     until("a full ring", || !recorder.record(Record::claude("m", 1, 0)));
@@ -34,7 +34,7 @@ fn a_full_ring_counts_and_hands_over_what_it_cannot_take() {
     let stats = recorder.stats();
     assert_eq!((stats.recorded, stats.dropped, stats.in_flight), (11, 2, 11));
     assert_eq!(*dropped.lock().unwrap(), [1, 7]);
-    // At the end, the ten in the ring are handed over too.
+    // At the end, the callback also gets the ten records in the ring.
     drop(recorder);
     assert_eq!(dropped.lock().unwrap().len(), 12);
 }
@@ -175,7 +175,7 @@ fn a_record_larger_than_any_frame_is_refused_before_it_is_sent() {
     let (_dir, path) = socket();
     let recorder = builder(&path).build();
     recorder.record(Record { metadata: Some("x".repeat(1 << 20).into()), ..Record::rentcast("/avm") });
-    // No daemon is needed to settle it.
+    // It is settled without a daemon.
     assert_eq!(recorder.flush(PATIENCE), FlushOutcome::Settled);
     assert_eq!((recorder.stats().rejected, recorder.stats().in_flight), (1, 0));
 }
@@ -186,7 +186,7 @@ fn a_callback_may_drop_the_recorder() {
     let _daemon = Daemon::start(&path, [Script::Refuse(vec![1])]);
     let slot: Arc<Mutex<Option<Recorder>>> = Arc::default();
     let dropped = Arc::new(AtomicU64::new(0));
-    // Waiting for itself, it would use up the deadline, which is longer than the test's patience.
+    // A recorder that waited for itself would use up the deadline, which is longer than the test's patience.
     let recorder = builder(&path)
         .drop_deadline(2 * PATIENCE)
         .on_reject({
@@ -206,7 +206,7 @@ fn a_callback_may_drop_the_recorder() {
     until("the drop", || dropped.load(Ordering::Acquire) == 1);
 }
 
-/// What a process whose losses nobody hears says on standard error: this test, run again.
+/// The standard error of a process without callbacks for losses: this test, run again.
 fn heard(quiet: bool) -> String {
     let name = "bounds::losses_that_no_callback_hears_are_told_once_on_standard_error";
     let output = std::process::Command::new(std::env::current_exe().unwrap())

@@ -1,4 +1,4 @@
-//! Each record arrives once and in order, whatever happens to connections, daemons and names.
+//! Each record arrives once and in order, despite faults of connections, daemons and names.
 
 use std::time::Duration;
 
@@ -45,7 +45,7 @@ fn nothing_is_lost_or_doubled_when_connections_end_with_and_without_acks() {
     }
     assert_eq!(recorder.flush(PATIENCE), FlushOutcome::Settled);
     assert_complete(&daemon.state, 10_000);
-    // Faults later in the list are met by later frames: go on until all are used up.
+    // Later faults in the list need later frames, so go on until all faults have happened.
     for number in 10_001.. {
         record_numbers(&recorder, number..=number);
         assert_eq!(recorder.flush(PATIENCE), FlushOutcome::Settled);
@@ -67,7 +67,7 @@ fn a_resent_frame_is_the_same_byte_for_byte() {
     record_numbers(&recorder, 1..=3);
     daemon.state.wait("the first frame", |kept| !kept.frames.is_empty());
     record_numbers(&recorder, 4..=2000);
-    // The daemon forgets what it never acknowledged: it gets the very same frame again.
+    // The daemon forgets a frame that it never acknowledged, and gets the same bytes again.
     let state = daemon.kill();
     let first = state.with(|kept| {
         (kept.last_seq, kept.records) = (0, Vec::new());
@@ -140,7 +140,7 @@ fn a_fenced_producer_stays_away_and_says_so() {
     record_numbers(&recorder, 1..=1);
     until("the fence", || recorder.stats().fenced == 1);
     record_numbers(&recorder, 2..=2);
-    // A flush hurries any other reconnect.
+    // For any other reason to reconnect, a flush would connect at once.
     assert_eq!(recorder.flush(Duration::from_millis(100)), FlushOutcome::Outstanding(1));
     assert_eq!(daemon.state.with(|kept| kept.connections), 1);
     let stats = recorder.stats();

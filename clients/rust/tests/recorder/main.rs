@@ -31,7 +31,7 @@ fn record_numbers(recorder: &Recorder, numbers: std::ops::RangeInclusive<u64>) {
     }
 }
 
-/// Everything up to `count` is there once and in order, under numbers that rise by one, each with an id of its own.
+/// Asserts that every record up to `count` arrived once and in order, with numbers that rise by one and distinct ids.
 fn assert_complete(state: &State, count: u64) {
     state.with(|kept| {
         let seqs: Vec<u64> = kept.records.iter().map(|(seq, _)| *seq).collect();

@@ -1,4 +1,4 @@
-//! A recorder that is switched off keeps nothing and opens nothing.
+//! A disabled recorder keeps nothing and opens nothing.
 
 use std::os::unix::net::UnixListener;
 use std::process::Command;
@@ -9,7 +9,7 @@ use tallyd_client::{Call, FlushOutcome, Record, Stats};
 use crate::support::until;
 use crate::{builder, socket};
 
-/// Records with a recorder for a listener of its own, and looks at who comes.
+/// Records with a recorder for its own listener, and checks for connections.
 fn check(disabled: Option<bool>, is_off: bool) {
     let (_dir, path) = socket();
     let listener = UnixListener::bind(&path).unwrap();

@@ -1,5 +1,5 @@
-//! A daemon in miniature: real Unix sockets, the real protocol, deduplication by sequence number, scripted faults.
-//! Each connection takes the next script; when they are used up, it behaves.
+//! A miniature daemon: real Unix sockets, the real protocol, deduplication by sequence number, scripted faults. Each
+//! connection takes the next script; without one it behaves like a healthy daemon.
 
 #![allow(dead_code, reason = "each test binary uses its own part of this module")]
 
@@ -15,10 +15,10 @@ use std::time::{Duration, Instant};
 use rmp::decode;
 use tallyd_protocol::{Ack, ClientMessage, ErrorFrame, Hello, Rejection, ServerMessage, Welcome, frame, scan};
 
-/// How long a test waits for what must happen.
+/// How long a test waits for an expected event.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// What a connection does.
+/// The behaviour of one connection.
 #[derive(Debug, Clone)]
 pub enum Script {
     /// Accepts, and reads nothing.
@@ -37,7 +37,7 @@ pub enum Script {
     Bounds { max_records: u32, max_frame_bytes: u32 },
     /// Refuses the records with these sequence numbers.
     Refuse(Vec<u64>),
-    /// Is taken over after this many frames.
+    /// Fences the connection after this many frames.
     Fence(usize),
 }
 
@@ -56,7 +56,7 @@ pub struct Kept {
     streams: Vec<UnixStream>,
 }
 
-/// What outlives a restart, and can be waited on.
+/// The state that survives a restart, and that tests wait for.
 #[derive(Default)]
 pub struct State {
     kept: Mutex<Kept>,
@@ -92,7 +92,7 @@ impl Daemon {
         Self::restart(path, state)
     }
 
-    /// Starts on what an earlier daemon kept.
+    /// Starts with the state of an earlier daemon.
     pub fn restart(path: &Path, state: Arc<State>) -> Self {
         state.with(|kept| kept.stopping = false);
         let _ = std::fs::remove_file(path);
@@ -108,7 +108,7 @@ impl Daemon {
         self.state.with(|kept| kept.released = true);
     }
 
-    /// Ends at once, connections and all. What was kept stays.
+    /// Ends at once and closes all connections. The state stays.
     pub fn kill(mut self) -> Arc<State> {
         self.end();
         Arc::clone(&self.state)
@@ -146,7 +146,7 @@ fn accept(listener: &UnixListener, state: &Arc<State>) {
         let Some(script) = script else { break };
         let state = Arc::clone(state);
         connections.push(thread::spawn(move || {
-            // The connection's end, whichever way, is what a test looks at; errors say nothing more.
+            // Tests check how the connection ended; the error says nothing more.
             let _ = serve(&stream, script.as_ref(), &state);
             if !matches!(script, Some(Script::Stuck)) {
                 let _ = stream.shutdown(Shutdown::Both);
@@ -213,7 +213,7 @@ fn serve(mut stream: &UnixStream, script: Option<&Script>, state: &State) -> io:
     Ok(())
 }
 
-/// Reads a `records` body, keeps what is new, and gives the ack.
+/// Reads a `records` body, keeps new records, and returns the ack.
 fn keep(body: &[u8], script: Option<&Script>, max_records: u32, state: &State) -> Ack {
     let (first_seq, records) = parse(body);
     assert!(records.len() <= max_records as usize);
@@ -266,7 +266,7 @@ fn name<'a>(rest: &mut &'a [u8], expected: &str) {
 pub fn id_and_number(record: &[u8]) -> (Vec<u8>, u64) {
     let mut rest = record;
     let fields = decode::read_array_len(&mut rest).unwrap();
-    // 16 bytes, or 17 if the client has made it.
+    // 16 bytes, or 17 if the client made the id.
     let id = rest[2 + usize::from(rest[1]) - 16..][..16].to_vec();
     for _ in 0..8 {
         rest = &rest[scan::value_bytes(rest).unwrap()..];

@@ -1,4 +1,4 @@
-// What an edge function does: records around a vendor's SDK, and waits for the records at its end, as `waitUntil` would.
+// A typical edge function: it records around a vendor's SDK, and waits for the records at its end, as `waitUntil` would.
 
 import Anthropic from "@anthropic-ai/sdk";
 import { instrument, Recorder, withContext } from "tallyd";

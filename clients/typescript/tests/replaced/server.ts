@@ -1,4 +1,4 @@
-// A server as it was before tallyd: its own tracker's import is replaced, and nothing else. Compiled with `strict` by the test beside it.
+// A server from before tallyd, in which only the import of the tracker was changed. The test beside it compiles it with `strict`.
 
 import express, { type Request, type Response } from "express";
 import { CostTracker, type CostSummary, type DailyCosts, type PricingInfo, type UserCallStats } from "tallyd";
@@ -54,7 +54,7 @@ export function build(tracker: CostTracker, vendors: Vendors): express.Express {
     response.json({ sonnet: sonnet?.inputPerMToken?.toFixed(2), request: tracker.getRentCastCostPerRequest().toFixed(3), plans });
   });
 
-  // Neither is awaited: both are done at once, as far as the caller sees.
+  // Neither call is awaited: for the caller both settings take effect at once.
   app.post("/api/admin/budget", (request: Request, response: Response) => {
     tracker.setDailyBudget(Number((request.body as { budget: number }).budget));
     response.json({ success: true });

@@ -17,7 +17,7 @@ fn with_admission<T>(strip_query: bool, check: impl FnOnce(&Admission<'_>) -> T)
     check(&Admission { rules: &Rules { strip_query, ..Rules::default() }, catalog, now_us: NOW_US })
 }
 
-/// The result of the long way. An id that it drew is 0.
+/// The result of the slow path. A generated id is 0.
 fn by_the_long_way(admission: &Admission<'_>, bytes: &[u8]) -> Result<String, Refusal> {
     let raw = frame::decode(bytes)?;
     let mut scratch = Scratch::default();
@@ -26,7 +26,7 @@ fn by_the_long_way(admission: &Admission<'_>, bytes: &[u8]) -> Result<String, Re
     Ok(format!("{call:?}"))
 }
 
-/// Holds the short way to the long one; true if it answered.
+/// Compares both paths; true if the fast one succeeded.
 fn agrees(bytes: &[u8], strip_query: bool) -> Result<bool, TestCaseError> {
     with_admission(strip_query, |admission| {
         let Some(mut call) = admit(admission, bytes) else { return Ok(false) };
@@ -56,7 +56,7 @@ fn full() -> Record {
     }
 }
 
-/// A value, as likely as not of a type that some field expects.
+/// A value, often of a type that some field expects.
 fn value() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         Just(vec![NIL]),
@@ -185,7 +185,7 @@ proptest! {
         agrees(&written(&record), strip_query)?;
     }
 
-    /// A usual record with one field about its bounds: both sides of each are come by.
+    /// A usual record with one field near its bounds: both sides of each bound occur.
     #[test]
     fn both_ways_agree_at_each_bound(odd in record(), field in 0..22_usize, strip_query: bool) {
         let mut record = full();
@@ -215,7 +215,7 @@ proptest! {
         }
         let bytes = written(&record);
         let is_refused = with_admission(strip_query, |admission| by_the_long_way(admission, &bytes).is_err());
-        // Accepted records that it gives up on are known.
+        // The accepted records on which it gives up are known.
         let is_lowered = [&record.provider, &record.platform].iter().any(|name| matches!(normalise_provider(name), Cow::Owned(_)));
         let is_joined = matches!(normalise_tier(&record.service_tier), Cow::Owned(_));
         let is_changed = |metadata: &str| matches!(tallyd_model::json::storable(metadata), Ok(Cow::Owned(_)));

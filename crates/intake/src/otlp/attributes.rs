@@ -1,13 +1,13 @@
-//! Attributes: names and scalar values. Of lists and maps, which hold prompts and the like, only the name is kept.
+//! Attributes: names and scalar values. Of lists and maps, such as prompts, only the name is kept.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use tallyd_model::decimal::{whole, whole_float};
 
-/// Attributes that one item may have. SDKs stop at 128.
+/// Largest number of attributes of one item. SDKs stop at 128.
 pub const ATTRIBUTES_MAX: usize = 1_024;
-/// Bytes of a text that is kept: more than any field of a record may have.
+/// Bytes of a kept text: more than any field of a record may have.
 const TEXT_BYTES_MAX: usize = 4_096;
 
 /// A scalar.
@@ -21,24 +21,25 @@ pub enum AttributeValue {
     Float(f64),
     /// True or false.
     Boolean(bool),
-    /// A list, a map, bytes, or a text that is too long: nothing of it is kept.
+    /// A list, a map, bytes, or a text that is too long: the content is dropped.
     Other,
 }
 
 /// A value as a count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Count {
-    /// An integer, be it written as text or as a float. One beyond 64 bits stands at their end, which no record may have.
+    /// An integer, also as text or as a float. One beyond 64 bits becomes the nearest of 64 bits, which no record may
+    /// have.
     Whole(i64),
     /// An empty text.
     Nothing,
-    /// No integer.
+    /// Not an integer.
     Unreadable,
 }
 
 impl AttributeValue {
-    /// The one value that is there. None, or two, are a value that cannot be read: an attribute that counts tokens is there, and
-    /// does not say how many.
+    /// The only value that is set. None or several count as unreadable: an attribute for tokens exists, without a
+    /// number.
     pub(super) fn one_of<const N: usize>(values: [Option<Self>; N]) -> Self {
         let mut values = values.into_iter().flatten();
         match (values.next(), values.next()) {
@@ -74,13 +75,13 @@ impl AttributeValue {
     }
 }
 
-/// By name.
+/// Values by name.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Attributes(BTreeMap<String, AttributeValue>);
 
 impl Attributes {
-    /// Adds one; of two with a name, the first stays, and two numbers that differ are none. Of a long text only the name is kept,
-    /// of a long name nothing.
+    /// Adds an attribute. Of two with one name the first stays, and two different numbers become none. Of a long text
+    /// only the name is kept; an attribute with a long name is dropped.
     pub fn insert(&mut self, name: String, value: AttributeValue) {
         let value = match value {
             AttributeValue::Text(text) if text.len() > TEXT_BYTES_MAX => AttributeValue::Other,
@@ -98,7 +99,7 @@ impl Attributes {
         }
     }
 
-    /// All, by name.
+    /// All attributes, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &AttributeValue)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value))
     }
@@ -108,7 +109,7 @@ impl Attributes {
         self.0.get(name)
     }
 
-    /// The text of the first of these that has one which is not empty.
+    /// The first non-empty text of these attributes.
     #[must_use]
     pub fn text(&self, names: &[&str]) -> Option<&str> {
         names.iter().find_map(|name| match self.0.get(*name) {
@@ -117,7 +118,7 @@ impl Attributes {
         })
     }
 
-    /// The first of these that is an integer, be it written as text or as a float.
+    /// The first integer of these attributes, also as text or as a float.
     #[must_use]
     pub fn integer(&self, names: &[&str]) -> Option<i64> {
         names.iter().find_map(|name| match self.0.get(*name)?.count() {
@@ -126,13 +127,13 @@ impl Attributes {
         })
     }
 
-    /// A number as it is written.
+    /// A number as written.
     #[must_use]
     pub fn number_text(&self, name: &str) -> Option<String> {
         self.0.get(name).filter(|value| !matches!(value, AttributeValue::Boolean(_))).and_then(AttributeValue::written)
     }
 
-    /// True if one of these is there.
+    /// True if one of these attributes exists.
     #[must_use]
     pub fn has(&self, names: &[&str]) -> bool {
         names.iter().any(|name| self.0.contains_key(*name))

@@ -1,11 +1,11 @@
-//! An export request, taken apart: resources, scopes, items. The three signals have one shape, in both encodings.
+//! Splits an export request: resources, scopes, items. The three signals have one structure, in both encodings.
 
 use bytes::Bytes;
 
 use super::items::{Event, ItemSource, Metric, Span};
 use super::{json, wire};
 
-/// How a request and its answer are written.
+/// The encoding of a request and its answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Encoding {
     /// Binary protobuf.
@@ -15,7 +15,7 @@ pub enum Encoding {
 }
 
 impl Encoding {
-    /// The encoding of a Content-Type. None for another one.
+    /// The encoding for a Content-Type; none for unknown ones.
     #[must_use]
     pub fn of(content_type: &str) -> Option<Self> {
         match content_type.split(';').next()?.trim().to_ascii_lowercase().as_str() {
@@ -35,10 +35,10 @@ impl Encoding {
     }
 }
 
-/// Hands each item of a document to `take`, or its fault.
+/// Passes each item of a document, or the item's error, to `take`.
 ///
 /// # Errors
-/// The document's fault, if it cannot be read on. Some items may have been handed out by then.
+/// The document's error, if it cannot be read further. Some items may have been passed by then.
 pub fn each<T: Item>(
     encoding: Encoding,
     body: &Bytes,
@@ -52,19 +52,19 @@ pub fn each<T: Item>(
 
 /// An item of one of the three signals.
 pub trait Item: Sized {
-    /// The partial success' name for those that were refused, in JSON.
+    /// The JSON name for the number of refused items in a partial success.
     const REJECTED: &'static str;
 
     /// Reads one from protobuf.
     ///
     /// # Errors
-    /// The item's fault.
+    /// The item's error.
     fn from_wire(bytes: Bytes) -> Result<Self, String>;
 
     /// Reads one from JSON.
     ///
     /// # Errors
-    /// The item's fault.
+    /// The item's error.
     fn from_json(text: &str) -> Result<Self, String>;
 }
 

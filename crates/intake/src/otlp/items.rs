@@ -1,4 +1,4 @@
-//! A document's items in either encoding: spans, events, metrics, and their source.
+//! A document's items in either encoding: spans, events, metrics, with their source.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use super::record::Draft;
 use tallyd_config::Otlp;
 use tallyd_protocol::limits;
 
-/// Where items come from.
+/// The source of items.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ItemSource {
     /// The resource's attributes: `service.name` and so on.
@@ -16,7 +16,7 @@ pub struct ItemSource {
     pub scope: String,
 }
 
-/// A resource's attributes that say nothing about a call: the SDK's own, and command lines, which may hold secrets.
+/// Resource attributes that do not concern a call: the SDK's own, and command lines, which may have secrets.
 const NOT_KEPT: [&str; 3] = ["telemetry.", "process.command", "service.name"];
 
 impl ItemSource {
@@ -25,7 +25,7 @@ impl ItemSource {
         draft.keep(Some("resource"), &self.resource, |name| !NOT_KEPT.iter().any(|start| name.starts_with(start)));
     }
 
-    /// The first of the configured attributes that names somebody: of the item, or else of the resource.
+    /// The first of the configured attributes with a user: of the item, or else of the resource.
     pub(super) fn user<'a>(&'a self, config: &Otlp, attributes: &'a Attributes) -> Option<&'a str> {
         let names: Vec<&str> = config.user_attributes.iter().map(String::as_str).collect();
         attributes.text(&names).or_else(|| self.resource.text(&names))
@@ -66,7 +66,7 @@ impl ItemSource {
     }
 }
 
-/// A span, as far as it tells the usage of a call.
+/// The parts of a span that describe a call's usage.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Span {
     /// 16 bytes.
@@ -85,9 +85,9 @@ pub struct Span {
     pub failed: bool,
 }
 
-/// A span's status: it ended in an error.
+/// The status of a span that ended in an error.
 pub(super) const STATUS_ERROR: i32 = 2;
-/// A span's kind: it is a request to another process.
+/// The kind of a span for a request to another process.
 pub const KIND_CLIENT: i32 = 3;
 
 /// A log record.
@@ -95,9 +95,9 @@ pub const KIND_CLIENT: i32 = 3;
 pub struct Event {
     /// Nanoseconds since 1970, or 0.
     pub time_ns: u64,
-    /// When it was seen, nanoseconds since 1970, or 0.
+    /// Time of observation, nanoseconds since 1970, or 0.
     pub observed_ns: u64,
-    /// Its name; empty where an attribute or the body has it.
+    /// Its name; empty if an attribute or the body has it.
     pub name: String,
     /// The body, if it is text.
     pub body: String,
@@ -118,7 +118,7 @@ pub struct Metric {
 
 /// A sum's temporality: the increase since the last export.
 pub const DELTA: i32 = 1;
-/// Points of one metric.
+/// Largest number of points of one metric.
 pub const POINTS_MAX: usize = 10_000;
 
 /// A point of a sum.

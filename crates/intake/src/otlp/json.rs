@@ -1,6 +1,6 @@
-//! OTLP in JSON: ids are hexadecimal, 64-bit integers numbers or text, enumerations numbers; unknown names are passed over.
+//! OTLP in JSON: ids are hexadecimal, 64-bit integers numbers or text, enumerations numbers; unknown names are skipped.
 //!
-//! The levels of a document are slices of it ([`Raw`]) until their items are read, one at a time.
+//! The levels of a document stay slices of it ([`Raw`]) until their items are read, one at a time.
 
 use serde::de::{self, IgnoredAny, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -9,7 +9,8 @@ use super::attributes::{ATTRIBUTES_MAX, AttributeValue, Attributes};
 use super::items::{Event, ItemSource, Metric, POINTS_MAX, Point, STATUS_ERROR, Span};
 use tallyd_model::json::{self, Raw};
 
-/// Items of one list. An export has some hundreds; a list of millions of nothings would take seconds to refuse one by one.
+/// Largest number of items in one list. An export has some hundreds; refusing millions of empty ones singly would take
+/// seconds.
 const PARTS_MAX: usize = 65_536;
 
 /// The items of a list, unread.
@@ -173,7 +174,7 @@ struct AnyValue {
     bytes_value: Option<IgnoredAny>,
 }
 
-/// A number, or its text, or nothing.
+/// A number, its text, or nothing.
 #[derive(Default)]
 struct Loose<N>(Option<N>);
 

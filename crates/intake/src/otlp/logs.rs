@@ -1,13 +1,14 @@
-//! Claude Code's events (its documentation, "Monitoring"): one `api_request` for each request to the API with its usage, one
-//! `api_error` for each that failed. Its input tokens exclude the cached ones, as the API's do.
+//! Claude Code's events (its documentation, "Monitoring"): one `api_request` with its usage for each request to the
+//! API, one `api_error` for each that failed. Its input tokens exclude the cached ones, as the API's do.
 //!
-//! The cost that it reports is its own estimate at list prices: it is kept beside, and the record is priced like any other. It tells
-//! one thing that the counts do not: how many of the tokens that were written to the cache live for an hour. The split that
-//! makes the catalog's cost the reported one is taken, within the tokens that were written. A difference that remains is
-//! kept in the metadata and counted by model.
+//! The reported cost is Claude Code's own estimate at list prices: it is kept in the metadata, and the record is priced
+//! like any other. It also reveals one thing that the counts do not: the number of cache-write tokens that live for an
+//! hour. The split is chosen, within the written tokens, so that the catalog's cost is nearest to the reported one. A
+//! remaining difference is kept in the metadata and counted by model.
 //!
-//! The model `<synthetic>` is Claude Code's name for an answer that it made up itself: not a call. Other log records are passed
-//! over, those of the conventions' `gen_ai.client.inference.operation.details` too: their spans say the same.
+//! The model `<synthetic>` is Claude Code's name for an answer that it made itself: not a call. Other log records are
+//! ignored, including `gen_ai.client.inference.operation.details` of the conventions, because their spans have the same
+//! content.
 
 use super::attributes::{Attributes, Count};
 use super::items::{Event, ItemSource};
@@ -19,11 +20,11 @@ use tallyd_model::pricing::{Catalog, Priced, Tokens, Usage, Usd, normalise_provi
 
 /// The prefix of its events' full names.
 const PREFIX: &str = "claude_code.";
-/// The model of answers that nobody was asked for.
+/// The model of answers without a call.
 pub(super) const SYNTHETIC: &str = "<synthetic>";
-/// The event's counts. Others whose names speak of tokens are not understood.
+/// The event's counts. Others whose names mention tokens are not understood.
 const COUNTS: [&str; 4] = ["input_tokens", "output_tokens", "cache_read_tokens", "cache_creation_tokens"];
-/// Attributes that a record has elsewhere.
+/// Attributes with fields of their own in a record.
 const MAPPED: [&str; 11] = [
     "event.name",
     "event.timestamp",
@@ -44,10 +45,10 @@ pub(super) fn is_claude_code(source: &ItemSource) -> bool {
         || source.resource.text(&["service.name"]) == Some("claude-code")
 }
 
-/// The event's record, if it is one of an API request.
+/// The event's record, if it is about an API request.
 ///
 /// # Errors
-/// None: a record's errors are found when it is taken.
+/// None: a record's errors are found at admission.
 pub fn records(
     reading: &ItemContext<'_>,
     source: &ItemSource,
@@ -63,7 +64,7 @@ pub fn records(
     let is_called = |wanted: &str| {
         names.iter().any(|name| match name.strip_prefix(PREFIX) {
             Some(name) => name == wanted,
-            // Anybody may call an event `api_request`.
+            // Other programs may also call an event `api_request`.
             None => is_theirs && *name == wanted,
         })
     };
@@ -102,7 +103,7 @@ pub fn records(
 
 const PROVIDER: &str = "anthropic";
 
-/// The speed is a tier of its own, unless it is the usual one.
+/// The speed is a tier of its own, except the usual speed.
 fn tier(attributes: &Attributes) -> Option<&str> {
     attributes.text(&["speed"]).filter(|speed| !["standard", "normal", "default"].contains(speed))
 }
@@ -144,20 +145,20 @@ fn used(catalog: &Catalog, attributes: &Attributes, at_us: i64, draft: &mut Draf
     }
 }
 
-/// How many of the written tokens live for an hour, if the reported cost is to be the catalog's: as near as can be.
+/// The number of written tokens that live for an hour such that the catalog's cost is nearest to the reported one.
 fn for_an_hour(reported: Usd, written: i64, price: impl Fn(i64) -> Option<Usd>) -> i64 {
     let (Some(none), Some(all)) = (price(0), price(written)) else { return 0 };
     let (step, over) = (all.attos() - none.attos(), reported.attos() - none.attos());
     if written <= 0 || step <= 0 || over <= 0 {
         return 0;
     }
-    // A share of a whole number of tokens: the nearest one. Costs and counts of one call are far below where this overflows.
+    // The nearest whole number of tokens. Costs and counts of one call are far from an overflow here.
     let share =
         i128::from(written).checked_mul(over).map_or(i128::from(written), |product| (product + step / 2) / step);
     i64::try_from(share.max(0)).unwrap_or(written).min(written)
 }
 
-/// The catalog's cost, with input, output, read, and written for five minutes and for an hour.
+/// The catalog's cost, for tokens of input, output, cache reads, and cache writes for five minutes and for an hour.
 fn price(catalog: &Catalog, attributes: &Attributes, at_us: i64, counts: [i64; 5]) -> Option<Usd> {
     let mut tokens = [0_u64; 5];
     for (token, count) in tokens.iter_mut().zip(counts) {
@@ -203,7 +204,7 @@ mod tests {
             ("output_tokens", 340.into()),
             ("cache_read_tokens", 20_000.into()),
             ("cache_creation_tokens", 1_500.into()),
-            // 12 at 3, 340 at 15, 20,000 at 0.30, 1,000 at 3.75 and 500 at 6 USD a million.
+            // 12 at 3, 340 at 15, 20,000 at 0.30, 1,000 at 3.75 and 500 at 6 USD per million.
             ("cost_usd", AttributeValue::Float(0.017886)),
             ("duration_ms", 2_100.into()),
             ("status_code", "529".into()),

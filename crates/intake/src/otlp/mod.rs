@@ -1,12 +1,12 @@
-//! OTLP's exports as usage records: those of OpenTelemetry SDKs, the Collector and Claude Code.
+//! Turns OTLP exports into usage records: those of OpenTelemetry SDKs, the Collector and Claude Code.
 //!
 //! * [`spans`]: spans of model calls, by the semantic conventions for generative AI.
 //! * [`logs`]: Claude Code's events `api_request` and `api_error`.
-//! * [`sums`]: Claude Code's token sums, if the configuration says so instead of its events.
+//! * [`sums`]: Claude Code's token sums, if the configuration chooses them instead of its events.
 //!
 //! ## Hostile bytes
-//! A document is taken apart level by level into slices of itself, and its items are decoded one at a time, each with a
-//! bounded number of fields ([`document`]): memory is never many times the size of the request.
+//! A document is split level by level into slices of itself, and its items are decoded one at a time, each with a
+//! bounded number of fields ([`document`]). So memory never exceeds the request's size many times.
 
 pub mod attributes;
 pub mod document;
@@ -23,7 +23,7 @@ mod wire;
 use tallyd_config::Otlp;
 use tallyd_model::pricing::Catalog;
 
-/// The settings of the readers.
+/// Settings and prices for the readers.
 pub struct ItemContext<'a> {
     /// The settings.
     pub config: &'a Otlp,
@@ -31,13 +31,13 @@ pub struct ItemContext<'a> {
     pub catalog: &'a Catalog,
 }
 
-/// The result for an item.
+/// Result for an item.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Took {
-    /// It is a record, or several.
+    /// It gives one or several records.
     Record,
-    /// It is nothing of ours.
+    /// It does not concern calls.
     Ignored,
-    /// It has used tokens, and is around calls that have the same: its kind.
+    /// It has tokens, but encloses calls that have the same ones: its kind.
     PassedOver(String),
 }

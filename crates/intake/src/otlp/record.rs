@@ -1,4 +1,4 @@
-//! A usage record in the making: the fields of `protocol/README.md` §4 that an export can tell.
+//! A usage record under construction: the fields of `protocol/README.md` §4 that an export can have.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -10,28 +10,28 @@ use super::attributes::{AttributeValue, Attributes};
 use tallyd_model::call::NOT_UNDERSTOOD;
 use tallyd_model::pricing::normalise_provider;
 
-/// Attributes of one kind that are kept in a record's metadata, their bytes together, and those of one text.
+/// Bounds of the kept attributes of one kind: their number, their bytes together, and those of one text.
 const KEPT_MAX: usize = 48;
 const KEPT_BYTES_MAX: usize = 4_096;
 const KEPT_TEXT_BYTES_MAX: usize = 512;
 
-/// A record, as JSON; fields that are not set have their defaults.
+/// A record, as JSON; unset fields have their defaults.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Draft {
     fields: Map<String, Json>,
-    /// The provider and model, if the sender's own cost is not the catalog's.
+    /// The provider and model, if the sender's cost differs from the catalog's.
     pub cost_differs: Option<String>,
 }
 
 impl Draft {
-    /// Sets a text that is there.
+    /// Sets a text, unless it is missing.
     pub fn text(&mut self, field: &str, text: Option<&str>) {
         if let Some(text) = text {
             self.fields.insert(field.to_owned(), text.into());
         }
     }
 
-    /// Sets a number that is not 0. A negative one is set, and refused with the record.
+    /// Sets a number, unless it is 0. A negative one is set, and later refused with the record.
     pub fn number(&mut self, field: &str, number: i64) {
         if number != 0 {
             self.fields.insert(field.to_owned(), number.into());
@@ -56,7 +56,7 @@ impl Draft {
         self.number("occurred_at", (ns / 1_000) as i64);
     }
 
-    /// Sets the latency, where both ends are known.
+    /// Sets the latency, if both ends are known.
     pub fn latency(&mut self, start_ns: u64, end_ns: u64) {
         if start_ns > 0 && end_ns >= start_ns {
             let ms = ((end_ns - start_ns) / 1_000_000).min(i32::MAX as u64);
@@ -64,7 +64,7 @@ impl Draft {
         }
     }
 
-    /// Sets the id to one that is made of the item's names: a UUID of version 8.
+    /// Sets the id, made from the item's names: a UUID of version 8.
     pub fn id(&mut self, kind: &str, parts: &[&[u8]]) {
         let mut digest = Sha256::new_with_prefix(kind);
         for part in parts {
@@ -76,14 +76,14 @@ impl Draft {
         self.fields.insert("id".to_owned(), uuid::Builder::from_custom_bytes(id).into_uuid().to_string().into());
     }
 
-    /// Adds to the metadata a text that is there.
+    /// Adds a text to the metadata, unless it is missing.
     pub fn note(&mut self, name: &str, text: Option<&str>) {
         if let Some(text) = text {
             self.metadata().insert(name.to_owned(), text.into());
         }
     }
 
-    /// Says that something of the call's usage is not understood; of several the first is named.
+    /// Marks a part of the call's usage as not understood; the first of several is named.
     pub fn not_understood(&mut self, name: &str) {
         let mut name = name.to_owned();
         let end = (0..=name.len().min(KEPT_TEXT_BYTES_MAX)).rev().find(|at| name.is_char_boundary(*at));
@@ -91,7 +91,7 @@ impl Draft {
         self.metadata().entry(NOT_UNDERSTOOD).or_insert(name.into());
     }
 
-    /// Sets units of which some were used.
+    /// Sets units with a quantity above 0.
     pub fn units(&mut self, units: &[(&str, i64)]) {
         let used: Map<String, Json> = units
             .iter()
@@ -103,7 +103,8 @@ impl Draft {
         }
     }
 
-    /// Keeps attributes in the metadata: in the object `group`, or beside the rest. Beyond a bound it says how many were left out.
+    /// Keeps attributes in the metadata, in the object `group` or at the top level. Beyond a bound it stores the number
+    /// of omitted ones.
     pub fn keep(&mut self, group: Option<&str>, attributes: &Attributes, is_wanted: impl Fn(&str) -> bool) {
         let (mut kept, mut left_out, mut bytes) = (Map::new(), 0_u64, 0);
         for (name, value) in attributes.iter().filter(|(name, _)| is_wanted(name)) {
@@ -141,7 +142,8 @@ impl Draft {
         Some((normalise_provider(text("provider")?), text("request_id")?))
     }
 
-    /// How much it tells of the call's usage: understood whole first, then a stated cost, then by the numbers that it has.
+    /// Rank of its information about the call's usage: full understanding first, then a stated cost, then the number of
+    /// counts.
     pub fn completeness(&self) -> (bool, bool, usize) {
         let metadata = self.fields.get("metadata").and_then(Json::as_object);
         let is_understood = metadata.is_none_or(|metadata| !metadata.contains_key(NOT_UNDERSTOOD));
@@ -163,7 +165,7 @@ impl Draft {
     }
 }
 
-/// A scalar as JSON, within the bound of a kept text. None for items that are not kept at all.
+/// A scalar as JSON, within the bound of a kept text. None for attributes that are not kept.
 fn scalar(value: &AttributeValue) -> Option<Json> {
     Some(match value {
         AttributeValue::Text(text) if text.len() > KEPT_TEXT_BYTES_MAX => return None,

@@ -1,12 +1,12 @@
-//! Spans of model calls, by the semantic conventions for generative AI (open-telemetry/semantic-conventions-genai, all of it in
-//! development) and by other spellings of instrumentations; names of earlier versions are read, too.
+//! Spans of model calls, by the semantic conventions for generative AI (open-telemetry/semantic-conventions-genai, all
+//! of it in development), earlier versions of them, and the spellings of instrumentations.
 //!
-//! *Which spans.* Those that have used tokens, of any kind, and those whose operation is a call of a model. An agent's, a
-//! workflow's or a tool's span repeats the usage of its calls, and so does the AI SDK's outer span: these are passed over, and
-//! counted where they have tokens. So are Claude Code's own spans: its events say the same ([`super::logs`]).
+//! *Which spans.* Spans with used tokens of any kind, and spans whose operation is a model call. A span of an agent, a
+//! workflow or a tool repeats the usage of its calls, as the AI SDK's outer span does. These are ignored, and counted
+//! if they have tokens. So are Claude Code's own spans, because its events have the same content ([`super::logs`]).
 //!
-//! *Tokens.* [`super::table`] has a row for each attribute, [`super::usage`] makes disjoint buckets of them. Unknown usage makes
-//! the call unpriced, and is named. A cost that the span states is used.
+//! *Tokens.* [`super::table`] has a row for each attribute, [`super::usage`] makes disjoint buckets of them. Unknown
+//! usage makes the call unpriced, and is named. A cost in the span is used.
 
 use super::attributes::Attributes;
 use super::items::{ItemSource, Span};
@@ -16,9 +16,9 @@ use super::{ItemContext, Took};
 
 /// Operations that call a model.
 const CALLS: [&str; 5] = ["chat", "generate_content", "text_completion", "embeddings", "completion"];
-/// Operations around such calls.
+/// Operations that enclose such calls.
 const AROUND: [&str; 6] = ["invoke_agent", "create_agent", "execute_tool", "invoke_workflow", "plan", "retrieval"];
-/// Attributes that give a span's kind, and their values for spans around calls.
+/// Attributes with a span's kind, and their values for enclosing spans.
 const KINDS: [(&str, &[&str]); 4] = [
     ("openinference.span.kind", &["CHAIN", "AGENT", "TOOL", "RETRIEVER", "GUARDRAIL", "EVALUATOR", "PROMPT"]),
     ("traceloop.span.kind", &["workflow", "task", "agent", "tool"]),
@@ -40,7 +40,7 @@ const MODEL: [&str; 8] = [
 ];
 const ENDPOINT: [&str; 4] = ["http.route", "gen_ai.operation.name", "ai.operationId", "llm.request.type"];
 const REQUEST_ID: [&str; 2] = ["gen_ai.response.id", "ai.response.id"];
-/// The served model comes before the requested one.
+/// The served tier comes before the requested one.
 const TIER: [&str; 7] = [
     "openai.response.service_tier",
     "gen_ai.openai.response.service_tier",
@@ -51,10 +51,10 @@ const TIER: [&str; 7] = [
     "llm.service_tier",
 ];
 
-/// The span's record, if it is a model call's.
+/// The span's record, if it is a model call.
 ///
 /// # Errors
-/// None: a record's errors are found when it is taken.
+/// None: a record's errors are found at admission.
 pub fn records(
     reading: &ItemContext<'_>,
     source: &ItemSource,
@@ -114,7 +114,7 @@ fn used(found: SpanUsage, rule: Rule<'_>, attributes: &Attributes, draft: &mut D
 enum Kind {
     /// A call of a model, by its operation.
     Call,
-    /// Around calls, whose spans have the same tokens.
+    /// Encloses calls, whose spans have the same tokens.
     Around(String),
     /// A call if it has used tokens.
     Unknown,
@@ -133,7 +133,7 @@ fn kind(source: &ItemSource, attributes: &Attributes) -> Kind {
             return Kind::Around(format!("{name} {kind}"));
         }
     }
-    // The AI SDK: `ai.streamText` is around one or more `ai.streamText.doStream`; a function's id may follow a space.
+    // The AI SDK: `ai.streamText` encloses one or more `ai.streamText.doStream`; a function's id may follow a space.
     let name = attributes.text(&["ai.operationId", "operation.name"]).unwrap_or_default();
     let name = name.split(' ').next().unwrap_or_default();
     if name.starts_with("ai.") && !name.contains(".do") {
@@ -142,7 +142,7 @@ fn kind(source: &ItemSource, attributes: &Attributes) -> Kind {
     if CALLS.contains(&operation) { Kind::Call } else { Kind::Unknown }
 }
 
-/// The call's HTTP status, as well as a span tells it.
+/// The call's HTTP status, as far as a span has it.
 fn status(span: &Span) -> i64 {
     let told = span.attributes.integer(&["http.response.status_code", "http.status_code", "error.type"]);
     match told.filter(|status| (100..=999).contains(status)) {

@@ -1,9 +1,9 @@
-//! Claude Code's metric `claude_code.token.usage`, for those who export metrics and no events: a sum with a point for
+//! Claude Code's metric `claude_code.token.usage`, for users who export metrics and not events: a sum with a point for
 //! each type of token, model and session.
 //!
-//! The points of one export that differ in nothing but their type become one record: so `calls` counts intervals of export, not
-//! requests. Only deltas are taken: a total since the start of a process says nothing about an interval without the total
-//! before it, which another daemon or this one before a restart may have got.
+//! The points of one export that differ only in their type become one record, so `calls` counts intervals of export,
+//! not requests. Only deltas are accepted. A total since the start of a process would need the total before, which
+//! another daemon, or this one before a restart, may have received.
 
 use std::collections::BTreeMap;
 
@@ -26,7 +26,7 @@ const FIELDS: [(&str, &str); 4] = [
 /// A record for each model, session, user and interval of the sum.
 ///
 /// # Errors
-/// Where its points are totals.
+/// If its points are totals.
 pub fn records(
     reading: &ItemContext<'_>,
     source: &ItemSource,

@@ -1,4 +1,5 @@
-//! The one table of attributes that tell a call's usage: a row an attribute. `docs/reference/opentelemetry.md` is made of it.
+//! The table of attributes with a call's usage, one row per attribute. `docs/reference/opentelemetry.md` is generated
+//! from it.
 
 /// The meaning of an attribute's value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -7,29 +8,30 @@ pub enum Means {
     Input,
     /// The answer's tokens.
     Output,
-    /// All tokens: tells whether the cached ones and the thoughts are within the others or beside them.
+    /// All tokens: shows whether cached tokens and thoughts are within the others or beside them.
     Total,
-    /// The prompt's tokens without the cached ones: tells the same.
+    /// The prompt's tokens without the cached ones: shows the same.
     Uncached,
     /// Tokens read from a cache.
     CacheRead,
     /// Tokens read from a cache, in a spelling that some use for all cached ones.
     CacheInput,
-    /// Tokens written to a cache, for any time.
+    /// Tokens written to a cache, for any duration.
     CacheWrite,
-    /// Of these, the ones for five minutes.
+    /// Those of them for five minutes.
     CacheWrite5m,
-    /// Of these, the ones for an hour.
+    /// Those of them for an hour.
     CacheWrite1h,
-    /// Tokens of thinking: within the answer's, unless the total says that they are beside.
+    /// Tokens of thinking: within the answer's, unless the total shows that they are beside.
     Reasoning,
-    /// Tokens of thinking that the vendor counts beside the answer's; frameworks differ, so the total has to tell.
+    /// Tokens of thinking that the vendor counts beside the answer's; frameworks differ, so the total decides.
     Thoughts,
-    /// Tokens of tools' answers, which the vendor counts beside the prompt's, unless the total says that they are within.
+    /// Tokens of tools' answers, which the vendor counts beside the prompt's, unless the total shows that they are
+    /// within.
     ToolUse,
     /// Audio tokens of the prompt, within its tokens: the unit `audio_input_token`.
     AudioInput,
-    /// Of these, the ones read from a cache: the unit `audio_cache_read_token`.
+    /// Those of them read from a cache: the unit `audio_cache_read_token`.
     AudioCacheRead,
     /// Audio tokens of the answer, within its tokens: the unit `audio_output_token`.
     AudioOutput,
@@ -39,12 +41,12 @@ pub enum Means {
     ImageOutput,
     /// Searches on the web: the unit `web_search`.
     WebSearch,
-    /// A part of tokens that another attribute has, at the same rate: nothing is to be done.
+    /// A part of the tokens of another attribute, at the same rate: ignored.
     Part,
 }
 
 impl Means {
-    /// In a few words, for the table in `docs/`.
+    /// The meaning in a few words, for the table in `docs/`.
     #[must_use]
     pub const fn words(self) -> &'static str {
         match self {
@@ -71,14 +73,15 @@ impl Means {
     }
 }
 
-/// Attributes under these names tell usage: one that is not in the table, and is not nothing, makes its call unpriced.
+/// Prefixes of usage attributes: one that is not in the table and not empty makes its call unpriced.
 pub const PREFIXES: [&str; 4] = ["gen_ai.usage.", "ai.usage.", "llm.usage.", "llm.token_count."];
 
-/// Words of names that tell no usage: whole words, since `generation` has `ratio` in it and `realtime` has `time`.
+/// Words in names that do not concern usage: whole words, because `generation` contains `ratio` and `realtime` contains
+/// `time`.
 pub const NO_USAGE: [&str; 10] =
     ["cost", "costs", "time", "latency", "duration", "ratio", "percent", "limit", "max", "remaining"];
 
-/// Words that tell no usage together.
+/// Groups of words that do not concern usage.
 pub const NO_USAGE_TOGETHER: [&str; 3] = ["per_second", "context_window", "token_type"];
 
 /// A row: an attribute, its meaning, and its writers.
@@ -175,7 +178,7 @@ pub const ROWS: &[TableRow] = &[
     row("gen_ai.usage.details.cache_audio_read_tokens", Means::AudioCacheRead, PYDANTIC),
     row("gen_ai.usage.details.output_audio_tokens", Means::AudioOutput, PYDANTIC),
     row("gen_ai.usage.details.web_search_requests", Means::WebSearch, PYDANTIC),
-    // Anthropic's own count beside the framework's, whose input has the cached ones in it.
+    // Anthropic's own count beside the framework's, whose input includes the cached tokens.
     row("gen_ai.usage.details.input_tokens", Means::Part, PYDANTIC),
     row("gen_ai.usage.details.output_tokens", Means::Part, PYDANTIC),
     row("gen_ai.usage.details.text_prompt_tokens", Means::Part, PYDANTIC),
@@ -211,7 +214,7 @@ pub const ROWS: &[TableRow] = &[
     row("llm.token_count.completion_details.audio", Means::AudioOutput, ARIZE),
 ];
 
-/// The call's whole cost as the sender states it, in USD. Parts of it are passed over.
+/// The call's whole cost as stated by the sender, in USD. Partial costs are ignored.
 pub const COSTS: &[(&str, &str)] = &[
     ("gen_ai.cost.total_cost", "LiteLLM"),
     ("gen_ai.cost.total", VARIOUS),
@@ -227,8 +230,8 @@ pub const COSTS: &[(&str, &str)] = &[
     ("operation.cost", PYDANTIC),
 ];
 
-/// Instrumentations whose input is known to include the cached tokens, or not to, by the prefix of their scope's name. It
-/// decides where the span's own numbers do not.
+/// Instrumentations whose input is known to include the cached tokens, or to exclude them, by the prefix of their
+/// scope's name. It decides if the span's own numbers do not.
 pub const SCOPES: &[(&str, bool)] = &[
     ("opentelemetry.instrumentation.anthropic", true),
     ("opentelemetry.instrumentation.openai", true),
@@ -250,7 +253,7 @@ mod tests {
         assert_eq!(names.len(), ROWS.len());
     }
 
-    /// `docs/reference/opentelemetry.md` as the tables have it. `TALLYD_WRITE_DOCS=1` writes it anew.
+    /// `docs/reference/opentelemetry.md` from the tables. `TALLYD_WRITE_DOCS=1` writes it anew.
     #[test]
     fn the_document_is_made_of_the_tables() {
         let mut text = include_str!("table.md").to_owned();

@@ -1,8 +1,8 @@
-//! From a span's attributes to disjoint buckets, by the one table ([`super::table`]).
+//! Turns a span's attributes into disjoint buckets, by the table ([`super::table`]).
 //!
-//! The buckets of a record are disjoint; spans differ in their nesting. The span itself tells where it can: by a total, by
-//! a count without the cached tokens, by numbers that could not be otherwise. Then the instrumentation's scope, and the setting
-//! last. Counts that do not add up are not understood, and the attribute is named.
+//! The buckets of a record are disjoint; spans differ in their nesting. The span itself decides if it can: by a total,
+//! by a count without the cached tokens, or by numbers with only one interpretation. Next the instrumentation's scope
+//! decides, and last the setting. Counts that do not add up are not understood, and the attribute is named.
 
 use std::collections::BTreeMap;
 
@@ -13,20 +13,20 @@ use tallyd_model::pricing::Usd;
 /// The usage in a span's attributes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SpanUsage {
-    /// By meaning: the count, and the attribute that has it. Zeros are left out.
+    /// By meaning: the count, and its attribute. Zeros are left out.
     counts: BTreeMap<Means, (i64, &'static str)>,
     /// The first attribute that is not understood.
     not_understood: Option<String>,
 }
 
-/// Disjoint counts, as a record has them.
+/// Disjoint counts in a record's form.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Buckets {
     /// By the record's field.
     pub fields: Vec<(&'static str, i64)>,
     /// By unit.
     pub units: Vec<(&'static str, i64)>,
-    /// The name of unknown usage: then the rest is approximate, and not priced.
+    /// The name of unknown usage: the rest is then approximate, and not priced.
     pub not_understood: Option<String>,
 }
 
@@ -35,9 +35,9 @@ pub struct Buckets {
 pub struct Rule<'a> {
     /// The instrumentation's name.
     pub scope: &'a str,
-    /// The provider, as the span has it.
+    /// The provider in the span.
     pub provider: &'a str,
-    /// The setting.
+    /// The setting `otlp.input_includes_cached`.
     pub input_includes_cached: bool,
 }
 
@@ -55,7 +55,7 @@ impl SpanUsage {
         found
     }
 
-    /// LiteLLM's usual spans have the cached tokens nowhere but in the vendor's usage, as Python writes a dictionary.
+    /// LiteLLM's usual spans have the cached tokens only in the vendor's usage, written as a Python dictionary.
     fn add_of_litellm(&mut self, attributes: &Attributes) {
         let Some(written) = attributes.text(&["metadata.usage_object"]) else { return };
         for (key, means, name) in [
@@ -74,7 +74,7 @@ impl SpanUsage {
         }
     }
 
-    /// Whether anything has been used, understood or not.
+    /// True if any usage was found, understood or not.
     #[must_use]
     pub fn is_used(&self) -> bool {
         !self.counts.is_empty() || self.not_understood.is_some()
@@ -118,7 +118,7 @@ impl SpanUsage {
     /// The disjoint buckets.
     #[must_use]
     pub fn buckets(mut self, rule: Rule<'_>) -> Buckets {
-        // A negative count is the record's to refuse, and no arithmetic is done with it.
+        // A negative count is left for the record's refusal, without arithmetic.
         if self.counts.values().any(|(count, _)| *count < 0) {
             return self.without_arithmetic();
         }
@@ -166,7 +166,7 @@ impl SpanUsage {
         }
     }
 
-    /// `whole` without a part of it. A part that is larger than its whole is not understood.
+    /// `whole` minus a part of it. A part larger than its whole is not understood.
     fn less(&mut self, whole: i64, part: i64, means: Means) -> i64 {
         if part > whole {
             let name = self.name(means).to_owned();
@@ -210,7 +210,7 @@ impl SpanUsage {
         let (input, output) = (self.get(Means::Input), self.get(Means::Output));
         let (thoughts, tools, total) = (self.thoughts(), self.get(Means::ToolUse), self.get(Means::Total));
         let sums = Within::all().filter(|within| {
-            // A missing count is within: one representation.
+            // A missing count is treated as within, to have one representation.
             (cached > 0 || within.cached) && (thoughts > 0 || within.thoughts) && (tools > 0 || within.tools)
         });
         let mut usual = Within { cached: true, thoughts: thoughts <= output, tools: false };
@@ -235,7 +235,7 @@ impl SpanUsage {
         };
         let matching: Vec<Within> = sums.filter(|within| possible(within) && sum(within) == total).collect();
         match matching.as_slice() {
-            // A total that leaves the cached ones out says nothing about them where the scope is known to count otherwise.
+            // A total without the cached tokens does not decide about them if the scope is known to count otherwise.
             [one] if one.cached && cached > 0 && own.is_none() && scope == Some(false) => {
                 Within { cached: false, ..*one }
             }
@@ -255,7 +255,7 @@ impl SpanUsage {
         }
     }
 
-    /// Whether the input includes the cached tokens, where its own numbers leave no doubt.
+    /// True if the input includes the cached tokens, if its own numbers decide that.
     fn own_numbers(&self, input: i64, cached: i64) -> Option<bool> {
         if input < cached {
             return Some(false);
@@ -286,7 +286,7 @@ impl SpanUsage {
     }
 }
 
-/// Counts within the input's and the output's tokens; the rest is beside them.
+/// Counts within the input's and the output's tokens; the others are beside them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Within {
     cached: bool,
@@ -301,15 +301,15 @@ impl Within {
 }
 
 fn by_scope(rule: Rule<'_>) -> Option<bool> {
-    // The AI SDK passed Anthropic's own count on until its version 6, which tells the uncached ones besides.
+    // Before version 6 the AI SDK passed on Anthropic's own count; version 6 also has the uncached tokens.
     if rule.scope == "ai" && rule.provider.starts_with("anthropic") {
         return Some(false);
     }
     SCOPES.iter().find(|(scope, _)| rule.scope.starts_with(scope)).map(|(_, includes)| *includes)
 }
 
-/// Whether an attribute that the table does not have tells usage: any number that is not 0, and anything named after tokens that
-/// is not nothing.
+/// True if an attribute outside of the table concerns usage: any number but 0, and any non-empty value whose name
+/// mentions tokens.
 fn tells_usage(name: &str, value: &AttributeValue) -> bool {
     let name = separated(name);
     let mut words = name.split(|c: char| !c.is_ascii_alphanumeric());
@@ -323,7 +323,7 @@ fn tells_usage(name: &str, value: &AttributeValue) -> bool {
     }
 }
 
-/// The name in lower case, its words separated where it is `inCamelCase`.
+/// The name in lower case, with separated words of `inCamelCase`.
 fn separated(name: &str) -> String {
     let mut separated = String::with_capacity(name.len() + 4);
     let mut was_lower = false;
@@ -337,10 +337,10 @@ fn separated(name: &str) -> String {
     separated
 }
 
-/// The cost that the span states, in USD. Nothing where the cost is 0: senders say so of models that they do not know.
+/// The cost in the span, in USD. None for 0, which senders use for models that they do not know.
 ///
 /// # Errors
-/// The attribute that has no amount from 0 on.
+/// The attribute whose amount is negative or not a number.
 pub fn cost(attributes: &Attributes) -> Result<Option<String>, &'static str> {
     for (name, _) in COSTS {
         let Some(text) = attributes.number_text(name).filter(|text| !text.trim().is_empty()) else { continue };

@@ -1,7 +1,7 @@
-//! OTLP in protobuf: the fields that are needed, by their numbers in opentelemetry/proto, and nothing else.
+//! OTLP in protobuf: only the needed fields, by their numbers in opentelemetry/proto.
 //!
-//! A message is looked over before it is decoded: a repeated field of a few bytes would otherwise become a hundred in
-//! memory, each. Nested messages stay slices of the body until they are looked at themselves.
+//! A message is checked before it is decoded: otherwise each repeated field of a few bytes would take a hundred bytes
+//! of memory. Nested messages stay slices of the body until they are read.
 
 use bytes::{Buf, Bytes};
 use prost::Message;
@@ -10,9 +10,9 @@ use prost::encoding::{DecodeContext, decode_key, skip_field};
 use super::attributes::{ATTRIBUTES_MAX, AttributeValue, Attributes};
 use super::items::{Event, ItemSource, Metric, POINTS_MAX, Point, STATUS_ERROR, Span};
 
-/// Parts of a document's level: resources, scopes, items.
+/// Largest number of parts of a document's level: resources, scopes, items.
 const PARTS_MAX: usize = 1_000_000;
-/// Fields of an item beside its attributes: events and links, too, which are passed over.
+/// Largest number of an item's fields, including events and links, which are skipped.
 const FIELDS_MAX: usize = ATTRIBUTES_MAX + 4_096;
 
 #[derive(Message)]
@@ -21,7 +21,7 @@ struct Root {
     parts: Vec<Bytes>,
 }
 
-/// Of a resource its scopes, of a scope its items.
+/// A resource's scopes, or a scope's items.
 #[derive(Message)]
 struct Level {
     #[prost(bytes = "bytes", tag = "1")]
@@ -136,10 +136,10 @@ struct WirePoint {
     attributes: Vec<Bytes>,
 }
 
-/// Hands out the items of a document.
+/// Passes on the items of a document.
 ///
 /// # Errors
-/// If it is not such a document.
+/// If the bytes are not such a document.
 pub(super) fn each_item(body: &Bytes, mut take: impl FnMut(&ItemSource, Bytes)) -> Result<(), String> {
     for resource in decode::<Root>(body.clone(), PARTS_MAX)?.parts {
         let resource: Level = decode(resource, PARTS_MAX)?;

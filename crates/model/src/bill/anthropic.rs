@@ -1,9 +1,9 @@
 //! Anthropic's Admin API: `/v1/organizations/cost_report` and `/v1/organizations/usage_report/messages`.
 //!
-//! Buckets begin at `starting_at`, in UTC. An `amount` is decimal text in *cents*. Without `group_by[]=description` (costs)
-//! or `group_by[]=model` (usage) a result names no model. Costs of web searches and of code execution name none either.
-//! Described by <https://platform.claude.com/docs/en/api/admin/cost_report> and `…/usage_report/retrieve_messages`, read
-//! on 2026-11-23.
+//! Buckets begin at `starting_at`, in UTC. An `amount` is decimal text in *cents*. Without `group_by[]=description`
+//! (costs) or `group_by[]=model` (usage) a result does not name a model. Costs of web searches and of code execution do
+//! not either. Described by <https://platform.claude.com/docs/en/api/admin/cost_report> and
+//! `…/usage_report/retrieve_messages`, read on 2026-11-23.
 
 use std::collections::BTreeSet;
 
@@ -29,7 +29,7 @@ pub(super) fn read(page: &mut Page<'_>, buckets: &[Value]) -> Result<(), BillErr
             page.once(&place, kind)?;
         }
     }
-    // Days without a result are covered, too, as the other days are.
+    // Days without a result are covered by the export, too.
     let kinds: Vec<Kind> = page.days.iter().map(|(_, _, kind)| *kind).collect();
     if let Some(kind) = kinds.first() {
         for day in buckets.iter().filter_map(|bucket| day(bucket["starting_at"].as_str()?)) {

@@ -1,4 +1,4 @@
-//! The bill beside the records: the differences by day and model, and their likely reasons.
+//! Compares the bill with the records: the differences by day and model, and their likely reasons.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,9 +13,9 @@ use crate::pricing::{Usd, family};
 pub struct RecordedDay {
     /// The day, in UTC.
     pub day: NaiveDate,
-    /// As it is stored.
+    /// The stored name.
     pub provider: String,
-    /// As it was sent.
+    /// The model as sent.
     pub model: String,
     /// Calls.
     pub calls: i64,
@@ -23,14 +23,14 @@ pub struct RecordedDay {
     pub unpriced: i64,
     /// Tokens.
     pub tokens: BillTokens,
-    /// The cost of those with a price.
+    /// The cost of the priced ones.
     pub cost_usd: Usd,
 }
 
-/// Differences beyond the usual ones: vendors round each line.
+/// Largest differences that are not reported, because vendors round each line.
 #[derive(Debug, Clone, Copy)]
 pub struct Tolerance {
-    /// USD, of a day.
+    /// USD per day.
     pub usd: Usd,
     /// Thousandths of the day's bill.
     pub permille: u32,
@@ -42,17 +42,17 @@ pub struct BillLine {
     /// Day, provider, model.
     #[serde(flatten)]
     pub key: BillKey,
-    /// The vendor's cost; none if no cost export tells.
+    /// The vendor's cost; none without a cost export.
     pub billed_usd: Option<Usd>,
     /// The records' sums.
     pub recorded_usd: Usd,
-    /// The vendor's tokens; none if no usage export tells.
+    /// The vendor's tokens; none without a usage export.
     pub billed_tokens: Option<BillTokens>,
     /// The records' tokens.
     pub recorded_tokens: BillTokens,
-    /// Calls that were recorded.
+    /// Recorded calls.
     pub calls: i64,
-    /// Of those, without a price.
+    /// Those of them that are unpriced.
     pub unpriced: i64,
 }
 
@@ -63,13 +63,13 @@ pub struct BillDay {
     pub day: NaiveDate,
     /// The provider.
     pub provider: &'static str,
-    /// The vendor's cost; none if no cost export tells.
+    /// The vendor's cost; none without a cost export.
     pub billed_usd: Option<Usd>,
     /// The records' sums.
     pub recorded_usd: Usd,
-    /// Recorded less billed; none without a bill.
+    /// Recorded minus billed; none without a bill.
     pub difference_usd: Option<Usd>,
-    /// Whether cost and tokens agree, within the tolerance.
+    /// True if cost and tokens agree within the tolerance.
     pub agrees: bool,
     /// Likely reasons of a difference.
     pub causes: Vec<String>,
@@ -77,7 +77,7 @@ pub struct BillDay {
     pub lines: Vec<BillLine>,
 }
 
-/// All days that the bill speaks of.
+/// All days that the bill covers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Comparison {
     /// True if every day agrees.
@@ -86,7 +86,7 @@ pub struct Comparison {
     pub days: Vec<BillDay>,
 }
 
-/// Lays the bill beside the records. Records of days that no export speaks of are left out.
+/// Compares the bill with the records. Recorded days that no export covers are left out.
 #[must_use]
 pub fn compare(bill: &Bill, recorded: &[RecordedDay], tolerance: Tolerance) -> Comparison {
     let days = bill.days();
@@ -129,7 +129,7 @@ fn empty(key: BillKey) -> BillLine {
     }
 }
 
-/// Amounts are far from the end of 128 bits; beyond it a sum is as good as infinite.
+/// Saturates: amounts are far from the end of 128 bits.
 fn add(left: Usd, right: Usd) -> Usd {
     Usd::from_attos(left.attos().saturating_add(right.attos()))
 }
@@ -140,13 +140,13 @@ fn day((day, provider): (NaiveDate, &'static str), all: &BTreeMap<BillKey, BillL
     let billed: Vec<Usd> = lines.iter().filter_map(|line| line.billed_usd).collect();
     let tells_tokens = lines.iter().any(|line| line.billed_tokens.is_some());
     let recorded_usd = lines.iter().fold(Usd::ZERO, |sum, line| add(sum, line.recorded_usd));
-    // An export of usage alone has no costs to compare.
+    // A usage export alone does not have costs to compare.
     let billed_usd =
         if billed.is_empty() && tells_tokens { None } else { Some(billed.into_iter().fold(Usd::ZERO, add)) };
     let difference_usd = billed_usd.map(|billed| Usd::from_attos(recorded_usd.attos().saturating_sub(billed.attos())));
     let cost_agrees = match (difference_usd, billed_usd) {
         (Some(difference), Some(billed)) => {
-            // A day of refunds alone is billed below zero.
+            // A day with refunds only is billed below zero.
             let share = billed.attos().unsigned_abs() / 1_000 * u128::from(tolerance.permille);
             difference.attos().unsigned_abs() <= tolerance.usd.attos().unsigned_abs().max(share)
         }
@@ -170,7 +170,7 @@ fn day((day, provider): (NaiveDate, &'static str), all: &BTreeMap<BillKey, BillL
     BillDay { day, provider, billed_usd, recorded_usd, difference_usd, agrees, causes, lines }
 }
 
-/// Reasons that the lines show, the most telling first.
+/// Reasons that follow from the lines, the most likely first.
 fn causes(lines: &[BillLine], same_tokens: bool) -> Vec<String> {
     let mut causes = Vec::new();
     let mut say = |text: String| causes.push(text);

@@ -8,12 +8,13 @@
 //! | `table` | CSV exports of the vendors' consoles, by the names of their columns |
 //! | [`compare`] | the difference by day and model, and likely reasons |
 //!
-//! A bill is a sum by UTC day, provider and model: the vendors bill days of UTC. A model is named by its family, so that
-//! `claude-sonnet-4-5-20250929` on the bill meets `claude-sonnet-4-5` in the records. Charges without a model (web searches, a
-//! total that was not grouped) stand under the empty name and count in the day's total alone.
+//! A bill is a sum by UTC day, provider and model, because the vendors bill UTC days. A model is named by its family,
+//! so that `claude-sonnet-4-5-20250929` on the bill matches `claude-sonnet-4-5` in the records. Charges without a model
+//! (web searches, a total that was not grouped) have the empty name and count only in the day's total.
 //!
-//! Costs and usage come in different exports: each period may be given once of each. A second export of a period is refused,
-//! because it would be counted twice. Money is exact, but where a vendor writes a binary float's digits beyond 10^-18 USD.
+//! Costs and usage come in different exports, and each period may be given once of each. A second export of a period is
+//! refused, because it would count twice. Money is exact, except where a vendor writes a binary float's digits beyond
+//! 10^-18 USD.
 
 mod anthropic;
 pub mod compare;
@@ -31,15 +32,15 @@ use serde::Serialize;
 use crate::files::{DateOrder, Numbers};
 use crate::pricing::{Usd, family};
 
-/// Whose exports are read: the provider's name in the records, and the vendor's name in help and errors.
+/// Known vendors: the provider's name in the records, and the vendor's name in help and errors.
 pub const VENDORS: [(&str, &str); 3] = [("claude", "Anthropic"), ("openai", "OpenAI"), ("openrouter", "OpenRouter")];
 
-/// How the tables of the exports are written. The default is as the vendors write them.
+/// The number and date formats of the tables. The default is the vendors' own.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct BillForm {
     /// Numbers.
     pub numbers: Numbers,
-    /// Which number of `8/5/2026` is the month; none refuses such dates.
+    /// The order of a date such as `8/5/2026`; none refuses such dates.
     pub dates: Option<DateOrder>,
 }
 
@@ -54,7 +55,7 @@ pub struct BillKey {
     pub model: String,
 }
 
-/// Tokens in disjoint buckets. Some exports know fewer: OpenAI has no cache writes.
+/// Tokens in disjoint buckets. Some exports have fewer: OpenAI does not have cache writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct BillTokens {
     /// Neither read from nor written to a cache.
@@ -63,7 +64,7 @@ pub struct BillTokens {
     pub output: u64,
     /// Read from a cache.
     pub cache_read: u64,
-    /// Written to a cache, for any time.
+    /// Written to a cache, for any duration.
     pub cache_write: u64,
 }
 
@@ -97,7 +98,7 @@ impl Kind {
 pub struct Bill {
     form: BillForm,
     sums: BTreeMap<BillKey, BillSums>,
-    /// Days that the exports speak of, also those without a line, and the file that does.
+    /// Days that the exports cover, including those without a line, each with its file.
     covered: BTreeMap<(NaiveDate, &'static str, Kind), String>,
 }
 
@@ -106,7 +107,7 @@ pub struct Bill {
 pub enum BillError {
     /// Its form is none that is known.
     #[error(
-        "{file} is no export that is known. hint: Anthropic's cost_report or usage_report/messages, OpenAI's \
+        "{file} is not a known export. hint: Anthropic's cost_report or usage_report/messages, OpenAI's \
          organization/costs or organization/usage/completions, OpenRouter's activity as JSON, or the CSV that their \
          consoles and OpenRouter's activity page export"
     )]
@@ -124,14 +125,14 @@ pub enum BillError {
         /// Its error.
         reason: String,
     },
-    /// Two files tell of the same day.
+    /// Two files have the same day.
     #[error(
         "{file} and {other} both have {provider}'s {kind} of {day}: it would count twice. hint: give each period once"
     )]
     Twice {
         /// The file.
         file: String,
-        /// The one before it.
+        /// The earlier file.
         other: String,
         /// The provider.
         provider: &'static str,
@@ -143,7 +144,7 @@ pub enum BillError {
 }
 
 impl Bill {
-    /// A bill whose tables are written so.
+    /// An empty bill, for tables of this form.
     #[must_use]
     pub fn in_form(form: BillForm) -> Self {
         Self { form, ..Self::default() }
@@ -152,7 +153,7 @@ impl Bill {
     /// Adds an export's text. `file` is for errors.
     ///
     /// # Errors
-    /// [`BillError`]; the bill is then as good as lost.
+    /// [`BillError`]; the bill must then be dropped.
     pub fn read(&mut self, file: &str, text: &str) -> Result<(), BillError> {
         let mut page = Page { bill: self, file, days: BTreeSet::new(), buckets: BTreeSet::new() };
         let text = text.trim_start_matches('\u{feff}').trim_start();
@@ -177,19 +178,19 @@ impl Bill {
         &self.sums
     }
 
-    /// The days that the exports speak of, by provider.
+    /// The days that the exports cover, by provider.
     #[must_use]
     pub fn days(&self) -> BTreeSet<(NaiveDate, &'static str)> {
         self.covered.keys().map(|(day, provider, _)| (*day, *provider)).collect()
     }
 }
 
-/// A file that is being read.
+/// The file being read.
 struct Page<'b> {
     bill: &'b mut Bill,
     file: &'b str,
     days: BTreeSet<(NaiveDate, &'static str, Kind)>,
-    /// Where the buckets begin that were read, as the vendor writes it.
+    /// The beginnings of the buckets read so far, as the vendor writes them.
     buckets: BTreeSet<(String, Kind)>,
 }
 
@@ -202,13 +203,13 @@ impl Page<'_> {
         BillError::Wrong { file: self.file.to_owned(), place: place.into(), reason: reason.into() }
     }
 
-    /// Notes that the file speaks of a day, whether or not anything was used on it.
+    /// Notes that the file covers a day, with or without usage.
     fn covers(&mut self, day: NaiveDate, provider: &'static str, kind: Kind) {
         debug_assert!(VENDORS.iter().any(|(known, _)| *known == provider), "{provider} is not in bill::VENDORS");
         self.days.insert((day, provider, kind));
     }
 
-    /// Notes a bucket with results. A page that stands in the file twice would count twice.
+    /// Notes a bucket with results, to detect a page that is in the file twice.
     fn once(&mut self, place: &str, kind: Kind) -> Result<(), BillError> {
         if self.buckets.insert((place.to_owned(), kind)) {
             return Ok(());
@@ -273,7 +274,7 @@ fn read_json(page: &mut Page<'_>, text: &str) -> Result<(), BillError> {
     if buckets.first().is_some_and(openrouter::is_item) {
         return openrouter::read(page, &buckets);
     }
-    // A bucket without results does not tell its kind: its neighbours do.
+    // A bucket without results has the kind of the other buckets.
     let kind = buckets.iter().find_map(|bucket| bucket["results"].as_array().and_then(|results| results.first()));
     match kind {
         Some(first) if first["object"].is_string() => openai::read(page, &buckets),
@@ -283,7 +284,7 @@ fn read_json(page: &mut Page<'_>, text: &str) -> Result<(), BillError> {
     }
 }
 
-/// A count of an export: a missing one is 0, and any other value is an error.
+/// A count of an export: a missing one is 0, and any other invalid value is an error.
 fn count(of: &Value, field: &str) -> Result<u64, String> {
     match &of[field] {
         Value::Null => Ok(0),
@@ -291,21 +292,21 @@ fn count(of: &Value, field: &str) -> Result<u64, String> {
     }
 }
 
-/// An amount as a vendor writes it, times ten to the `-shift`.
+/// A vendor's amount, times ten to the `-shift`.
 fn amount(text: &str, shift: u32) -> Result<Usd, String> {
     let exact = Usd::parse(text).or_else(|error| match error {
         crate::decimal::DecimalError::TooPrecise { .. } => Usd::parse(&cut(text)),
         _ => Err(error),
     });
-    let usd = exact.map_err(|error| format!("{text:?} is no amount: {error}"))?;
+    let usd = exact.map_err(|error| format!("{text:?} is not an amount: {error}"))?;
     Ok(Usd::from_attos(usd.attos() / 10_i128.pow(shift)))
 }
 
-/// The digits of a binary float that the vendor computed with, without those beyond 10^-18 USD.
+/// The digits of a binary float from the vendor, without those beyond 10^-18 USD.
 fn cut(text: &str) -> Cow<'_, str> {
     let kept = text.find('.').map_or(text.len(), |point| point + 1 + usize::from(Usd::DECIMALS));
     match text.parse::<f64>() {
-        // Far below a cent of a cent, written with an exponent: its digits are noise.
+        // Tiny amounts with an exponent: their digits are noise.
         Ok(float) if text.contains(['e', 'E']) => Cow::Owned(format!("{float:.18}")),
         _ => Cow::Borrowed(text.get(..kept).unwrap_or(text)),
     }

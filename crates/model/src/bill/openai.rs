@@ -1,9 +1,9 @@
 //! OpenAI's organization API: `/v1/organization/costs` and `/v1/organization/usage/completions`.
 //!
-//! Buckets begin at `start_time`, seconds of 1970 in UTC. `amount.value` is a number of dollars. A `line_item`, where costs
-//! are grouped by it, begins with the model's name (`gpt-4o-mini-2024-07-18, input`). `input_tokens` *include* those that
-//! came from a cache. Described by <https://platform.openai.com/docs/api-reference/usage>, read on 2026-11-23 as generated
-//! clients have it.
+//! Buckets begin at `start_time`, seconds since 1970 in UTC. `amount.value` is a number of dollars. A `line_item`, if
+//! costs are grouped by it, begins with the model's name (`gpt-4o-mini-2024-07-18, input`). `input_tokens` *include*
+//! those from a cache. Described by <https://platform.openai.com/docs/api-reference/usage>, read on 2026-11-23 in
+//! generated clients.
 
 use std::collections::BTreeSet;
 
@@ -48,7 +48,7 @@ fn read_result(page: &mut Page<'_>, day: NaiveDate, place: &str, result: &Value)
             if !currency.eq_ignore_ascii_case("usd") {
                 return Err(page.wrong(place, format!("amounts are in {currency}, and only USD is kept")));
             }
-            // A number of JSON keeps its digits here; some pages have it as text.
+            // JSON numbers keep their digits here; some pages have text.
             let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
             let usd = amount(&text, 0).map_err(|reason| page.wrong(place, reason))?;
             let model = model_of(result["line_item"].as_str().unwrap_or_default());
@@ -66,12 +66,12 @@ fn read_result(page: &mut Page<'_>, day: NaiveDate, place: &str, result: &Value)
     }
 }
 
-/// Input includes cached tokens: the buckets here are disjoint.
+/// Converts to disjoint buckets: the vendor's input includes cached tokens.
 pub(super) const fn tokens(input: u64, cached: u64, output: u64) -> BillTokens {
     BillTokens { input: input.saturating_sub(cached), output, cache_read: cached, cache_write: 0 }
 }
 
-/// The model that a line item begins with; nothing for one that names none (`web search tool calls`).
+/// The model at the beginning of a line item; empty for items without one (`web search tool calls`).
 pub(super) fn model_of(line_item: &str) -> &str {
     match line_item.split_once(',') {
         Some((model, _)) => model.trim(),

@@ -1,8 +1,9 @@
-//! OpenRouter's `GET /api/v1/activity`: a day, model and endpoint an item, with the charge.
+//! OpenRouter's `GET /api/v1/activity`: one item for each day, model and endpoint, with the charge.
 //!
-//! `usage` is OpenRouter's charge, in USD; `byok_usage_inference` is a vendor's charge for a key of one's own. `date` is
-//! a UTC day, with or without a midnight. `prompt_tokens` hold cached ones and do not say how many, so tokens are not compared.
-//! Described by <https://openrouter.ai/docs/api/api-reference/analytics/get-user-activity>, read on 2026-11-29.
+//! `usage` is OpenRouter's charge, in USD; `byok_usage_inference` is a vendor's charge for the customer's own key.
+//! `date` is a UTC day, with or without a midnight. `prompt_tokens` include cached ones without their number, so tokens
+//! are not compared. Described by <https://openrouter.ai/docs/api/api-reference/analytics/get-user-activity>, read on
+//! 2026-11-29.
 
 use chrono::NaiveDate;
 
@@ -12,7 +13,7 @@ use crate::pricing::Usd;
 
 const PROVIDER: &str = "openrouter";
 
-/// Whether this is an item of the activity.
+/// True if this is an item of the activity.
 pub(super) fn is_item(item: &Value) -> bool {
     item.get("model_permaslug").is_some() && item.get("usage").is_some()
 }

@@ -1,4 +1,4 @@
-//! CSV as the vendors' consoles export it. The columns are found by their names, so their order and others do not matter.
+//! CSV exports of the vendors' consoles. The columns are found by their names, in any order and among others.
 //!
 //! | vendor | export | columns that are read |
 //! |---|---|---|
@@ -8,9 +8,9 @@
 //! | OpenAI | completions usage | `start_time`, `model`, `input_tokens`, `input_cached_tokens`, `output_tokens` |
 //! | OpenRouter | activity | `created_at`, `model_permaslug`, `cost_total`, `byok_usage_inference`, `tokens_prompt`, `tokens_cached`, `tokens_completion` |
 //!
-//! Dates and numbers may have gone through a spreadsheet: see [`crate::files`]. The vendors describe these files nowhere;
-//! OpenAI's names are those of its API, Anthropic's are as its console writes
-//! them. A file whose columns are others is refused as unknown, never read in part.
+//! Dates and numbers may have gone through a spreadsheet: see [`crate::files`]. The vendors do not describe these
+//! files. OpenAI's names are those of its API, Anthropic's are those of its console's exports. A file with other
+//! columns is refused as unknown, never read in part.
 
 use std::borrow::Cow;
 use std::io::BufReader;
@@ -28,7 +28,7 @@ struct Row<'r> {
     form: super::BillForm,
 }
 
-/// Columns that name the currency of a row's amount.
+/// Columns with the currency of a row's amount.
 const CURRENCIES: [&str; 3] = ["amount_currency", "currency", "cost_currency"];
 
 impl Row<'_> {
@@ -47,7 +47,8 @@ impl Row<'_> {
         }
     }
 
-    /// An amount in USD. One in another currency, told by a column or by a sign, is refused: it would be compared with dollars.
+    /// An amount in USD. Another currency, named by a column or a sign, is refused, because the amount is compared with
+    /// dollars.
     fn usd(&self, column: &str) -> Result<Usd, String> {
         let foreign = |currency: &str| format!("amounts are in {currency}, and only USD is kept");
         let stated = CURRENCIES.iter().map(|column| self.text(column)).find(|currency| !currency.is_empty());
@@ -58,7 +59,7 @@ impl Row<'_> {
         let (sign, digits) = text.strip_prefix('-').map_or(("", text), |digits| ("-", digits));
         let digits = ["US$", "USD", "$"].iter().find_map(|mark| digits.strip_prefix(mark)).unwrap_or(digits);
         let digits = ["USD", "$"].iter().find_map(|mark| digits.strip_suffix(mark)).unwrap_or(digits).trim();
-        // An exponent is one letter.
+        // A single letter is an exponent.
         let letters: String = digits.chars().filter(|char| char.is_alphabetic()).collect();
         let mark = digits.chars().find(|char| "€£¥₹₩₽₺฿₴₦₫₱¢$".contains(*char));
         if letters.chars().count() > 1 || mark.is_some() {
@@ -75,7 +76,7 @@ impl Row<'_> {
 
 type Reader = fn(&mut Page<'_>, &Row<'_>, &str) -> Result<(), BillError>;
 
-/// The forms, each with the columns that it must have. The first whose columns are all there is taken.
+/// The forms, each with its required columns. The first form whose columns are all there is used.
 const FORMS: [(&[&str], Reader); 5] = [
     (&["usage_date_utc", "cost_usd"], anthropic_cost),
     (&["usage_date_utc", "usage_input_tokens_no_cache", "usage_output_tokens"], anthropic_usage),
@@ -84,12 +85,12 @@ const FORMS: [(&[&str], Reader); 5] = [
     (&["generation_id", "created_at", "cost_total"], openrouter),
 ];
 
-/// Cells are separated by the character that makes the first line that of a known form.
+/// Cell separators; the one with which the first line has a known form is used.
 const SEPARATORS: [u8; 3] = [b',', b';', b'\t'];
 
 pub(super) fn read(page: &mut Page<'_>, text: &str) -> Result<(), BillError> {
     let mut rest = BufReader::new(text.as_bytes());
-    // The reader is text in memory: it does not fail.
+    // The reader is text in memory, so it does not fail.
     let said = files::separator(&mut rest).ok().flatten();
     let (said, skipped) = said.map_or((None, 0), |(separator, bytes)| (Some(separator), bytes));
     let text = text.get(skipped..).unwrap_or_default();
@@ -165,7 +166,7 @@ fn openai_usage(page: &mut Page<'_>, row: &Row<'_>, place: &str) -> Result<(), B
     Ok(())
 }
 
-/// A generation. A vendor's charge for a key of one's own is spend, too, as on OpenRouter's page.
+/// A generation. A vendor's charge for the customer's own key is included, as on OpenRouter's page.
 fn openrouter(page: &mut Page<'_>, row: &Row<'_>, place: &str) -> Result<(), BillError> {
     let read = || -> Result<(NaiveDate, Usd, BillTokens), String> {
         let own_key = match row.text("byok_usage_inference") {
@@ -187,13 +188,13 @@ fn seconds(page: &Page<'_>, row: &Row<'_>, place: &str) -> Result<NaiveDate, Bil
     let text = row.text("start_time");
     let at = text.parse().ok().filter(|seconds: &i64| *seconds > 100_000);
     let day = at.and_then(|seconds| DateTime::from_timestamp(seconds, 0)).map(|at| at.date_naive());
-    // A spreadsheet may have made a date of it.
+    // A spreadsheet may have turned it into a date.
     day.map_or_else(|| row.day("start_time"), Ok).map_err(|reason| page.wrong(place, reason))
 }
 
-/// The API's name of a model that a console's file names for people; any other name is as it was.
+/// The API's name of a model, for the console's display name; other names stay unchanged.
 ///
-/// Up to version 3 the version stood before the name, `claude-3-5-haiku`; since then it stands behind, `claude-haiku-4-5`.
+/// Up to version 3 the version was before the name, `claude-3-5-haiku`; since then it is behind, `claude-haiku-4-5`.
 pub(super) fn console_model(name: &str) -> Cow<'_, str> {
     let Some(words) = name.strip_prefix("Claude ") else { return Cow::Borrowed(name) };
     let mut words = words.split_ascii_whitespace();

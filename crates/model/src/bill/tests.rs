@@ -1,4 +1,4 @@
-//! The forms are made by hand after the vendors' descriptions; no export of a real account is in the repository.
+//! Exports written by hand from the vendors' descriptions; the repository does not have exports of real accounts.
 
 use super::compare::{RecordedDay, Tolerance, compare};
 use super::*;
@@ -162,7 +162,7 @@ fn a_difference_is_explained_by_what_is_seen() {
     let said = causes(&[recorded("claude-opus-4-5", "5", 1, 0)]);
     assert!(said.contains("billed and never recorded: claude-sonnet-4-5"), "{said}");
     assert!(causes(&[]).contains("nothing was recorded"));
-    // Records of days and providers that the bill does not speak of are not its business.
+    // Records of days and providers that the bill does not cover are ignored.
     let elsewhere = RecordedDay { day: day("2026-10-31"), ..recorded("claude-opus-4-5", "5", 1, 0) };
     assert_eq!(compare(&bill, std::slice::from_ref(&elsewhere), NONE).days.len(), 2);
     assert!(compare(&bill, &[elsewhere], NONE).days.iter().all(|day| day.recorded_usd == Usd::ZERO));

@@ -1,4 +1,4 @@
-//! Days and instants as files write them.
+//! Days and instants in the forms of files.
 
 use chrono::{DateTime, Days, NaiveDate, NaiveDateTime};
 
@@ -28,13 +28,13 @@ pub enum DateOrder {
     Dmy,
 }
 
-/// 2000-01-01, microseconds since 1970. A number below it, read as microseconds, is seconds or milliseconds.
+/// 2000-01-01, microseconds since 1970. A smaller number of microseconds is really one of seconds or milliseconds.
 const EARLIEST_US: i64 = 946_684_800_000_000;
 
 /// Microseconds since 1970. A time without a zone is UTC; digits below a microsecond are cut off.
 ///
 /// # Errors
-/// The correct form.
+/// A message with the correct form.
 pub fn instant(text: &str, epoch: Option<Epoch>) -> Result<i64, String> {
     if let Some(number) = number(text, epoch)? {
         return Ok(number);
@@ -45,7 +45,7 @@ pub fn instant(text: &str, epoch: Option<Epoch>) -> Result<i64, String> {
     let local = bare.unwrap_or(text);
     if bare.is_none() {
         let zoned = DateTime::parse_from_rfc3339(text);
-        // PostgreSQL's form: a space, and a zone that may be hours alone.
+        // PostgreSQL's form: a space, and a zone that may have hours only.
         let zoned = zoned.or_else(|_| DateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f%#z"));
         if let Ok(time) = zoned.or_else(|_| DateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f %#z")) {
             return Ok(time.timestamp_micros());
@@ -75,7 +75,7 @@ fn number(text: &str, epoch: Option<Epoch>) -> Result<Option<i64>, String> {
             Err(_) => Ok(None),
         };
     };
-    // A decimal number of 18 decimals is also the form of an amount.
+    // An amount's form fits as well: a decimal number with up to 18 decimals.
     let Ok(number) = Usd::parse(text) else { return Ok(None) };
     let per_us = match epoch {
         Epoch::S => 12,
@@ -87,13 +87,14 @@ fn number(text: &str, epoch: Option<Epoch>) -> Result<Option<i64>, String> {
     i64::try_from(us).map(Some).map_err(|_| format!("{text} is a time that no calendar has"))
 }
 
-/// The day of a cell: `2026-08-05`, with or without a time; `05.08.2026`; with an order `8/5/2026`; Excel's number of days.
+/// The day in a cell: `2026-08-05`, with or without a time; `05.08.2026`; with an order `8/5/2026`; Excel's number of
+/// days.
 ///
 /// # Errors
-/// The correct form.
+/// A message with the correct form.
 pub fn day(text: &str, order: Option<DateOrder>) -> Result<NaiveDate, String> {
     let wrong = || format!("{text:?} is not a date: expected 2026-08-05");
-    // Days since 1899-12-30 from 2009 to 2064, where bills are.
+    // Days since 1899-12-30, for the years 2009 to 2064, which include all bills.
     if let Some(days) =
         text.strip_suffix(".0").unwrap_or(text).parse::<u64>().ok().filter(|days| (40_000..60_000).contains(days))
     {
@@ -114,7 +115,7 @@ pub fn day(text: &str, order: Option<DateOrder>) -> Result<NaiveDate, String> {
                 ));
             }
         };
-        // %Y takes two digits for a year of the first century.
+        // %Y reads two digits as a year of the first century.
         let format = if date.rsplit('/').next().is_some_and(|year| year.len() == 4) { formats[0] } else { formats[1] };
         return NaiveDate::parse_from_str(date, format).map_err(|_| wrong());
     }

@@ -1,6 +1,6 @@
-//! Files as people and programs write them, for every command that reads one: encodings, separators, numbers, dates.
+//! Files written by people and programs, for every command that reads one: encodings, separators, numbers, dates.
 //!
-//! Nothing here is guessed. A byte order mark and Excel's `sep=` line say how a file is written; the rest is said by flags.
+//! Nothing is guessed. A byte order mark and Excel's `sep=` line state a file's form; flags state the rest.
 
 mod dates;
 mod numbers;

@@ -1,18 +1,18 @@
-//! Numbers as spreadsheets of a country write them.
+//! Numbers in the forms of spreadsheets in different countries.
 
 use std::borrow::Cow;
 
-/// How numbers are written. The default is digits with a point: `1234.5`.
+/// The form of numbers. The default is digits with a point: `1234.5`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Numbers {
-    /// The separator of groups of three digits. A space stands for the spaces that do not break a line, too.
+    /// The separator of groups of three digits. A space also stands for non-breaking spaces.
     pub thousands: Option<char>,
-    /// A comma stands before the decimals.
+    /// True if a comma precedes the decimals.
     pub decimal_comma: bool,
 }
 
 impl Numbers {
-    /// Why the two do not go together, if they do not.
+    /// Why the two do not fit together; none if they do.
     #[must_use]
     pub fn fault(self) -> Option<&'static str> {
         match (self.thousands, self.decimal_comma) {
@@ -22,10 +22,10 @@ impl Numbers {
         }
     }
 
-    /// The number with a point and without separators. Other text is left unchanged, for the reader behind to refuse.
+    /// The number with a point and without separators. Other text stays unchanged, for the next reader to refuse.
     ///
     /// # Errors
-    /// Where a separator stands that is not as the form has it, and which flag would fit.
+    /// A separator that does not fit the form, with the flag that would fit.
     pub fn plain(self, text: &str) -> Result<Cow<'_, str>, String> {
         let (point, other) = if self.decimal_comma { (',', '.') } else { ('.', ',') };
         let is_separator = |char: char| {
@@ -88,7 +88,7 @@ mod tests {
         ] {
             assert_eq!(plain(form, text), Ok(expected.to_owned()), "{text}");
         }
-        // 1,234 is a thousand or one and a bit; without a flag it is neither.
+        // 1,234 may be 1234 or 1.234, so without a flag it is refused.
         assert!(plain(form(None, false), "1,234").unwrap_err().contains("--thousands , or --decimal-comma"));
         for (form, text) in [
             (form(Some(','), false), "1,23"),

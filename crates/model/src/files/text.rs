@@ -1,19 +1,19 @@
-//! Text in UTF-8, or in UTF-16 behind its byte order mark; and the separator of a delimited file.
+//! Reads text in UTF-8, or in UTF-16 with a byte order mark, and finds the separator of a delimited file.
 
 use std::io::{self, BufRead, BufReader, Read};
 
-/// Bytes that are read at once.
+/// Bytes of one read.
 const BLOCK_BYTES: usize = 1 << 15;
 
-/// Reads text as UTF-8. UTF-16, which its byte order mark tells, is translated; anything else goes through as it is.
+/// Reads text as UTF-8. UTF-16 with a byte order mark is converted; anything else passes unchanged.
 pub struct Utf8<R> {
     source: R,
-    /// None until the first two bytes have been looked at.
+    /// None until the first two bytes are read.
     form: Option<Form>,
-    /// Translated, and not yet handed out.
+    /// Converted bytes for the next read.
     ready: Vec<u8>,
     at: usize,
-    /// Bytes and a half of a surrogate pair that wait for the next bytes.
+    /// Bytes and half of a surrogate pair that need the following bytes.
     rest: Vec<u8>,
     high: Option<u16>,
 }
@@ -25,7 +25,7 @@ enum Form {
 }
 
 impl<R: Read> Utf8<R> {
-    /// A reader of the source.
+    /// A reader of `source`.
     pub const fn new(source: R) -> Self {
         Self { source, form: None, ready: Vec::new(), at: 0, rest: Vec::new(), high: None }
     }
@@ -47,7 +47,7 @@ impl<R: Read> Utf8<R> {
         Ok(form)
     }
 
-    /// Translates another block. Half of a surrogate pair becomes U+FFFD, as does a byte too many at the end.
+    /// Converts another block. Half of a surrogate pair becomes U+FFFD, as does a single byte at the end.
     fn translate(&mut self, big_endian: bool) -> io::Result<()> {
         self.ready.clear();
         self.at = 0;
@@ -85,7 +85,7 @@ impl<R: Read> Read for Utf8<R> {
                 Form::AsItIs => return self.source.read(buf),
                 Form::Utf16 { big_endian } => {
                     self.translate(big_endian)?;
-                    // A block may hold half a character alone.
+                    // A block may consist of half a character.
                     while self.ready.is_empty() && (self.high.is_some() || !self.rest.is_empty()) {
                         self.translate(big_endian)?;
                     }
@@ -100,7 +100,7 @@ impl<R: Read> Read for Utf8<R> {
     }
 }
 
-/// Takes Excel's first line, `sep=;`, from the reader. Returns the separator and the line's bytes, or none without such a line.
+/// Consumes Excel's first line, `sep=;`. Returns the separator and the line's bytes, or none without such a line.
 ///
 /// # Errors
 /// The reader's.
@@ -123,16 +123,16 @@ pub fn separator<R: Read>(reader: &mut BufReader<R>) -> io::Result<Option<(u8, u
     Ok(Some(found))
 }
 
-/// Lines to add to where the CSV reader says that a row begins: it says so of the LF of a CRLF, which is on the line before.
+/// Lines to add to the CSV reader's position of a row: it reports the LF of a CRLF, which is on the line before.
 pub fn line_shift(start: &[u8]) -> u64 {
     let end = start.iter().position(|byte| *byte == b'\n');
     u64::from(end.is_some_and(|end| start[..end].ends_with(b"\r")))
 }
 
-/// Reads a separator of the command line: one character of ASCII, or `tab`.
+/// Reads the command line's separator: one ASCII character, or `tab`.
 ///
 /// # Errors
-/// The correct form.
+/// A message with the correct form.
 pub fn delimiter(text: &str) -> Result<u8, String> {
     match text {
         "tab" | "\\t" => Ok(b'\t'),

@@ -10,7 +10,7 @@ use crate::pricing::Usd;
 pub struct Part {
     /// The provider, or the model.
     pub name: String,
-    /// From the first day with any spending to today, which is not over.
+    /// From the first day with costs to today, which is not over.
     pub days: Vec<Usd>,
 }
 
@@ -22,19 +22,19 @@ impl Part {
     }
 }
 
-/// Spending by day.
+/// Costs by day.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct History {
     /// Today.
     pub today: NaiveDate,
-    /// By provider, each without days of the future.
+    /// By provider, each without future days.
     pub parts: Vec<Part>,
     /// By model, if the history is one provider's: the last days only.
     pub models: Vec<Part>,
 }
 
 impl History {
-    /// Spend of each day, from the first day with any spend to today.
+    /// Costs of each day, from the first day with any to today.
     #[must_use]
     pub fn days(&self) -> Vec<Usd> {
         let length = self.parts.iter().map(|part| part.days.len()).max().unwrap_or(0);
@@ -44,9 +44,9 @@ impl History {
 }
 
 pub(super) const WEEK: usize = 7;
-/// The weeks that tell the rhythm, at most.
+/// Largest number of weeks for the rhythm.
 const WEEKS: usize = 16;
-/// The rhythm is drawn towards a flat one as by a number of flat weeks.
+/// The rhythm is averaged with this number of flat weeks.
 const FLAT_WEEKS: f64 = 2.0;
 
 pub(super) fn median(values: &mut [f64]) -> f64 {
@@ -61,8 +61,8 @@ pub(super) fn mean(values: &mut [f64]) -> f64 {
     if values.is_empty() { 0.0 } else { values.iter().sum::<f64>() / values.len() as f64 }
 }
 
-/// Each weekday's share of a middle day, by the day's index modulo 7; flat below two weeks. `middle` is [`mean`], or
-/// [`median`] where unusual days are still among them.
+/// Each weekday's share of an average day, by the day's index modulo 7; flat below two weeks. `middle` is [`mean`], or
+/// [`median`] if unusual days are included.
 pub(super) fn rhythm(days: &[f64], middle: fn(&mut [f64]) -> f64) -> [f64; WEEK] {
     if days.len() < 2 * WEEK {
         return [1.0; WEEK];
@@ -85,7 +85,7 @@ pub(super) fn rhythm(days: &[f64], middle: fn(&mut [f64]) -> f64) -> [f64; WEEK]
     week.map(|share| share * WEEK as f64 / whole)
 }
 
-/// The level without the rhythm: least squares, each day's weight less by `speed` than that of the day after.
+/// The level without the rhythm: least squares, in which each day weighs less than the next one by `speed`.
 pub(super) fn level(days: &[f64], week: &[f64; WEEK], speed: f64) -> f64 {
     let (mut product, mut square) = (0.0, 0.0);
     for (at, day) in days.iter().enumerate() {

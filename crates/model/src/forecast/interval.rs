@@ -1,32 +1,32 @@
-//! Intervals of sums of days, from the errors of trials (conformal prediction): of the very days that are summed, because errors
-//! of days neither cancel out nor add up in full.
+//! Intervals of sums of days, from the errors of trials (conformal prediction). A trial sums the same days ahead as
+//! the estimate, because errors of days neither cancel out nor add up in full.
 //!
-//! Errors count as shares of the expectation, so that they hold at another level. Trials that overlap are not independent:
-//! the interval is widened by how few independent ones there are. Its two constants were chosen on half of the series of the
-//! benchmark; the other half agrees (`benches/README.md`).
+//! Errors are shares of the expectation, so that they apply at another level. Overlapping trials are not independent,
+//! so the interval is widened if there are few independent ones. The two constants were chosen on half of the
+//! benchmark's series; the other half agrees (`benches/README.md`).
 
 use std::ops::Range;
 
 use super::model::{Day, Prediction, Trial};
 
-/// How often the interval should hold.
+/// Intended probability that the interval includes the outcome.
 pub const LEVEL: f64 = 0.8;
 
-/// Where fewer trials than these are as long as the sum, sums of fewer days take its place.
+/// With fewer trials of the sum's length than this, sums of fewer days are used.
 const TRIALS_MIN: usize = 12;
-/// With as many independent trials the variance of the errors is doubled.
+/// With this number of independent trials the variance of the errors is doubled.
 const WIDENED_BY: f64 = 6.0;
-/// Widening for a sum that is longer than those that were tried, by the logarithm of how much longer.
+/// Widening for a sum longer than the trials, by the logarithm of the ratio.
 const WIDENED_BY_LENGTH: f64 = 0.2;
-/// A trial that expected next to nothing is measured by this share of today's estimate.
+/// A trial with an expectation near 0 is measured by this share of today's estimate.
 const EXPECTED_MIN: f64 = 0.02;
 
-/// Days that are summed: today's is 0, of which only a share may count.
+/// The days of a sum: today's is 0, of which only a share may count.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DayRange {
     /// The days.
     pub days: Range<usize>,
-    /// How much of the first one counts, 0 to 1.
+    /// The share of the first day that counts, 0 to 1.
     pub first: f64,
 }
 
@@ -37,7 +37,7 @@ impl DayRange {
         Self { days, first: 1.0 }
     }
 
-    /// None if the days go beyond the last one.
+    /// None if the days exceed the last one.
     fn sum(&self, of: &[f64]) -> Option<f64> {
         let (first, rest) = of.get(self.days.clone())?.split_first()?;
         Some(first * self.first + rest.iter().sum::<f64>())
@@ -51,7 +51,7 @@ impl DayRange {
 }
 
 impl Prediction {
-    /// The days' estimate; none without enough history, or for days beyond those that were predicted.
+    /// The days' estimate; none without enough history, or for days beyond the prediction.
     #[must_use]
     pub fn sum(&self, span: &DayRange) -> Option<f64> {
         span.sum(&self.expected)
@@ -82,7 +82,7 @@ impl Prediction {
     }
 }
 
-/// Of sorted values, so that one more value of the same kind is below it with this probability.
+/// A quantile of sorted values, such that one more value of the same kind is below it with this probability.
 fn quantile(sorted: &[f64], share: f64) -> f64 {
     let at = (share * (sorted.len() as f64 + 1.0) - 1.0).clamp(0.0, sorted.len() as f64 - 1.0);
     let (below, above) = (sorted[at.floor() as usize], sorted[at.ceil() as usize]);

@@ -1,24 +1,26 @@
-//! Forecast of spend: to the end of the day, of the month, and in the next 7 and 30 days.
+//! Forecast of costs: to the end of the day, of the month, and in the next 7 and 30 days.
 //!
-//! *From what.* Daily sums of the rollups by provider, up to 120 days back; a day without a call is a day of 0. Today counts with
-//! its spend so far, and for its rest with its share of the whole day's estimate: spending is taken to be spread evenly.
+//! *Input.* Daily sums of the rollups by provider, up to 120 days back; a day without a call is a day of 0. Today
+//! counts with its costs so far, plus its remaining share of the whole day's estimate: costs are assumed to be spread
+//! evenly over a day.
 //!
-//! *How.* Days that stand out are set aside, in part or in full, and listed. Then by how much there is to learn from:
+//! *Method.* Unusual days are reduced, in part or in full, and listed. The method then depends on the length of the
+//! history:
 //! | whole days | method | interval |
 //! |---|---|---|
-//! | fewer than 3 | none: there is nothing to say | |
-//! | 3 to 13 | the mean of the days | none: it would be made up |
-//! | 14 and more | the last week again, and a week's rhythm on a slow and a fast level, weighed by how they did | yes |
+//! | fewer than 3 | none | |
+//! | 3 to 13 | the mean of the days | none: too few days for one |
+//! | 14 and more | a repetition of the last week, and a week's rhythm on a slow and a fast level, weighted by their past errors | yes |
 //!
-//! *Parts.* Each provider is predicted by itself; the whole is the sum of its providers, to the cent. A provider's models share
-//! its estimate by their recent spend: a model takes another one's place too often to be predicted by itself.
+//! *Parts.* Each provider is predicted alone; the whole is the sum of its providers, to the cent. A provider's models
+//! share its estimate by their recent costs, because models replace one another too often to be predicted alone.
 //!
-//! *The interval* is to hold the outcome 8 times of 10. It is of the very days that are summed: see [`interval`](Prediction).
-//! `make bench-forecast` measures how often it holds, and how far off the estimate is beside naive ones; `benches/README.md`
-//! has the figures.
+//! *The interval* should include the outcome 8 times of 10. Its trials sum the same days ahead: see
+//! [`interval`](Prediction). `make bench-forecast` measures how often it does, and compares the estimate's error with
+//! naive ones; `benches/README.md` has the figures.
 //!
-//! *Money.* Past spend is exact. An estimate is a statistic: it is computed in floating point, rounded to cents, and
-//! never added to anything that is stored.
+//! *Money.* Past costs are exact. An estimate is a statistic: it is computed in floating point, rounded to cents, and
+//! never added to stored amounts.
 
 mod history;
 mod interval;
@@ -35,13 +37,13 @@ pub use model::{Method, Prediction, predict};
 
 use crate::pricing::Usd;
 
-/// Days that are learned from, at most.
+/// Largest number of days in the history.
 pub const HISTORY_DAYS: u64 = 120;
 /// Days of the longest forecast.
 pub const AHEAD_DAYS: usize = 30;
-/// Unusual days that are listed, at most: the latest.
+/// Largest number of unusual days in the list: the latest.
 pub const UNUSUAL_MAX: usize = 50;
-/// The days whose sums tell the models' shares of their provider's estimate.
+/// The days whose sums give the models' shares of their provider's estimate.
 pub const SHARE_DAYS: usize = 28;
 const CENT: i128 = Usd::ONE.attos() / 100;
 
@@ -84,7 +86,7 @@ pub struct UnusualDay {
     /// Its cost.
     #[schema(value_type = String, example = "3000")]
     pub cost_usd: Usd,
-    /// What it counts as in the forecast, in cents: between a usual day and its cost.
+    /// The amount that the forecast uses instead, in cents: between a usual day's cost and this day's.
     #[schema(value_type = String, example = "880.15")]
     pub counted_usd: Usd,
 }
@@ -112,7 +114,7 @@ pub struct Forecast {
     pub unusual_days: Vec<UnusualDay>,
 }
 
-/// A history with a model fitted to it, for cheap requests.
+/// A history with its fitted model, for several cheap requests.
 pub struct Outlook<'h> {
     history: &'h History,
     whole: Prediction,
@@ -121,17 +123,17 @@ pub struct Outlook<'h> {
 }
 
 impl<'h> Outlook<'h> {
-    /// Fits the model. `day_left` is the share of today that is still to come, 0 to 1.
+    /// Fits the model. `day_left` is the remaining share of today, 0 to 1.
     #[must_use]
     pub fn of(history: &'h History, day_left: f64) -> Self {
         let past = |part: &Part| part.past().iter().map(|usd| dollars(*usd)).collect();
         let days: Vec<Vec<f64>> = history.parts.iter().map(past).collect();
-        // Today is the first day that is predicted.
+        // The first predicted day is today.
         let (whole, parts) = model::predict_parts(&days, AHEAD_DAYS + 1);
         Self { history, whole, parts, left: day_left.clamp(0.0, 1.0) }
     }
 
-    /// The day, the month, and 30 days.
+    /// The day, the month, the 7 and the 30 days.
     #[must_use]
     pub fn forecast(&self) -> Forecast {
         let today = self.history.today;
@@ -151,7 +153,7 @@ impl<'h> Outlook<'h> {
         }
     }
 
-    /// The estimate of a running period, from its first day to its last. Nothing is expected beyond [`AHEAD_DAYS`].
+    /// The estimate of a running period, from its first day to its last. Days beyond [`AHEAD_DAYS`] do not count.
     #[must_use]
     pub fn period(&self, first: NaiveDate, last: NaiveDate) -> Estimate {
         let days = |from: NaiveDate, to: NaiveDate| usize::try_from((to - from).num_days()).unwrap_or(0);
@@ -159,7 +161,7 @@ impl<'h> Outlook<'h> {
         self.estimate(last, 0..gone + 1, &DayRange { days: 0..1 + left, first: self.left })
     }
 
-    /// Each of the days after today.
+    /// Estimates of each day after today.
     #[must_use]
     pub fn days(&self) -> Vec<Estimate> {
         let day = |ahead: usize| {
@@ -173,7 +175,7 @@ impl<'h> Outlook<'h> {
     fn estimate(&self, until: NaiveDate, spent: std::ops::Range<usize>, span: &DayRange) -> Estimate {
         let spent_of = |part: &Part| total(part.days.iter().rev().take(spent.end).skip(spent.start).copied());
         let come = |(part, found): (&Part, &Prediction)| {
-            // Past spend is part of the estimate: up to a whole cent.
+            // Past costs are a part of the estimate, so they are rounded up to a whole cent.
             up_to_cents(spent_of(part)).checked_add(cents(found.sum(span)?)?)
         };
         let expected = self.whole.sum(span).and_then(|_| {
@@ -183,7 +185,7 @@ impl<'h> Outlook<'h> {
         let spent_usd = total(self.history.parts.iter().map(spent_of));
         let end = |end: f64| up_to_cents(spent_usd).checked_add(cents(end)?);
         let interval = self.whole.interval(span);
-        // The parts are rounded one by one.
+        // The parts are rounded separately.
         let low_usd = interval.and_then(|(low, _)| Some(end(low)?.min(expected?)));
         let high_usd = interval.and_then(|(_, high)| Some(end(high)?.max(expected?)));
         Estimate { until, spent_usd, expected_usd: expected, low_usd, high_usd }
@@ -203,7 +205,7 @@ impl<'h> Outlook<'h> {
         parts
     }
 
-    /// Splits a provider's estimate by its models' spending of the last [`SHARE_DAYS`] without unusual days.
+    /// Splits a provider's estimate by its models' costs in the last [`SHARE_DAYS`] without unusual days.
     fn shares(&self, models: &[Part], estimate: Usd) -> Vec<PartEstimate> {
         let unusual: Vec<NaiveDate> = self.unusual_days().iter().map(|day| day.day).collect();
         let usual = |part: &Part, skip: &[NaiveDate]| {
@@ -217,7 +219,7 @@ impl<'h> Outlook<'h> {
         }
         let whole: f64 = spent.iter().sum();
         let cents = (estimate.attos() / CENT) as f64;
-        // Rounded at each running sum, so that the shares come to the whole.
+        // Rounded at each running sum, so that the shares add up to the whole.
         let (mut sum, mut given) = (0.0, 0);
         let share = |(model, spent): (&Part, f64)| {
             sum += spent;
@@ -245,24 +247,24 @@ impl<'h> Outlook<'h> {
     }
 }
 
-/// Estimates from a history. `day_left` is the share of today that is still to come, 0 to 1.
+/// Estimates from a history. `day_left` is the remaining share of today, 0 to 1.
 #[must_use]
 pub fn forecast(history: &History, day_left: f64) -> Forecast {
     Outlook::of(history, day_left).forecast()
 }
 
-/// The share of a day that is still to come, by its clock.
+/// The remaining share of a day, by its clock.
 #[must_use]
 pub fn day_left(now: &impl Timelike) -> f64 {
     1.0 - f64::from(now.num_seconds_from_midnight()) / 86_400.0
 }
 
-/// For the model, not for the books.
+/// As a float, for the model only.
 fn dollars(usd: Usd) -> f64 {
     usd.attos() as f64 / Usd::ONE.attos() as f64
 }
 
-/// A statistic in cents, not below 0; none if it is not a number, or beyond any budget.
+/// A statistic in cents, at least 0; none for NaN and absurdly large values.
 fn cents(dollars: f64) -> Option<Usd> {
     let cents = (dollars.max(0.0) * 100.0).round();
     // Whole cents below 10^15 are exact in the integer.

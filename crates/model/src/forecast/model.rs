@@ -1,27 +1,28 @@
-//! Daily amounts in, daily estimates out. Pure, and deterministic.
+//! Predicts daily amounts from daily amounts. Pure and deterministic.
 //!
-//! Three candidates, none with a trend: the last week again, and a week's rhythm on a slow and on a fast level. Trials (the
-//! forecast that would have been made on earlier days, beside the outcome) weigh them per horizon by the inverse square of their
-//! error. `benches/README.md` lists rejected variants.
+//! There are three candidates, all without a trend: a repetition of the last week, and a week's rhythm on a slow and on
+//! a fast level. Trials (forecasts from earlier days, compared with the outcome) weight them per horizon by the inverse
+//! square of their error. `benches/README.md` lists rejected variants.
 
 use serde::Serialize;
 
 use super::history::{WEEK, level, mean, median, rhythm};
 use super::unusual;
 
-/// Whole days from which on there is anything to say.
+/// Whole days needed for an estimate.
 pub(super) const MEAN_DAYS: usize = 3;
-/// Whole days from which on candidates are weighed, and there is an interval.
+/// Whole days needed for weighted candidates and an interval.
 pub(super) const TRIAL_DAYS: usize = 14;
 
-/// A trial has at least these days to learn from.
+/// A trial has at least this number of days to learn from.
 const LEARNED_MIN: usize = 7;
-/// The earliest begin of a trial, in days before today.
+/// The earliest beginning of a trial, in days before today.
 const TRIALS_MAX: usize = 90;
-/// How much less each day counts than the day after it: half in 23 days, half in 2 days.
+/// By this share each day weighs less than the next one: half in 23 days, half in 2 days.
 const SLOW: f64 = 0.03;
 const FAST: f64 = 0.3;
-/// The days whose sums weigh the candidates: the first for the first day, the second to the end of a week, then the third.
+/// The horizons by which the candidates are weighted: the first for the first day, the second to the end of a week,
+/// then the third.
 const HORIZONS: [usize; 3] = [1, 7, 30];
 
 /// How an estimate was made.
@@ -36,7 +37,7 @@ pub enum Method {
     Weighed,
 }
 
-/// The expectation from an earlier day on, beside the outcome.
+/// Expectations from an earlier day on, with the outcomes.
 pub(super) type Trial = Vec<Day>;
 
 /// A day of a trial.
@@ -46,23 +47,23 @@ pub(super) struct Day {
     pub came: f64,
 }
 
-/// Estimates of the days to come.
+/// Estimates of future days.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Prediction {
     /// How they were made.
     pub method: Method,
-    /// The estimates, a day each; empty without enough history.
+    /// One estimate for each day; empty without enough history.
     pub expected: Vec<f64>,
-    /// The counted value of each day of the history: the day itself unless it was unusual.
+    /// Each day's value in the forecast: its amount unless it was unusual.
     pub counted: Vec<f64>,
-    /// By the days before today on which they begin: 1 first. A trial ends with yesterday.
+    /// By the number of days before today at which they begin: 1 first. A trial ends with yesterday.
     pub(super) trials: Vec<Trial>,
 }
 
-/// Predicts `ahead` days from the days before, oldest first. No estimate is below 0.
+/// Predicts `ahead` days from the past ones, oldest first. No estimate is below 0.
 #[must_use]
 pub fn predict(days: &[f64], ahead: usize) -> Prediction {
-    // Of two weeks, one unusual day would be half of its weekday.
+    // In two weeks, one unusual day would be half of its weekday.
     let week = if days.len() < 3 * WEEK { [1.0; WEEK] } else { rhythm(days, median) };
     let counted = unusual::counted(days, &week);
     if days.len() < MEAN_DAYS {
@@ -85,7 +86,7 @@ pub fn predict(days: &[f64], ahead: usize) -> Prediction {
     checked(Prediction { method: Method::Weighed, expected, counted, trials })
 }
 
-/// Nothing is said where amounts are too large for the arithmetic.
+/// Without an estimate if amounts are too large for the arithmetic.
 fn checked(mut prediction: Prediction) -> Prediction {
     if !prediction.expected.iter().all(|day| day.is_finite()) {
         prediction.method = Method::None;
@@ -105,7 +106,7 @@ fn candidates(counted: &[f64], ahead: usize) -> [Vec<f64>; 3] {
     [last_week, of_level(SLOW), of_level(FAST)]
 }
 
-/// By the inverse square of the absolute errors of sums of `horizon` days, or of fewer in a short history.
+/// Weights by the inverse square of the absolute errors of sums of `horizon` days, or of fewer in a short history.
 fn weights(counted: &[f64], tried: &[[Vec<f64>; 3]], horizon: usize) -> [f64; 3] {
     let horizon = horizon.min((counted.len() - LEARNED_MIN) / 2).max(1);
     let mut off = [0.0_f64; 3];
@@ -117,7 +118,7 @@ fn weights(counted: &[f64], tried: &[[Vec<f64>; 3]], horizon: usize) -> [f64; 3]
         }
     }
     let best = off.iter().copied().fold(f64::MAX, f64::min);
-    // Without any error, those without any share alike.
+    // If a candidate has no error, the candidates without one share equally.
     let weights = off.map(|off| if off == 0.0 { 1.0 } else { (best / off).powi(2) });
     let whole: f64 = weights.iter().sum();
     weights.map(|weight| weight / whole)
@@ -130,7 +131,8 @@ fn weighed(paths: &[Vec<f64>; 3], weights: &[[f64; 3]; 3]) -> impl Iterator<Item
     })
 }
 
-/// The parts' predictions, and their sum. A part with too few days for an estimate of its own has its mean in the whole.
+/// The parts' predictions, and their sum. A part with too few days for an estimate of its own counts with its mean in
+/// the whole.
 pub(super) fn predict_parts(parts: &[Vec<f64>], ahead: usize) -> (Prediction, Vec<Prediction>) {
     let mut found: Vec<Prediction> = parts.iter().map(|days| predict(days, ahead)).collect();
     let method = found.iter().map(|part| part.method).max().unwrap_or(Method::None);
@@ -152,8 +154,8 @@ pub(super) fn predict_parts(parts: &[Vec<f64>], ahead: usize) -> (Prediction, Ve
     (Prediction { method, expected, counted: Vec::new(), trials }, found)
 }
 
-/// Adds a part to a trial of the whole. Where the part has no trial that began then, it counts with its mean from its first
-/// day on, and with nothing before.
+/// Adds a part to a trial of the whole. If the part does not have a trial from that day, it counts with its mean from
+/// its first day on, and with 0 before.
 fn add(sum: &mut Trial, part: &Prediction, days: &[f64], begin: usize) {
     let usual = mean(&mut part.counted.clone());
     for (at, sum) in sum.iter_mut().enumerate() {

@@ -1,5 +1,5 @@
-//! Little data is said to be little; a known series is continued; sums are of the right days; a spike moves little, and the
-//! whole is its parts.
+//! Short histories give no estimate; a regular series continues; sums have the right days; a spike has little effect,
+//! and the whole is the sum of its parts.
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -48,7 +48,7 @@ fn with_little_history_little_is_said() {
     let three = forecast(&history("2026-11-23", [3, 4, 5, 1]), 0.5);
     assert_eq!(three.method, Method::Mean);
     assert_eq!((three.day.expected_usd, three.day.low_usd), (Some(usd("3")), None));
-    // 13 spent until today, then half a day and seven days of 4.
+    // 13 spent until today, then 4 for each of seven and a half days.
     assert_eq!(three.month.until, day("2026-11-30"));
     assert_eq!((three.month.spent_usd, three.month.expected_usd), (usd("13"), Some(usd("43"))));
     assert_eq!(three.next_7_days.expected_usd, Some(usd("28")));
@@ -110,7 +110,7 @@ fn any_series_gives_numbers_or_nothing() {
             assert!(0.0 <= low && low <= sum && sum <= high, "{low} {sum} {high} of {days:?}");
         }
     }
-    // Spending that begins late, and in bursts.
+    // Costs that begin late, and in bursts.
     for burst in 1..40usize {
         let days: Vec<f64> = (0..60).map(|at| if at % burst == 0 { 100.0 } else { 0.0 }).collect();
         let (found, mean) = (next_30(&days), 30.0 * 100.0 / burst as f64);
@@ -168,7 +168,7 @@ fn a_new_level_is_followed_after_four_days() {
     assert!(next_30(&shifted(3)) < 1.3 * usual, "three days may be a spike");
     assert!(next_30(&shifted(4)) > 1.5 * usual, "four are a level");
     assert!(next_30(&shifted(14)) > 4.0 * usual);
-    // Spending that ended, four days ago.
+    // Costs that ended four days ago.
     let ended: Vec<f64> = spending(3, 56, 0.1).into_iter().chain([0.0; 14]).collect();
     assert!(next_30(&ended) < 0.3 * usual, "{}", next_30(&ended));
 }
@@ -207,7 +207,7 @@ fn the_whole_is_the_sum_of_its_providers_and_a_provider_that_of_its_models() {
     assert_eq!(one.next_30_days.expected_usd, Some(total(one.parts.iter().map(|part| part.next_30_days_usd))));
 }
 
-/// What `make bench-forecast` measures on real series, on few made ones: spiky, with a week's rhythm and a level that wanders.
+/// The measure of `make bench-forecast`, on a few made series: spiky, with a week's rhythm and a changing level.
 #[test]
 fn on_series_like_spending_it_is_closer_than_naive_forecasts_and_the_interval_holds() {
     let mut random = StdRng::seed_from_u64(2026);

@@ -1,22 +1,22 @@
-//! JSON from outside: one reader for every way in.
+//! JSON from outside: one reader for all sources.
 //!
-//! Constraints: the bytes are a stranger's. A number keeps its digits, because it may be money. Nesting must not use up a
-//! stack. Half of a surrogate pair, which JavaScript's and Python's truncation produce, must not cost a record.
+//! Constraints: the bytes are not trusted. A number keeps its digits, because it may be money. Nesting must not exhaust
+//! the stack. Half of a surrogate pair, which JavaScript's and Python's truncation produce, must not cost a record.
 //!
-//! `serde_json` keeps digits and slices only through its features `arbitrary_precision` and `raw_value`, which mark numbers
-//! and slices by *names of keys*: a sender who writes such a key has its text read again, at a fresh depth limit, until the
-//! stack ends. Both features are off in the whole program, and a house test holds that. This reader marks a slice by its
-//! *type* ([`Raw`]), which no input can choose.
+//! `serde_json` keeps digits and slices only with its features `arbitrary_precision` and `raw_value`, which mark
+//! numbers and slices by *names of keys*. A sender who writes such a key has its text read again, with a new depth
+//! limit, until the stack ends. Both features are off in the whole program, and a test in `tests/house/` checks that.
+//! This reader marks a slice by its *type* ([`Raw`]), which input cannot choose.
 //!
-//! | module | holds |
+//! | module | content |
 //! |---|---|
 //! | [`scan`] | the grammar: validates and skips without recursion; strings and their escapes |
 //! | [`reader`] | a serde deserializer on it, at most [`DEPTH_MAX`] levels deep |
 //! | [`value`] | [`Value`], a tree whose numbers are text |
-//! | [`storable`](mod@storable) | a text that `jsonb` takes, out of one that it may not take |
-//! | [`write`] | answers, in which a [`Raw`] is written as it stands |
+//! | [`storable`](mod@storable) | makes any JSON text acceptable to `jsonb` |
+//! | [`write`] | writes answers, with each [`Raw`] unchanged |
 //!
-//! Errors name a line and a column. `serde_json` still reads the daemon's own files and answers.
+//! Errors have a line and a column. `serde_json` still reads the daemon's own files and answers.
 
 pub mod reader;
 pub mod scan;
@@ -34,15 +34,15 @@ pub use storable::{shallow, storable};
 pub use value::Value;
 pub use write::{to_string, to_string_pretty, to_vec, to_writer};
 
-/// Levels of arrays and objects that are read into types. Skipping and [`storable`] have no such bound.
+/// Levels of arrays and objects for typed reading. Skipping and [`storable`] are not limited.
 pub const DEPTH_MAX: usize = 128;
 
-/// Why a text is not read.
+/// Why a text cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error {
     message: String,
     is_data: bool,
-    /// The byte at which it was noticed, until [`Error::place`] turns it into a line and a column.
+    /// The byte of the error, until [`Error::place`] turns it into a line and a column.
     at: usize,
     line: usize,
     column: usize,
@@ -53,7 +53,7 @@ impl Error {
         Self { message: message.into(), is_data: false, at, line: 0, column: 0 }
     }
 
-    /// Says where it is, from the text that was read.
+    /// Adds line and column, from the text that was read.
     fn place(mut self, text: &str) -> Self {
         let before = &text.as_bytes()[..self.at.min(text.len())];
         self.line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
@@ -61,7 +61,7 @@ impl Error {
         self
     }
 
-    /// True if the text is JSON, and its error is about a field: an unknown one, or another type.
+    /// True if the text is JSON, and the error concerns a field: an unknown one, or a wrong type.
     #[must_use]
     pub const fn is_data(&self) -> bool {
         self.is_data
@@ -73,7 +73,7 @@ impl Error {
         self.column
     }
 
-    /// The error, without the place.
+    /// The error's message, without the place.
     #[must_use]
     pub fn message(&self) -> &str {
         &self.message
@@ -94,7 +94,7 @@ impl de::Error for Error {
     }
 }
 
-/// Reads one value, and nothing behind it.
+/// Reads one value, with nothing after it.
 ///
 /// # Errors
 /// [`Error`].
@@ -117,7 +117,7 @@ pub fn from_slice<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, Error
     }
 }
 
-/// Whether the text is one JSON value.
+/// Checks that the text is one JSON value.
 ///
 /// # Errors
 /// [`Error`].
@@ -126,11 +126,11 @@ pub fn check(text: &str) -> Result<(), Error> {
     scanner.skip().and_then(|()| scanner.end()).map_err(|error| error.place(text))
 }
 
-/// A value's own text, valid and unread. Its serialized form is that text, where [`write`] writes it.
+/// A value's own text, checked and not parsed. [`write`] writes it unchanged.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Raw<'a>(&'a str);
 
-/// The name by which the reader knows a [`Raw`]. It is a type's name: no input is compared with it.
+/// The name by which the reader recognises a [`Raw`]. It is a type's name, and is never compared with input.
 pub(crate) const RAW: &str = "tallyd::json::Raw";
 
 impl<'a> Raw<'a> {
@@ -140,13 +140,13 @@ impl<'a> Raw<'a> {
         self.0
     }
 
-    /// The first byte, which tells the kind of a value.
+    /// The first byte, which gives the kind of the value.
     #[must_use]
     pub fn kind(self) -> u8 {
         self.0.as_bytes().first().copied().unwrap_or(b'n')
     }
 
-    /// A text as a value, if it is one.
+    /// The text as a value, if it is JSON.
     #[must_use]
     pub fn checked(text: &'a str) -> Option<Self> {
         check(text).ok().map(|()| Self(text))
@@ -155,7 +155,7 @@ impl<'a> Raw<'a> {
     /// Reads the value.
     ///
     /// # Errors
-    /// [`Error`], placed within this text.
+    /// [`Error`], with its place in this text.
     pub fn read<T: Deserialize<'a>>(self) -> Result<T, Error> {
         from_str(self.0)
     }
@@ -191,7 +191,7 @@ impl Serialize for Raw<'_> {
     }
 }
 
-/// A value's text, owned: what `jsonb` columns are read as. It is not parsed, so nothing in it can fail or grow.
+/// A value's text, owned, for reading `jsonb` columns. It is not parsed, so it cannot fail or grow.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Text(Box<str>);
 
@@ -208,7 +208,7 @@ impl Text {
     /// A string, as JSON.
     #[must_use]
     pub fn of_str(text: &str) -> Self {
-        // A text is JSON once it is quoted and escaped.
+        // A quoted and escaped text is JSON.
         Self(serde_json::to_string(text).expect("a text serializes").into())
     }
 

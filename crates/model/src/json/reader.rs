@@ -1,7 +1,7 @@
 //! A serde deserializer on the [`Scanner`](super::scan::Scanner).
 //!
-//! Two things differ from `serde_json`. A [`Raw`](super::Raw) is asked for by its type's name and gets its slice. A number
-//! that is asked for as an integer may be spelt as a float (`1234.0`, `1e3`), as JavaScript and spreadsheets do.
+//! Two things differ from `serde_json`. A [`Raw`](super::Raw) is requested by its type's name and gets its slice. An
+//! integer may be spelt as a float (`1234.0`, `1e3`), as JavaScript and spreadsheets do.
 
 use std::borrow::Cow;
 
@@ -15,20 +15,20 @@ use super::scan::Scanner;
 use super::{DEPTH_MAX, Error, RAW};
 use crate::decimal::whole;
 
-/// Reads one text.
+/// Reads values from one text.
 pub struct Reader<'de> {
     scanner: Scanner<'de>,
     depth: usize,
 }
 
 impl<'de> Reader<'de> {
-    /// At the text's beginning.
+    /// Starts at the text's beginning.
     #[must_use]
     pub const fn new(text: &'de str) -> Self {
         Self { scanner: Scanner::new(text), depth: 0 }
     }
 
-    /// Expects nothing more.
+    /// Checks that nothing follows.
     ///
     /// # Errors
     /// [`Error`].
@@ -36,7 +36,7 @@ impl<'de> Reader<'de> {
         self.scanner.end()
     }
 
-    /// An error of a type's own has no place yet: it was noticed here.
+    /// Gives a type's own error the present place.
     #[must_use]
     pub fn located(&self, error: Error) -> Error {
         if error.is_data && error.at == 0 { Error { at: self.scanner.at(), ..error } } else { error }
@@ -150,7 +150,7 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
         visitor.visit_borrowed_str(self.scanner.since(start))
     }
 
-    /// An array is not an object's values in their order.
+    /// An array is not accepted for an object's values in their order.
     fn deserialize_struct<V: Visitor<'de>>(
         self,
         _name: &'static str,
@@ -188,14 +188,14 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
     }
 }
 
-/// The rest of an array or an object.
+/// The remaining items of an array or an object.
 struct Items<'r, 'de> {
     reader: &'r mut Reader<'de>,
     is_first: bool,
 }
 
 impl Items<'_, '_> {
-    /// Whether another item follows. The closing bracket stays.
+    /// True if another item follows. The closing bracket is not consumed.
     fn has_next(&mut self, close: u8) -> Result<bool, Error> {
         let scanner = &mut self.reader.scanner;
         match (scanner.peek(), std::mem::take(&mut self.is_first)) {
@@ -243,7 +243,7 @@ impl<'de> MapAccess<'de> for Items<'_, 'de> {
     }
 }
 
-/// An enumeration's variant with a value: an object of one key.
+/// An enumeration's variant with a value: an object with one key.
 struct Variant<'r, 'de>(&'r mut Reader<'de>);
 
 impl<'de> EnumAccess<'de> for Variant<'_, 'de> {

@@ -1,17 +1,17 @@
-//! The grammar of JSON, without recursion: open levels are a list of closing brackets, one byte each.
+//! The grammar of JSON, without recursion: the open levels are a list of closing brackets, one byte each.
 
 use std::borrow::Cow;
 
 use super::Error;
 
-/// A place in a text.
+/// A position in a text.
 #[derive(Debug, Clone)]
 pub struct Scanner<'a> {
     text: &'a str,
     at: usize,
 }
 
-/// What [`Scanner::walk`] passes, in the order of the text.
+/// A token for [`Scanner::walk`]'s visitor, in the order of the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Token<'a> {
     /// `{` or `[`.
@@ -31,25 +31,25 @@ pub enum Token<'a> {
 type Scanned<T> = Result<T, Error>;
 
 impl<'a> Scanner<'a> {
-    /// At the text's beginning.
+    /// Starts at the text's beginning.
     #[must_use]
     pub const fn new(text: &'a str) -> Self {
         Self { text, at: 0 }
     }
 
-    /// The byte that is next.
+    /// The position of the next byte.
     #[must_use]
     pub const fn at(&self) -> usize {
         self.at
     }
 
-    /// The text from `start` to here.
+    /// The text from `start` to the position.
     #[must_use]
     pub fn since(&self, start: usize) -> &'a str {
         &self.text[start..self.at]
     }
 
-    /// The next byte that is not white space; none at the end.
+    /// The next byte that is not white space, not consumed; none at the end.
     #[inline]
     pub fn peek(&mut self) -> Option<u8> {
         let bytes = self.text.as_bytes();
@@ -59,13 +59,13 @@ impl<'a> Scanner<'a> {
         bytes.get(self.at).copied()
     }
 
-    /// Moves past the byte that was peeked at.
+    /// Consumes the byte that was peeked.
     #[inline]
     pub const fn bump(&mut self) {
         self.at += 1;
     }
 
-    /// An error here.
+    /// An error at the position.
     pub fn wrong(&self, expected: &str) -> Error {
         match self.text[self.at..].chars().next() {
             None => Error::syntax(format!("the text ends where {expected} was expected"), self.at),
@@ -73,7 +73,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Expects this byte.
+    /// Consumes this byte.
     ///
     /// # Errors
     /// [`Error`].
@@ -85,7 +85,7 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
-    /// Expects nothing more.
+    /// Checks that nothing follows.
     ///
     /// # Errors
     /// [`Error`].
@@ -105,7 +105,7 @@ impl<'a> Scanner<'a> {
         self.walk(|_, _| {})
     }
 
-    /// Walks through a value, and tells each token and where it begins.
+    /// Walks through a value, and passes on each token and its beginning.
     ///
     /// # Errors
     /// [`Error`].
@@ -118,7 +118,7 @@ impl<'a> Scanner<'a> {
                 Some(bracket @ (b'{' | b'[')) => {
                     self.at += 1;
                     tell(Token::Open(bracket), start);
-                    // In ASCII, a closing bracket is two behind its opening one.
+                    // In ASCII, a closing bracket is two after its opening one.
                     let close = bracket + 2;
                     if self.peek() != Some(close) {
                         open.push(close);
@@ -173,7 +173,7 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
-    /// One of the three words.
+    /// Consumes one of the three literals.
     ///
     /// # Errors
     /// [`Error`].
@@ -185,7 +185,7 @@ impl<'a> Scanner<'a> {
         Ok(word)
     }
 
-    /// A number's digits, as they are written.
+    /// A number's digits as written.
     ///
     /// # Errors
     /// [`Error`].
@@ -218,7 +218,7 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
-    /// A string with its quotes, its escapes checked and not read.
+    /// A string with its quotes; its escapes are checked, not decoded.
     ///
     /// # Errors
     /// [`Error`].
@@ -243,7 +243,7 @@ impl<'a> Scanner<'a> {
         Ok(&self.text[start..self.at])
     }
 
-    /// A string's text.
+    /// A string's decoded text.
     ///
     /// # Errors
     /// [`Error`].
@@ -255,8 +255,8 @@ impl<'a> Scanner<'a> {
     }
 }
 
-/// The texts of an array's elements, of which some may not be JSON or UTF-8; at most `max`. None if the array's brackets and quotes
-/// do not tell where its elements end.
+/// The texts of an array's elements, some of which may not be JSON or UTF-8; at most `max`. None if the array's
+/// brackets and quotes do not separate its elements.
 #[must_use]
 pub fn elements(array: &[u8], max: usize) -> Option<Vec<&[u8]>> {
     let inner = array.trim_ascii().strip_prefix(b"[")?.strip_suffix(b"]")?;
@@ -285,11 +285,11 @@ pub fn elements(array: &[u8], max: usize) -> Option<Vec<&[u8]>> {
     (depth == 0 && !is_string).then_some(elements)
 }
 
-/// Places that [`mended`] mends of each kind, so that its result is not much longer than the source.
+/// Largest number of replacements of each kind in [`mended`], so that its result is not much longer than the source.
 const MENDED_MAX: usize = 1024;
 
-/// The text with U+FFFD in place of bytes that are not UTF-8, and of control characters that stand in strings unescaped. None if
-/// there are none, or more than [`MENDED_MAX`]: such a text is not one with a broken letter.
+/// The text with U+FFFD in place of bytes that are not UTF-8, and of unescaped control characters in strings. None if
+/// there are no such bytes, or more than [`MENDED_MAX`], in which case the damage is not a single broken letter.
 #[must_use]
 pub fn mended(bytes: &[u8]) -> Option<String> {
     let is_foreign = |chunk: &std::str::Utf8Chunk<'_>| !chunk.invalid().is_empty();
@@ -323,13 +323,13 @@ pub fn mended(bytes: &[u8]) -> Option<String> {
     Some(mended)
 }
 
-/// The UTF-16 unit of the escape (`\u` and four digits) that begins at `at`.
+/// The UTF-16 unit of the escape (`\u` and four digits) at `at`.
 fn unit(bytes: &[u8], at: usize) -> Option<u16> {
     let digits = bytes.get(at + 2..at + 6)?;
     digits.iter().try_fold(0u16, |value, digit| Some(value << 4 | (*digit as char).to_digit(16)? as u16))
 }
 
-/// The text of a string that [`Scanner::quoted`] has checked. Half of a surrogate pair becomes U+FFFD.
+/// The decoded text of a string that [`Scanner::quoted`] has checked. Half of a surrogate pair becomes U+FFFD.
 #[must_use]
 pub fn unquote(quoted: &str) -> Cow<'_, str> {
     let inner = &quoted[1..quoted.len() - 1];
@@ -348,7 +348,7 @@ pub fn unquote(quoted: &str) -> Cow<'_, str> {
     Cow::Owned(text)
 }
 
-/// The character of the escape at `at`, and the bytes that it takes.
+/// The character of the escape at `at`, and the length of the escape in bytes.
 fn escape(bytes: &[u8], at: usize) -> (char, usize) {
     match bytes.get(at + 1) {
         Some(b'u') => match char_of(bytes, at) {
@@ -360,13 +360,13 @@ fn escape(bytes: &[u8], at: usize) -> (char, usize) {
         Some(b'n') => ('\n', 2),
         Some(b'r') => ('\r', 2),
         Some(b't') => ('\t', 2),
-        // A quote, a backslash, a slash stand for themselves.
+        // A quote, a backslash or a slash.
         Some(other) => (*other as char, 2),
         None => (char::REPLACEMENT_CHARACTER, 1),
     }
 }
 
-/// The character of such an escape, or of a pair of them; none for half of a surrogate pair.
+/// The character of a `\u` escape, or of a pair of them; none for half of a surrogate pair.
 fn char_of(bytes: &[u8], at: usize) -> Option<(char, usize)> {
     let first = unit(bytes, at)?;
     if let Some(character) = char::from_u32(first.into()) {
@@ -378,7 +378,7 @@ fn char_of(bytes: &[u8], at: usize) -> Option<(char, usize)> {
     Some((decoded, 12))
 }
 
-/// Whether a checked string has an escape that `jsonb` refuses: NUL, or half of a surrogate pair.
+/// True if a checked string has an escape that `jsonb` refuses: NUL, or half of a surrogate pair.
 #[must_use]
 pub fn is_storable(quoted: &str) -> bool {
     let bytes = quoted.as_bytes();

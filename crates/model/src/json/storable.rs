@@ -1,23 +1,23 @@
-//! Metadata that PostgreSQL takes, out of metadata that it may not take.
+//! Makes metadata acceptable to PostgreSQL.
 //!
-//! Metadata says something about a call; it must never cost the call. `jsonb` refuses NUL, half of a surrogate pair, and
-//! numbers beyond `numeric`; it writes `1e131071` out as 131,072 digits at each reading. So a NUL or half a pair becomes
-//! U+FFFD, and a number out of [`NUMBER_BYTES`] and [`EXPONENT_MAX`], or what is nested beyond [`LEVELS`], becomes a string
-//! of its own text: nothing is lost, and no reader gets more than some 130 digits for 5 sent bytes.
+//! Metadata describes a call, and must never cause its loss. `jsonb` refuses NUL, half of a surrogate pair, and numbers
+//! beyond `numeric`; it prints `1e131071` as 131,072 digits at each reading. So a NUL or half a pair becomes U+FFFD. A
+//! number beyond [`NUMBER_BYTES`] or [`EXPONENT_MAX`], or a value nested beyond [`LEVELS`], becomes a string of its own
+//! text. Nothing is lost, and a reader gets at most about 130 digits for 5 sent bytes.
 
 use std::borrow::Cow;
 
 use super::Error;
 use super::scan::{Scanner, Token, is_storable, unquote};
 
-/// Bytes of a number that stays a number.
+/// Largest number of bytes of a number that stays a number.
 pub const NUMBER_BYTES: usize = 64;
-/// The exponent, of either sign, of a number that stays a number.
+/// Largest exponent, of either sign, of a number that stays a number.
 pub const EXPONENT_MAX: u32 = 64;
-/// Levels of nesting that stay JSON. Readers in many languages recurse.
+/// Levels of nesting that stay JSON, because readers in many languages recurse.
 pub const LEVELS: usize = 64;
 
-/// The text, changed where `jsonb` would not take it, without white space where it is changed.
+/// The text, changed where `jsonb` would refuse it. A changed text does not have white space.
 ///
 /// # Errors
 /// [`Error`] if it is not one JSON value.
@@ -38,19 +38,19 @@ pub fn storable(text: &str) -> Result<Cow<'_, str>, Error> {
     Ok(if is_fine { Cow::Borrowed(text) } else { Cow::Owned(rewritten(text, true)) })
 }
 
-/// The text of a value that was checked, without white space.
+/// The text of a checked value, without white space.
 #[must_use]
 pub fn compact(text: &str) -> String {
     rewritten(text, false)
 }
 
-/// As [`storable`], for a person's eyes and for programs that recurse: strings are whole text and nesting is bounded, but
+/// As [`storable`], for people and for programs that recurse: strings are valid text and nesting is bounded, but
 /// numbers keep their digits. The text must be JSON.
 #[must_use]
 pub fn shallow(text: &str) -> String {
     let mut depth = 0usize;
     let mut is_fine = true;
-    // The caller has checked the text: its end is found.
+    // The caller has checked the text, so the walk does not fail.
     let _ = Scanner::new(text).walk(|token, _| match token {
         Token::Open(_) => {
             depth += 1;
@@ -70,9 +70,9 @@ fn rewritten(text: &str, for_jsonb: bool) -> String {
 fn write(text: &str, keeps: impl Fn(&str) -> bool, levels: usize) -> String {
     let mut out = String::with_capacity(text.len() + 16);
     let mut depth = 0usize;
-    // Where the value that is nested too deeply begins.
+    // The beginning of a value that is nested too deeply.
     let mut deep = None;
-    // The caller has checked the text: its end is found.
+    // The caller has checked the text, so the walk does not fail.
     let _ = Scanner::new(text).walk(|token, at| {
         match token {
             Token::Open(_) => {
@@ -108,11 +108,11 @@ fn write(text: &str, keeps: impl Fn(&str) -> bool, levels: usize) -> String {
 }
 
 fn push_string(out: &mut String, text: &str) {
-    // A text is JSON once it is quoted and escaped.
+    // A quoted and escaped text is JSON.
     out.push_str(&serde_json::to_string(text).expect("a text serializes"));
 }
 
-/// Whether a number's text in full is short.
+/// True if a number is short when written in full.
 fn is_small(digits: &str) -> bool {
     let exponent = digits.split_once(['e', 'E']).map_or("0", |(_, exponent)| exponent.trim_start_matches(['+', '-']));
     digits.len() <= NUMBER_BYTES && exponent.parse().is_ok_and(|exponent: u32| exponent <= EXPONENT_MAX)

@@ -6,7 +6,8 @@ use super::*;
 fn no_key_has_a_meaning_of_its_own_at_any_depth_on_a_workers_stack() {
     let test = || {
         for key in ["$serde_json::private::RawValue", "$serde_json::private::Number", RAW, "$__toml_private_datetime"] {
-            // Text within text, as deep as 45 KB go: each level doubles the backslashes, so few levels are many bytes.
+            // Text within text, as deep as fits into 45 KB: each level doubles the backslashes, so few levels need many
+            // bytes.
             let mut nested = "1".to_owned();
             while nested.len() < 45_000 {
                 nested = serde_json::json!({ key: nested }).to_string();
@@ -16,7 +17,7 @@ fn no_key_has_a_meaning_of_its_own_at_any_depth_on_a_workers_stack() {
                 assert!(from_str::<Value>(&text).unwrap()[key].is_string());
                 assert_eq!(from_str::<BTreeMap<String, Raw<'_>>>(&text).unwrap().len(), 1);
                 assert_eq!(storable(&text).unwrap(), text);
-                // The library that is left for the daemon's own files has no such key either.
+                // `serde_json`, which reads the daemon's own files, does not have such a key either.
                 assert!(serde_json::from_str::<serde_json::Value>(&text).unwrap()[key].is_string());
             }
         }
@@ -87,7 +88,7 @@ fn what_jsonb_does_not_take_is_changed_and_nothing_is_lost() {
     ];
     for (sent, stored) in cases {
         assert_eq!(storable(sent).unwrap(), stored, "{sent}");
-        // It is stable: a changed text is not changed again.
+        // A changed text is not changed again.
         assert!(matches!(storable(stored).unwrap(), std::borrow::Cow::Borrowed(_)), "{stored}");
     }
     assert_eq!(storable::compact(" { \"a b\" : [ 1 , 2 ] } "), r#"{"a b":[1,2]}"#);

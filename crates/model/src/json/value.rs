@@ -1,4 +1,4 @@
-//! A tree, for the few readers of unknown documents: bills and price lists. Its numbers are text.
+//! A tree for the few readers of documents of unknown form, bills and price lists. Its numbers are text.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,18 +10,18 @@ use serde::ser::{Serialize, Serializer};
 use super::scan::Scanner;
 use super::{DEPTH_MAX, Error, Raw};
 
-/// An object: a key that is given twice has its last value.
+/// An object; the last value of a repeated key counts.
 pub type Map = BTreeMap<String, Value>;
 
 /// A JSON value.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Value {
-    /// `null`, and what is not there.
+    /// `null`, and a missing member.
     #[default]
     Null,
     /// `true` or `false`.
     Bool(bool),
-    /// A number's digits, as they were written.
+    /// A number's digits as written.
     Number(Box<str>),
     /// A string.
     String(String),
@@ -34,7 +34,7 @@ pub enum Value {
 static NULL: Value = Value::Null;
 
 impl Value {
-    /// The member of this name, if it is an object that has it.
+    /// The member of this name, if the value is an object that has it.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Self> {
         self.as_object()?.get(name)
@@ -52,13 +52,13 @@ impl Value {
         if let Self::Number(digits) = self { Some(digits) } else { None }
     }
 
-    /// A whole number from 0 on, however it is spelt.
+    /// A whole number from 0 on, in any spelling.
     #[must_use]
     pub fn as_u64(&self) -> Option<u64> {
         crate::decimal::whole(self.as_number()?)?.try_into().ok()
     }
 
-    /// A whole number, however it is spelt.
+    /// A whole number, in any spelling.
     #[must_use]
     pub fn as_i64(&self) -> Option<i64> {
         crate::decimal::whole(self.as_number()?)?.try_into().ok()
@@ -126,7 +126,7 @@ impl Value {
         })
     }
 
-    /// Reads values that stand one after the other.
+    /// Reads consecutive values.
     ///
     /// # Errors
     /// [`Error`].
@@ -139,7 +139,7 @@ impl Value {
     }
 }
 
-/// Whether another item follows; moves past the comma, or past the closing bracket.
+/// True if another item follows; consumes the comma, or the closing bracket.
 fn more(scanner: &mut Scanner<'_>, close: u8, is_first: bool) -> Result<bool, Error> {
     match scanner.peek() {
         Some(byte) if byte == close => {

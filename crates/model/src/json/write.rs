@@ -1,5 +1,5 @@
-//! JSON out: as `serde_json` writes it, but for bytes, which JSON does not have. Values that serialize as bytes are JSON text here:
-//! a [`Raw`](super::Raw), a number's digits. Which value is written so is decided by its type, never by its content.
+//! Writes JSON as `serde_json` does, except for bytes, which JSON does not have. Values that serialize as bytes are
+//! JSON text here: a [`Raw`](super::Raw), a number's digits. This depends on a value's type, never on its content.
 
 use std::io::{self, Write};
 
@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::Serializer;
 use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter};
 
-/// Writes bytes as they stand.
+/// Writes bytes unchanged.
 struct Verbatim<F>(F);
 
 macro_rules! forward {
@@ -39,7 +39,7 @@ impl<F: Formatter> Formatter for Verbatim<F> {
 
 /// Writes a value.
 ///
-/// # Errors
+/// The writer's, or a value's own.
 /// The writer's; a value's own.
 pub fn to_writer(writer: impl Write, value: &(impl Serialize + ?Sized)) -> Result<(), serde_json::Error> {
     value.serialize(&mut Serializer::with_formatter(writer, Verbatim(CompactFormatter)))
@@ -63,7 +63,7 @@ pub fn to_string(value: &(impl Serialize + ?Sized)) -> Result<String, serde_json
     to_vec(value).and_then(utf8)
 }
 
-/// The value's text, an item a line.
+/// The value's text, one item per line.
 ///
 /// # Errors
 /// A value's own.

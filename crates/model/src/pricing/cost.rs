@@ -1,12 +1,12 @@
 //! The cost of a call: its usage times the rates of the price that applies, exactly.
 //!
-//! Every unit that was used must have a rate, or the call is *unpriced*: an amount that leaves something out looks
-//! like an amount that does not. Requests are the exception. Every record counts one unless it says otherwise, and
-//! most vendors do not bill requests as such; where the price has no rate for them, they are free.
+//! Every used unit must have a rate, or the call is *unpriced*: an incomplete amount would look like a complete one.
+//! Requests are the exception. Every record counts one by default, and most vendors do not bill requests as such;
+//! without a rate they are free.
 //!
 //! *Rounding.* Whole units times a rate are exact. A fractional quantity times a rate can need up to 27 decimals, and
 //! 18 are kept: the record's total is then rounded once, half to even. Splitting one call's usage over several records
-//! gives the same sum wherever nothing is rounded and no prompt size is crossed.
+//! gives the same sum if nothing is rounded and no prompt size is crossed.
 
 use super::catalog::{Catalog, Miss, Rates};
 use super::money::{Quantity, Usd};
@@ -22,11 +22,11 @@ pub enum Priced {
         /// The price that was applied.
         price_id: i32,
     },
-    /// It has none, and its cost is unknown: never 0.
+    /// Its cost is unknown: never 0.
     Unpriced(UnpricedReason),
 }
 
-/// Why a call has no cost.
+/// Why a call is unpriced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum UnpricedReason {
     /// The catalog has no price of this provider.
@@ -37,9 +37,9 @@ pub enum UnpricedReason {
     UnknownServiceTier,
     /// The first price of the model takes effect after the call.
     NoPriceYet,
-    /// Something was used that the price has no rate for.
+    /// The price does not have a rate for a used unit.
     UnratedUnit,
-    /// The cost is beyond [`Usd::RECORD_MAX`].
+    /// The cost exceeds [`Usd::RECORD_MAX`].
     Overflow,
 }
 
@@ -70,7 +70,7 @@ impl From<Miss> for UnpricedReason {
 }
 
 impl Catalog {
-    /// Prices one call. Allocates nothing.
+    /// Prices one call. Does not allocate.
     #[must_use]
     pub fn price(&self, usage: &Usage<'_>) -> Priced {
         match self.try_price(usage) {
@@ -113,7 +113,7 @@ fn whole_units(usage: &Usage<'_>, rates: &Rates) -> Result<u128, UnpricedReason>
 
 /// Adds the extra units to `whole` attodollars, and rounds the total half to even if it has more than 18 decimals.
 fn with_extra_units(whole: u128, usage: &Usage<'_>, rates: &Rates) -> Result<u128, UnpricedReason> {
-    // In 10^-27 USD: a billionth of the unit times an attodollar.
+    // In 10^-27 USD: a billionth of a unit times an attodollar.
     let mut fine = 0u128;
     for (unit, quantity) in usage.extra_units {
         if *quantity > Quantity::default() {

@@ -8,11 +8,11 @@
 //! | [`usage`] | [`Usage`]: the billed part of a record |
 //! | [`plan`] | plans with a monthly fee and an overage rate |
 //! | [`catalog`] | [`Catalog`]: effective-dated prices, and which of them applies; the figures are in `catalog.toml` and `catalog/lists.toml` |
-//! | [`import`] | others' price lists, read and compared |
+//! | [`import`] | public price lists, read and compared |
 //! | [`cost`] | [`Catalog::price`]: usage times rates |
 //!
-//! Rules that hold everywhere here: no binary float touches an amount; rates are stored per unit and never derived
-//! from one another; a call that cannot be priced in full is unpriced, not cheap.
+//! Rules for all modules here: no binary float touches an amount; rates are stored per unit and never derived from one
+//! another; a call that cannot be priced completely is unpriced, not cheap.
 
 pub mod catalog;
 pub mod cost;

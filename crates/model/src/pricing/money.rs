@@ -1,8 +1,8 @@
 //! Amounts of money and quantities of billed units, as integers.
 //!
 //! Why 10^-18 USD: vendors quote prices per million tokens, with up to three decimals today, so one token costs a
-//! multiple of 10^-9 USD. The other nine decimals are room for future price lists, and for clients that
-//! state costs they computed themselves. An `i128` of them reaches 1.7 * 10^20 USD: sums never come near its end.
+//! multiple of 10^-9 USD. The other nine decimals are room for future price lists, and for clients that state computed
+//! costs. An `i128` reaches 1.7 * 10^20 USD, which sums do not approach.
 
 use std::fmt;
 
@@ -81,7 +81,7 @@ impl Usd {
         }
     }
 
-    /// Whether one record may cost this much: at most [`Self::RECORD_MAX`], of either sign.
+    /// True if one record may cost this much: at most [`Self::RECORD_MAX`], of either sign.
     #[must_use]
     pub const fn fits_a_record(self) -> bool {
         self.0.unsigned_abs() <= Self::RECORD_MAX.0.unsigned_abs()
@@ -120,7 +120,7 @@ impl<'de> Deserialize<'de> for Usd {
     }
 }
 
-/// Takes a string only: a number in the text of a file would already have passed through a binary float.
+/// Accepts a string only: a number in a file's text would already have passed through a binary float.
 struct DecimalText;
 
 impl de::Visitor<'_> for DecimalText {
@@ -135,7 +135,7 @@ impl de::Visitor<'_> for DecimalText {
     }
 }
 
-/// How much of a billed unit was used, in steps of 10^-9: 12.5 seconds of audio, 3 images. Never negative.
+/// The used amount of a billed unit, in steps of 10^-9: 12.5 seconds of audio, 3 images. Never negative.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Quantity(i128);
 
@@ -267,7 +267,7 @@ mod tests {
     proptest! {
         #[test]
         fn every_amount_survives_its_text(attos: i128) {
-            // `i128::MIN` alone is written but not read: its magnitude has no positive counterpart.
+            // `i128::MIN` is written but not read, because its magnitude does not fit an `i128`.
             prop_assume!(attos != i128::MIN);
             prop_assert_eq!(Usd::parse(&Usd::from_attos(attos).to_string()), Ok(Usd::from_attos(attos)));
         }

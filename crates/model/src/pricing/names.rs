@@ -1,21 +1,23 @@
-//! Names as vendors, clouds, gateways, SDKs and people write them, brought to the form that the catalog uses.
+//! Brings names to the catalog's form, from the spellings of vendors, clouds, gateways, SDKs and people.
 //!
-//! *Two questions.* [`normalise_provider`] answers once a record, at admission: who sends the bill, under one name. That
-//! name is stored, and rollups and budgets group by it. [`resolve`] answers at pricing: which of the catalog's models a
-//! spelling means. The model is stored as it was sent.
+//! *Two lookups.* [`normalise_provider`] runs once a record, at admission: it gives the sender of the bill one name.
+//! That name is stored, and rollups and budgets group by it. [`resolve`] runs at pricing: it finds the catalog's model
+//! for a spelling. The model is stored as it was sent.
 //!
 //! *Providers and platforms.* A provider is a vendor (`claude`, `openai`, `google` …) or a platform that runs vendors'
-//! models and bills for them (`bedrock`, `vertex`, `azure`, `openrouter`). A record may state both: `provider = "claude",
-//! platform = "bedrock"`. A call is priced where it ran, so the platform decides if there is one: the catalog has each
+//! models and bills for them (`bedrock`, `vertex`, `azure`, `openrouter`). A record may state both:
+//! `provider = "claude", platform = "bedrock"`. The platform decides the price if there is one: the catalog has each
 //! platform's prices under the platform's name. `provider` keeps the sent text, so that a budget of `bedrock` and the
 //! rollups of past years keep their meaning.
 //!
-//! *Never by guess.* Every rule of [`resolve`] takes something off a name, or writes it otherwise, where the vendor
-//! documents that both are one model: a path (`models/…`), a date, a version (`-v1:0`, `-001`), a context size (`[1m]`),
-//! case. The rest must be a name of the catalog, letter by letter. A profile of a region (`us.`) is never taken off: it
-//! has a price of its own, or none. An ARN and the name of a deployment are found only as an alias that a person set.
+//! *No guesses.* A rule of [`resolve`] removes or rewrites a part of a name only if the vendor documents that both
+//! names are one model. Such parts are a path (`models/…`), a date, a version (`-v1:0`, `-001`), a context size
+//! (`[1m]`), and case. The rest must be a name of the catalog, letter by letter. A region's profile (`us.`) is never
+//! removed: it has its own price, or is unpriced. An ARN and the name of a deployment are found only as an alias that a
+//! person set.
 //!
-//! *Cost.* The usual name is found before any rule runs. Otherwise a rule works in a buffer on the stack: nothing here
+//! *Cost.* The usual name is found before any rule runs. Otherwise a rule works in a buffer on the stack. The module
+//! allocates only for a provider or service tier in upper case.
 //! allocates, except where an upper-case provider or service tier has to be lowered.
 
 mod models;
@@ -33,8 +35,8 @@ pub(super) use tallyd_protocol::budgets::without_date;
 /// The tier of a call that is priced by a vendor's usual rates.
 pub const STANDARD_TIER: &str = "standard";
 
-/// The provider's name as it is stored: without surrounding space, ASCII lower case, one name for each vendor and
-/// platform. Allocates only where upper case has to be lowered.
+/// The provider's stored name: without surrounding space, ASCII lower case, one name for each vendor and platform.
+/// Allocates only for upper case.
 #[must_use]
 pub fn normalise_provider(provider: &str) -> Cow<'_, str> {
     let provider = provider.trim();
@@ -50,19 +52,19 @@ fn known(name: &str) -> Option<&'static str> {
     if let Some(ours) = tables::provider(name) {
         return Some(ours);
     }
-    // The AI SDK appends the called service of the vendor: `openai.responses`.
+    // The AI SDK appends the vendor's service: `openai.responses`.
     let stem = SDK_ENDS.iter().find_map(|end| name.strip_suffix(end))?;
     tables::provider(stem)
 }
 
-/// Whether a provider's name, as it is stored, is that of a platform.
+/// True if a provider's stored name is that of a platform.
 #[must_use]
 pub fn is_platform(provider: &str) -> bool {
     PLATFORMS.contains(&provider)
 }
 
-/// The platform of a call, as it is stored: the stated one under its usual name, or else the provider where that is a
-/// platform, or else empty. A vendor's own name as a platform means the vendor.
+/// The stored platform of a call: the stated one under its usual name; else the provider, if that is a platform; else
+/// empty. A vendor's own name as a platform means the vendor, and is stored empty.
 #[must_use]
 pub fn normalise_platform<'a>(stated: &'a str, provider: &str) -> Cow<'a, str> {
     if stated.trim().is_empty() {
@@ -72,9 +74,9 @@ pub fn normalise_platform<'a>(stated: &'a str, provider: &str) -> Cow<'a, str> {
     if platform == provider && !is_platform(provider) { Cow::Borrowed("") } else { platform }
 }
 
-/// The service tier under the catalog's name. A tier may carry a modifier, joined by `+`: `batch+us` is a batch that
-/// was processed in the United States. Vendors' names of the standard tier are `standard`; an unknown tier stays unchanged, has
-/// no price, and makes its call unpriced.
+/// The service tier under the catalog's name. A tier may have a modifier, joined by `+`: `batch+us` is a batch that was
+/// processed in the United States. Vendors' names of the standard tier become `standard`. An unknown tier stays
+/// unchanged, and makes its call unpriced.
 #[must_use]
 pub fn normalise_tier(tier: &str) -> Cow<'_, str> {
     if tier == STANDARD_TIER || tier.trim().is_empty() {

@@ -5,16 +5,16 @@
 //!
 //! | field | meaning |
 //! |---|---|
-//! | `ndigits` | how many digits follow; none for zero |
+//! | `ndigits` | number of digits that follow; 0 for zero |
 //! | `weight` | the first digit counts 10000^weight |
 //! | `sign` | 0x0000 positive, 0x4000 negative, 0xC000 NaN, 0xD000 and 0xF000 the infinities |
-//! | `dscale` | decimals that are shown |
+//! | `dscale` | number of displayed decimals |
 //!
-//! The digits are aligned at the decimal point, and 18 decimals are four digits and a half: the fifth is filled up with
-//! two zeros. `dscale` is the number of significant decimals, so PostgreSQL prints just what [`Usd`]'s text says.
+//! The digits are aligned at the decimal point, and 18 decimals are four digits and a half: two zeros fill the fifth.
+//! `dscale` is the number of significant decimals, so PostgreSQL prints the same text as [`Usd`].
 //!
-//! Encoding is on the path of every record. An amount below 18.4 USD needs 64-bit arithmetic only, and nothing is
-//! allocated beyond the caller's buffer.
+//! Every record is encoded here. An amount below 18.4 USD needs 64-bit arithmetic only, and nothing is allocated beyond
+//! the caller's buffer.
 
 use bytes::{BufMut, BytesMut};
 use postgres_types::{FromSql, IsNull, ToSql, Type, accepts, to_sql_checked};
@@ -33,7 +33,7 @@ const FRACTION_DIGITS: usize = 5;
 const MAX_BYTES: usize = HEAD_BYTES + 2 * (WHOLE_DIGITS + FRACTION_DIGITS);
 const NEGATIVE: u16 = 0x4000;
 
-/// Why a NUMERIC is not an amount of money that can be held exactly.
+/// Why a NUMERIC cannot be read exactly as an amount of money.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NumericError {
     /// NaN or an infinity.
@@ -50,20 +50,20 @@ pub enum NumericError {
     Malformed,
 }
 
-/// Appends `amount`: the value's bytes alone, without the length that COPY and the protocol put before them.
+/// Appends `amount`: the value's bytes, without the length that COPY and the protocol put before them.
 pub fn encode(amount: Usd, out: &mut Vec<u8>) {
     let (bytes, len) = to_bytes(amount);
     out.extend_from_slice(&bytes[..len]);
 }
 
-/// The encoded amount, and how many of the bytes count.
+/// The encoded amount in a buffer, and its length.
 fn to_bytes(amount: Usd) -> ([u8; MAX_BYTES], usize) {
     let digits = digits(amount.attos().unsigned_abs());
     let mut bytes = [0; MAX_BYTES];
     let Some(first) = digits.iter().position(|digit| *digit != 0) else {
         return (bytes, HEAD_BYTES);
     };
-    // There is a digit that is not 0, so the search from the end stops at `first` at the latest.
+    // One digit is not 0, so the search from the end stops at `first` at the latest.
     let last = digits.iter().rposition(|digit| *digit != 0).unwrap_or(first);
     let sign = if amount.attos() < 0 { NEGATIVE } else { 0 };
     let head =
@@ -101,7 +101,7 @@ fn digits(attos: u128) -> [u16; WHOLE_DIGITS + FRACTION_DIGITS] {
     digits
 }
 
-/// The number of decimals up to the last one that is not 0, which is inside the digit at `last`.
+/// The number of decimals up to the last one that is not 0, in the digit at `last`.
 fn dscale(digits: &[u16], last: usize) -> u16 {
     if last < WHOLE_DIGITS {
         return 0;
@@ -152,7 +152,7 @@ fn scaled(bytes: &[u8], decimals: u8) -> Result<i128, NumericError> {
     let mut attos = 0i128;
     for digit in digits {
         let part = part(u16::from_be_bytes(*digit), power)?;
-        // Subtracted, not added: the negative range reaches one further, and holds `i128::MIN`.
+        // Subtraction, because the negative range is larger by one and includes `i128::MIN`.
         attos = attos.checked_sub(part).ok_or(NumericError::OutOfRange)?;
         power -= 4;
     }
@@ -170,7 +170,7 @@ fn part(digit: u16, power: i32) -> Result<i128, NumericError> {
         Ok(power) => {
             10i128.checked_pow(power).and_then(|factor| digit.checked_mul(factor)).ok_or(NumericError::OutOfRange)
         }
-        // The digit that holds decimals 17 to 20.
+        // The digit of decimals 17 to 20.
         Err(_) if power == -2 && digit % 100 == 0 => Ok(digit / 100),
         Err(_) => Err(NumericError::TooPrecise),
     }
@@ -201,7 +201,7 @@ mod tests {
 
     use super::*;
 
-    /// What `SELECT numeric_send('…'::numeric)` prints on PostgreSQL 15.
+    /// Output of `SELECT numeric_send('…'::numeric)` on PostgreSQL 15.
     const SENT_BY_POSTGRES: [(&str, &str); 15] = [
         ("0", "0000000000000000"),
         ("0.2", "0001ffff0000000107d0"),

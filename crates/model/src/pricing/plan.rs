@@ -1,8 +1,8 @@
-//! Providers that bill by plan: a monthly fee, a number of requests included in it, and a price for each one beyond.
+//! Providers that bill by plan: a monthly fee, a number of included requests, and a price for each further one.
 //!
-//! Two figures follow, and both are shown. A record's cost is *marginal*: what one more request costs, which is the
-//! plan's overage rate, because a record must be priced without counting the month's others. The plan's *bill* is what
-//! the vendor charges for the month, fee included: [`PlanTerms::bill`].
+//! There are two figures, and both are shown. A record's cost is *marginal*: the plan's overage rate, because a record
+//! must be priced without counting the month's others. The plan's *bill* is the vendor's charge for the month,
+//! including the fee: [`PlanTerms::bill`].
 
 use serde::{Deserialize, Serialize};
 
@@ -39,14 +39,14 @@ impl Plan {
     }
 }
 
-/// One plan's terms, as of one instant.
+/// One plan's terms at an instant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PlanTerms {
     /// The plan.
     pub plan: Plan,
-    /// The price that its records carry.
+    /// The price of its records.
     pub price_id: i32,
-    /// The terms hold from here on, microseconds since 1970 UTC; 0 if no earlier ones are known.
+    /// The first instant of the terms, microseconds since 1970 UTC; 0 if no earlier ones are known.
     pub effective_from_us: i64,
     /// The fee for a month.
     pub monthly: Usd,
@@ -57,8 +57,8 @@ pub struct PlanTerms {
 }
 
 impl PlanTerms {
-    /// The vendor's bill for a month of `requests`: the fee, and the overage beyond the included requests. None if the sum
-    /// is beyond what [`Usd`] holds.
+    /// The vendor's bill for a month of `requests`: the fee, and the overage beyond the included requests. None if the
+    /// sum does not fit [`Usd`].
     #[must_use]
     pub fn bill(&self, requests: u64) -> Option<Usd> {
         let beyond = requests.saturating_sub(self.included_requests);

@@ -4,27 +4,26 @@ use std::borrow::Cow;
 
 use super::money::Quantity;
 
-/// The billed part of one record. Names are as the record has them after
-/// [`normalise_provider`](super::names::normalise_provider).
+/// The billed part of one record. Names are in the form of [`normalise_provider`](super::names::normalise_provider).
 #[derive(Debug, Clone, Copy)]
 pub struct Usage<'a> {
     /// `claude`, `rentcast`, `openai` …
     pub provider: &'a str,
-    /// `bedrock`, `vertex` … where the model ran there, or empty; its price is that of the platform then.
+    /// The platform that ran the model (`bedrock`, `vertex` …) and whose price then applies; or empty.
     pub platform: &'a str,
-    /// The model as it was sent: [`resolve`](super::names) reads it. Empty where there is none.
+    /// The model as sent: [`resolve`](super::names) reads it. Empty if there is none.
     pub model: &'a str,
-    /// The endpoint's path. No vendor in the catalog prices by it today.
+    /// The endpoint's path. No vendor in the catalog prices by endpoint today.
     pub endpoint: &'a str,
-    /// As [`normalise_tier`](super::names::normalise_tier) has it.
+    /// In the form of [`normalise_tier`](super::names::normalise_tier).
     pub service_tier: &'a str,
-    /// When the call was made, in microseconds since 1970 UTC: the price of that instant is applied.
+    /// The time of the call, in microseconds since 1970 UTC: the price of that instant applies.
     pub occurred_at_us: i64,
     /// Tokens by bucket.
     pub tokens: Tokens,
     /// Billable requests.
     pub requests: u64,
-    /// Any other billed unit and how much of it was used.
+    /// Other billed units and their quantities.
     pub extra_units: &'a [(Cow<'a, str>, Quantity)],
 }
 
@@ -35,8 +34,8 @@ impl<'a> Usage<'a> {
         if self.platform.is_empty() { self.provider } else { self.platform }
     }
 
-    /// The whole prompt, which decides the size tier: the token buckets but `output`, and the input that has units of its own,
-    /// such as audio. Stops at `u64::MAX`.
+    /// The whole prompt, which decides the size tier: the token buckets except `output`, and input with units of its
+    /// own, such as audio. Saturates at `u64::MAX`.
     #[must_use]
     pub fn prompt(&self) -> u64 {
         let is_input = |unit: &str| unit.ends_with("_input_token") || unit.ends_with("_cache_read_token");
@@ -64,7 +63,7 @@ pub struct Tokens {
 }
 
 impl Tokens {
-    /// The whole prompt, which decides the size tier: all buckets but `output`. Stops at `u64::MAX`.
+    /// The whole prompt, which decides the size tier: all buckets except `output`. Saturates at `u64::MAX`.
     #[must_use]
     pub const fn prompt(&self) -> u64 {
         self.input

@@ -1,13 +1,13 @@
-//! Which day and which hour of the reporting time zone an instant belongs to.
+//! The day and the hour of the reporting time zone at an instant.
 
 use chrono::{DateTime, NaiveDate, Offset};
 use chrono_tz::Tz;
 
-/// Every offset that has been in force since 2015 is a multiple of this, so a slot lies within one hour of one day.
+/// Every offset in force since 2015 is a multiple of this, so a slot lies within one hour of one day.
 const SLOT_US: i64 = 15 * 60 * 1_000_000;
 const HOUR_US: i64 = 4 * SLOT_US;
 
-/// Finds days and hours. Remembers the last slot: a batch's records lie close together.
+/// Finds days and hours. Remembers the last slot, because a batch's records are close together.
 #[derive(Debug, Clone)]
 pub struct Days {
     zone: Tz,
@@ -34,8 +34,9 @@ impl Days {
         self.with_hour(us).0
     }
 
-    /// The day of an instant, and the beginning of its hour by that zone's clocks, both instants in microseconds since 1970. Not
-    /// every zone's hours begin with those of UTC. This is `date_trunc('hour', at, zone)` of PostgreSQL.
+    /// The day of an instant, and the beginning of its hour by that zone's clocks, both instants in microseconds since
+    /// 1970. Some zones' hours begin at other times than those of UTC. Same as PostgreSQL's
+    /// `date_trunc('hour', at, zone)`.
     #[inline]
     pub fn with_hour(&mut self, us: i64) -> (NaiveDate, i64) {
         let slot = us.div_euclid(SLOT_US);
@@ -48,7 +49,7 @@ impl Days {
 }
 
 fn place_of(us: i64, zone: Tz) -> (NaiveDate, i64) {
-    // Admitted records lie between 2015 and now; anything else would be a defect, and shows as the first day.
+    // Admitted records are between 2015 and now. An invalid instant would be a bug, and counts as the first day.
     let local = DateTime::from_timestamp_micros(us).unwrap_or_default().with_timezone(&zone);
     let offset_us = i64::from(local.offset().fix().local_minus_utc()) * 1_000_000;
     (local.date_naive(), us - (us + offset_us).rem_euclid(HOUR_US))

@@ -1,4 +1,4 @@
-//! Dimensions: what costs are allocated by, and told apart by in a rollup of their own (`daily_dimension_costs`).
+//! Dimensions: tags with a rollup of their own, `daily_dimension_costs`, for cost allocation.
 //!
 //! A dimension is a tag whose name an operator has chosen, or `app`, the record's application, which is always one. Each call counts in each
 //! dimension once: without the tag, under the value `''`. So a dimension's rows add up to all costs.
@@ -56,12 +56,13 @@ impl Dimensions {
         self.0.iter()
     }
 
-    /// Appends the values that a call's stored tags have for the dimensions, a NUL after each, which no value has. Nothing if it has none.
+    /// Appends the dimensions' values from a call's stored tags, each followed by a NUL, which values cannot contain. A call
+    /// without any of these tags adds nothing.
     pub fn pick(&self, stored: &str, out: &mut String) {
         if self.0.is_empty() || stored.is_empty() {
             return;
         }
-        // Admission writes what this reads.
+        // Admission wrote these tags, so they are readable.
         let tags = tags::read(stored).unwrap_or_default();
         if self.0.iter().any(|dimension| tags.contains_key(&dimension.name)) {
             Self::pack(self.0.iter().map(|dimension| tags.get(&dimension.name).map_or("", String::as_str)), out);

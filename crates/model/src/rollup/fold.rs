@@ -1,4 +1,4 @@
-//! Sums a batch by rollup key. Nothing is allocated a record, and nothing of a chunk is needed once it has been added.
+//! Sums a batch by rollup key. It does not allocate for each record, and keeps nothing of a chunk.
 
 use std::collections::BTreeMap;
 use std::hash::BuildHasher;
@@ -13,8 +13,8 @@ use super::measures::{CallKey, CostKey, DimensionKey, HourKey, Measures, UserKey
 use crate::call::Call;
 use crate::tags::APP;
 
-/// Folds one batch. Names are copied once a key into an arena of the fold's own: a look-up then touches a few hundred
-/// kilobytes, not the whole batch.
+/// Folds one batch. It copies the names of each key once, into an arena: a lookup then touches a few hundred kilobytes,
+/// not the whole batch.
 pub struct Fold<'g> {
     guard: &'g KeyGuard,
     dimensions: &'g Dimensions,
@@ -23,18 +23,18 @@ pub struct Fold<'g> {
     names: String,
     /// Tags as they are stored, and what [`Dimensions::pick`] has made of them.
     tags: Rows<Name, Name>,
-    /// By the finest key; the rollups by day, dimension and hour are made of these at the end.
+    /// By the finest key; the rollups by day, dimension and hour are derived from these at the end.
     calls: Rows<CallNames, CallRow>,
     /// Days and providers of users' rows.
     groups: Rows<GroupNames, ()>,
     users: Rows<UserNames, UserSums>,
-    /// Users' rows of the last [`Fold::add_all`]'s calls.
+    /// Each call's user row, for the last [`Fold::add_all`].
     found: Vec<u32>,
 }
 
-/// Where the rows of a chunk's calls are, by the addresses of their names: within a chunk a name that repeats is the
-/// same slice, so most calls need neither a hash nor a comparison of text. Addresses tell names apart only as long as the
-/// chunk is in memory, so a memo does not outlive it.
+/// Finds the rows of a chunk's calls by the addresses of their names. In a chunk a repeated name is the same slice, so
+/// most calls need neither a hash nor a comparison of text. Addresses are unique only while the chunk is in memory, so
+/// a memo does not outlive it.
 struct Memo<'a>([Option<(CallKey<'a>, usize)>; MEMO_ENTRIES]);
 
 const MEMO_ENTRIES: usize = 128;
@@ -77,7 +77,7 @@ struct GroupNames {
     provider: Name,
 }
 
-/// A day and a provider, by number: they are the same for most users' rows.
+/// The number of a day and provider, which most users' rows share.
 type Group = u32;
 
 struct UserNames {
@@ -87,9 +87,9 @@ struct UserNames {
 
 struct CallRow {
     day: NaiveDate,
-    /// What its calls have in `rollup_other`.
+    /// The value of `rollup_other` in its calls.
     other: i16,
-    /// Of its users' rows.
+    /// The group of its users' rows.
     group: Group,
     measures: Measures,
 }
@@ -120,7 +120,7 @@ impl<K, V> Rows<K, V> {
     }
 }
 
-/// What a batch adds, sorted by key.
+/// The sums of a batch, sorted by key.
 #[derive(Default)]
 pub struct Deltas<'a> {
     /// To `daily_api_costs`.
@@ -134,7 +134,7 @@ pub struct Deltas<'a> {
 }
 
 impl<'g> Fold<'g> {
-    /// An empty fold. The guard must know the days that will come.
+    /// An empty fold. The guard must know the days of the batch.
     #[must_use]
     pub fn new(guard: &'g KeyGuard, days: Days, dimensions: &'g Dimensions) -> Self {
         Self {
@@ -151,7 +151,7 @@ impl<'g> Fold<'g> {
         }
     }
 
-    /// Adds a chunk's calls. `others` gets what each one's row has in `rollup_other`.
+    /// Adds a chunk's calls. `others` gets the value of `rollup_other` for each.
     pub fn add_all(&mut self, calls: &[Call<'_>], others: &mut Vec<i16>) {
         self.found.clear();
         others.clear();
@@ -173,7 +173,7 @@ impl<'g> Fold<'g> {
         self.found.iter().map(|row| *row as usize)
     }
 
-    /// For each user's row, its rank by the user's name, byte by byte. Rows of one user have ranks side by side.
+    /// For each user's row, its rank by the user's name, byte by byte. The rows of one user have adjacent ranks.
     #[must_use]
     pub fn user_ranks(&self) -> Vec<u32> {
         // A batch has far fewer than 2^32 records.
@@ -186,7 +186,7 @@ impl<'g> Fold<'g> {
         ranks
     }
 
-    /// Adds a call. Returns what its row has in `rollup_other`.
+    /// Adds a call. Returns its value of `rollup_other`.
     pub fn add(&mut self, call: &Call<'_>) -> i16 {
         let row = self.row_of(call);
         self.add_to(row, call).0
@@ -197,7 +197,8 @@ impl<'g> Fold<'g> {
         self.call_row(day, CallKey::of(hour_us, call))
     }
 
-    /// Adds a call to that row, and to its user's. Returns what the former has in `rollup_other`, and the latter's place.
+    /// Adds a call to that row, and to its user's row. Returns the value of `rollup_other`, and the place of the user's
+    /// row.
     fn add_to(&mut self, row: usize, call: &Call<'_>) -> (i16, usize) {
         let row = &mut self.calls.rows[row].1;
         row.measures.add_call(call);
@@ -207,7 +208,7 @@ impl<'g> Fold<'g> {
         (other, user)
     }
 
-    /// What a call's row would have in `rollup_other`, without adding the call.
+    /// A call's value of `rollup_other`, without adding the call.
     pub fn other_of(&mut self, call: &Call<'_>) -> i16 {
         let row = self.row_of(call);
         self.calls.rows[row].1.other
@@ -277,13 +278,13 @@ impl<'g> Fold<'g> {
     }
 
     fn keep(&mut self, name: &str) -> Name {
-        // A batch's payloads are bounded to megabytes, and so are its names.
+        // A batch's payloads are bounded to megabytes, and therefore its names.
         let start = self.names.len() as u32;
         self.names.push_str(name);
         Name { start, len: name.len() as u32 }
     }
 
-    /// The sums, sorted by key; keys that the guard has renamed fall together.
+    /// The sums, sorted by key; keys that the guard has renamed are merged.
     #[must_use]
     pub fn deltas(&self) -> Deltas<'_> {
         let mut deltas = Deltas { users: self.user_rows().collect(), ..Deltas::default() };
@@ -297,13 +298,13 @@ impl<'g> Fold<'g> {
         deltas
     }
 
-    /// How many rows of users there are: each takes some 200 bytes.
+    /// The number of users' rows: each takes about 200 bytes.
     #[must_use]
     pub fn user_count(&self) -> usize {
         self.users.rows.len()
     }
 
-    /// The users' rows, in the order of their appearance.
+    /// The users' rows, in the order of first use.
     fn user_rows(&self) -> impl Iterator<Item = (UserKey<'_>, &UserSums)> {
         self.users.rows.iter().map(|(names, sums)| {
             let group = &self.groups.rows[names.group as usize].0;
@@ -313,7 +314,7 @@ impl<'g> Fold<'g> {
     }
 }
 
-/// The names of a call that rollups tell it by, as they were sent.
+/// The names in a call by which rollups group it, as they were sent.
 #[derive(Debug, Clone, Copy)]
 pub struct Names<'a> {
     /// Provider.
@@ -326,12 +327,12 @@ pub struct Names<'a> {
     pub app: &'a str,
     /// The values of its dimensions, as [`Dimensions::pick`] writes them.
     pub picked: &'a str,
-    /// What the call's row has in `rollup_other`: which of them count as [`OTHER`].
+    /// The call's value of `rollup_other`: the names that count as [`OTHER`].
     pub other: i16,
 }
 
 impl<'a> Names<'a> {
-    /// Adds to each rollup that does not tell users apart.
+    /// Adds to each rollup that is not by user.
     pub fn add(
         self,
         deltas: &mut Deltas<'a>,

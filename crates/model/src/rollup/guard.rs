@@ -1,8 +1,8 @@
-//! Keeps a day's rollup from exploding: past a bound of distinct models, endpoints, applications or values of another dimension, a new one
-//! counts as `(other)`.
+//! Bounds the size of a day's rollup: beyond a number of distinct models, endpoints, applications or values of another
+//! dimension, new names count as `(other)`.
 //!
-//! The log keeps what was sent, and says in `rollup_other` what the rollup made of it, so that the two can still be
-//! compared exactly. The bound is per daemon and day; it is a guard rail, not a quota.
+//! The call log keeps the sent names, and `rollup_other` has the replaced ones, so that the two can still be compared
+//! exactly. The bound is per daemon and day; it protects the rollup, and is not a quota.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,7 +11,7 @@ use chrono::NaiveDate;
 
 use super::dimensions::{APP_PLACE, Dimension};
 
-/// The name under which whatever is beyond the bound is counted.
+/// The name under which further names are counted.
 pub const OTHER: &str = "(other)";
 /// Bit of `rollup_other`: the model counts as [`OTHER`].
 pub const OTHER_MODEL: i16 = 1;
@@ -20,7 +20,7 @@ pub const OTHER_ENDPOINT: i16 = 2;
 /// Bit of `rollup_other`: the application counts as [`OTHER`]. Those of other dimensions follow: [`Dimension::bit`].
 pub const OTHER_APP: i16 = 1 << APP_PLACE;
 
-/// Days whose names are remembered; the oldest is forgotten, and read again if it comes back.
+/// Days whose names are in memory; the oldest is dropped, and read again when needed.
 const DAYS_MAX: usize = 64;
 
 /// The bounds.
@@ -36,7 +36,7 @@ pub struct KeyBounds {
     pub values: usize,
 }
 
-/// What all lanes share.
+/// Bounds and known names, shared by all lanes.
 #[derive(Debug)]
 pub struct KeyGuard {
     bounds: KeyBounds,
@@ -57,7 +57,7 @@ pub struct DayNames {
 }
 
 impl KeyGuard {
-    /// A guard that knows no day yet.
+    /// A guard without known days.
     #[must_use]
     pub fn new(bounds: KeyBounds) -> Self {
         Self { bounds, days: Mutex::default() }
@@ -70,7 +70,7 @@ impl KeyGuard {
         days.filter(|day| !known.contains_key(day)).collect()
     }
 
-    /// Takes the names that a day has in the rollup.
+    /// Sets the names that a day has in the rollup.
     pub fn learn(&self, day: NaiveDate, names: DayNames) {
         let mut days = self.lock();
         let known = days.entry(day).or_default();
@@ -85,7 +85,7 @@ impl KeyGuard {
         }
     }
 
-    /// Which of a new key's names count as [`OTHER`]: bits of `rollup_other`.
+    /// The names of a new key that count as [`OTHER`], as bits of `rollup_other`.
     pub fn admit<'a>(
         &self,
         day: NaiveDate,
@@ -117,13 +117,13 @@ impl KeyGuard {
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<NaiveDate, DayNames>> {
-        // Nothing panics while the lock is held; a poisoned one still guards whole sets.
+        // The code under the lock does not panic; after a poisoning the sets are still complete.
         self.days.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 fn admit_name(names: &mut HashSet<String>, name: &str, max: usize) -> bool {
-    // No name, and the name for the rest, are no new names.
+    // The empty name and [`OTHER`] do not count as new names.
     if name.is_empty() || name == OTHER || names.contains(name) {
         return true;
     }

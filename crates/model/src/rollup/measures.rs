@@ -1,4 +1,4 @@
-//! What every rollup row sums, and the keys of the rows.
+//! The sums of a rollup row, and the keys of the rows.
 
 use chrono::NaiveDate;
 
@@ -8,7 +8,7 @@ use crate::pricing::Usd;
 /// The status from which on a call counts as an error.
 const ERROR_STATUS: u16 = 400;
 
-/// What every rollup row sums.
+/// The sums of a rollup row.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Measures {
     /// Calls.
@@ -37,8 +37,8 @@ impl Measures {
             call.requests,
         ];
         for (sum, unit) in self.units.iter_mut().zip(units) {
-            // No version has admitted more than 10^12 (limits::TOKENS_MAX), so it takes 9.2 million calls to overflow. A batch has
-            // 18 MiB of payload, of which a call takes 16 bytes for its id alone: 1.2 million.
+            // No version has admitted counts above 10^12 (limits::TOKENS_MAX), so an overflow takes 9.2 million calls.
+            // A batch has at most 18 MiB of payload, which is 1.2 million calls, because each has an id of 16 bytes.
             *sum = sum.checked_add(unit as i64).expect("a batch's counts fit 63 bits");
         }
         match call.cost.usd() {
@@ -48,11 +48,11 @@ impl Measures {
     }
 
     pub(super) fn add_cost(&mut self, usd: Usd) {
-        // A batch's records would have to cost 10^14 USD each to overflow.
+        // An overflow would take a batch of records that cost 10^14 USD each.
         self.cost = self.cost.checked_add(usd).expect("a batch's cost fits 10^20 USD");
     }
 
-    /// The sum of both; none if a count or the cost does not fit.
+    /// The sum of both; none on overflow.
     #[must_use]
     pub fn checked_add(&self, other: &Self) -> Option<Self> {
         let mut units = self.units;
@@ -71,7 +71,7 @@ impl Measures {
     /// Adds another row of sums of the same batch.
     ///
     /// # Panics
-    /// Beyond 63 bits of a count or 10^20 USD, which takes more calls than a batch has.
+    /// On overflow of 63 bits or of 10^20 USD, which takes more calls than a batch has.
     pub fn add(&mut self, other: &Self) {
         self.calls += other.calls;
         self.errors += other.errors;
@@ -159,10 +159,10 @@ impl Default for UserSums {
     }
 }
 
-/// The finest key of all rollups that do not tell users apart: what each of them adds up by is a part of it.
+/// The finest key of all rollups that are not by user: each of their keys is a part of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct CallKey<'a> {
-    /// As in [`HourKey`]. It tells the day, too.
+    /// As in [`HourKey`]. The day follows from it.
     pub(super) hour_us: i64,
     pub(super) provider: &'a str,
     pub(super) model: &'a str,
@@ -178,7 +178,7 @@ impl<'a> CallKey<'a> {
         Self { hour_us, provider, model, endpoint, app, tags }
     }
 
-    /// True if the names are the very same slices: then they are equal, without looking.
+    /// True if the names are the same slices, and therefore equal.
     pub(super) fn is_same(&self, other: &Self) -> bool {
         self.hour_us == other.hour_us
             && std::ptr::eq(self.model, other.model)

@@ -1,11 +1,11 @@
-//! Rollups: what a batch adds to each of the rollup tables, folded in memory while its rows are encoded.
+//! Rollups: the sums of a batch for each rollup table, computed in memory while its rows are encoded.
 //!
-//! A rollup row costs PostgreSQL several microseconds whatever it adds up, so a batch touches each key once: [`fold`]
-//! sums the batch by key; the flusher writes the sums, sorted by key. The order of keys and of tables is the same in
-//! every transaction of every daemon, which is why they cannot deadlock.
+//! A rollup row costs PostgreSQL several microseconds, however many calls it sums. So a batch touches each key once:
+//! [`fold`] sums the batch by key, and the flusher writes the sums, sorted by key. The order of keys and of tables is
+//! the same in every transaction of every daemon, so they cannot deadlock.
 //!
-//! Folding is pure; the tables' contents are not looked at, except that [`guard`] must know how many models and
-//! endpoints a day has, to keep a day's rollup from exploding.
+//! Folding is pure. It needs only one fact of the tables: [`guard`] must know the number of models and endpoints of a
+//! day, to bound the day's rollup.
 
 pub mod day;
 pub mod dimensions;

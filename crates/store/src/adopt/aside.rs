@@ -1,14 +1,14 @@
-//! Old tables that have the names of tallyd's: found, and moved to another schema.
+//! Finds old tables with the names of tallyd's, and moves them to another schema.
 
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, GenericClient};
 
 use super::AdoptError;
 
-/// Where they go.
+/// The schema for old tables.
 pub const SCHEMA: &str = "tallyd_adopted";
 
-/// The tables that migrations make, but for those whose names begin with `tallyd_`.
+/// The tables of the migrations, except those whose names begin with `tallyd_`.
 const NEEDED: [&str; 12] = [
     "api_usage_log",
     "daily_api_costs",
@@ -24,13 +24,13 @@ const NEEDED: [&str; 12] = [
     "reprice_jobs",
 ];
 
-/// Tables that stand where a first migration would make its own. Empty where tallyd has migrated already.
+/// Old tables with names that a first migration needs. Empty if tallyd has migrated before.
 ///
 /// # Errors
 /// PostgreSQL's.
 pub async fn occupied(client: &impl GenericClient) -> Result<Vec<String>, tokio_postgres::Error> {
-    // Made in the transaction of the first migration, so it is there with tallyd's tables or not at all. Its content may be
-    // hidden from this role.
+    // The first migration makes this table in its transaction, so it exists exactly if tallyd's tables do. This role
+    // may be unable to read it.
     let history = "SELECT to_regclass('public.tallyd_schema_history') IS NOT NULL";
     if client.query_typed(history, &[]).await?.first().is_some_and(|row| row.get(0)) {
         return Ok(Vec::new());
@@ -38,7 +38,7 @@ pub async fn occupied(client: &impl GenericClient) -> Result<Vec<String>, tokio_
     standing(client).await
 }
 
-/// Tables that have the names of tallyd's.
+/// Existing tables with the names of tallyd's.
 ///
 /// # Errors
 /// PostgreSQL's.
@@ -51,13 +51,13 @@ pub async fn standing(client: &impl GenericClient) -> Result<Vec<String>, tokio_
 }
 
 /// Moves the old log, the old daily sums and the old `increment_daily_cost` to the schema `tallyd_adopted`, in one
-/// transaction. Returns the moved tables; nothing where the names are free, or tallyd's already.
+/// transaction. Returns the moved tables; empty if the names are free, or tallyd's already.
 ///
 /// # Errors
 /// [`AdoptError`]; nothing was moved then.
 pub async fn move_aside(client: &mut Client) -> Result<Vec<String>, AdoptError> {
     let transaction = client.transaction().await?;
-    // No daemon migrates before this is committed: the names are taken until then.
+    // A daemon cannot migrate before the commit, because the names are taken until then.
     let taken = occupied(&transaction).await?;
     let mut commands: Vec<(String, &str)> = taken
         .into_iter()
@@ -67,7 +67,8 @@ pub async fn move_aside(client: &mut Client) -> Result<Vec<String>, AdoptError> 
     if commands.is_empty() {
         return Ok(Vec::new());
     }
-    // It writes to the tables by their old names: left behind, it would write to tallyd's, or be called in place of its own.
+    // The old function writes to the tables by name: left behind, it would write to tallyd's, or be called in place of
+    // tallyd's own.
     let functions = "SELECT format('%I.%I(%s)', n.nspname, p.proname, pg_get_function_identity_arguments(p.oid)) \
         FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace \
         WHERE n.nspname = 'public' AND p.proname = 'increment_daily_cost' ORDER BY 1";

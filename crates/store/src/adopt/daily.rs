@@ -1,4 +1,4 @@
-//! Old daily sums: those of days that the log has nothing of are history, too.
+//! Takes over old daily sums: days without calls in the old log are history, too.
 
 use tokio_postgres::Client;
 use tokio_postgres::types::Type;
@@ -10,8 +10,9 @@ use crate::rollups::{DIMENSIONS, ROLLUPS, Rollup};
 
 const CANDIDATES: &str = "pg_temp.tallyd_adopting_days";
 
-/// A query of the old sums: `day, provider, model, endpoint, calls, input_tokens, output_tokens, cost_usd`, `rounding`: the
-/// tolerance of the cost because the old column rounds, and `fault`: why they cannot be taken over exactly, or NULL.
+/// A query of the old sums: `day, provider, model, endpoint, calls, input_tokens, output_tokens, cost_usd`, `rounding`
+/// (the tolerance of the cost, because the old column rounds) and `fault` (why a row cannot be taken over exactly, or
+/// NULL).
 pub(super) fn rows(table: &OldTable) -> String {
     let column = |field: &str| table.fields.get(field).map(OldColumn::sql);
     let text = |field: &str| column(field).map_or("''".into(), |sql| format!("coalesce({sql}::text, '')"));
@@ -54,7 +55,7 @@ pub(super) fn rows(table: &OldTable) -> String {
     )
 }
 
-/// The old sums by key, those that can be taken.
+/// The old sums by key, without those that have a fault.
 pub(super) fn sums(table: &OldTable) -> String {
     format!(
         "SELECT day, provider, model, endpoint, sum(calls)::int8 AS calls, sum(input_tokens)::int8 AS input_tokens, \
@@ -64,7 +65,7 @@ pub(super) fn sums(table: &OldTable) -> String {
     )
 }
 
-/// The sums of the old log by its own day and provider: `day, provider, calls, cost_usd`. Empty without a log.
+/// The old log's sums by its own day and provider: `day, provider, calls, cost_usd`. Empty without an old log.
 pub(super) fn log_days(log: Option<&OldTable>, options: &AdoptOptions) -> String {
     let Some(log) = log else {
         return "SELECT NULL::date AS day, NULL::text AS provider, NULL::int8 AS calls, NULL::numeric AS cost_usd WHERE false"
@@ -78,7 +79,8 @@ pub(super) fn log_days(log: Option<&OldTable>, options: &AdoptOptions) -> String
     )
 }
 
-/// Log and sums by day and provider, where the log has any: `day, provider, log_calls, daily_calls, log_cost, daily_cost, rounding`.
+/// Both sums by day and provider, where the old log has calls:
+/// `day, provider, log_calls, daily_calls, log_cost, daily_cost, rounding`.
 pub(super) fn compared(daily: &OldTable, log: Option<&OldTable>, options: &AdoptOptions) -> String {
     format!(
         "SELECT day, provider, g.calls AS log_calls, d.calls AS daily_calls, g.cost_usd AS log_cost, d.cost_usd AS daily_cost, d.rounding \
@@ -89,8 +91,9 @@ pub(super) fn compared(daily: &OldTable, log: Option<&OldTable>, options: &Adopt
     )
 }
 
-/// The part of the sums beyond the log: days and providers that the log has nothing of, and of those that it has a part of, the rest. The
-/// rest names neither model nor endpoint. A day that is not over may still change in both, and waits. `log_calls` is the log's part.
+/// The part of the sums beyond the old log: days and providers without calls in it, and the rest of those that it has
+/// in part. The rest does not name a model or endpoint. A day that is not over may still change in both, and is left
+/// out. `log_calls` is the old log's part.
 pub(super) fn missing(daily: &OldTable, log: Option<&OldTable>, options: &AdoptOptions) -> String {
     format!(
         "SELECT d.day, d.provider, d.model, d.endpoint, d.calls, d.input_tokens, d.output_tokens, d.cost_usd, 0::int8 AS log_calls \
@@ -106,7 +109,7 @@ pub(super) fn missing(daily: &OldTable, log: Option<&OldTable>, options: &AdoptO
     )
 }
 
-/// Takes the days that only the sums have, within the caller's transaction. Returns how many keys that were, their calls, and
+/// Takes the days that only the sums have, in the caller's transaction. Returns the number of keys, their calls, and
 /// their cost as exact decimal text.
 pub(super) async fn take(
     client: &Client,
@@ -144,10 +147,10 @@ pub(super) async fn take(
 async fn add(client: &Client, rollup: &Rollup, table: &str, zone: &str) -> Result<(), tokio_postgres::Error> {
     let key = |name: &str| match name {
         "day" | "provider" | "model" | "endpoint" => format!("d.{name}"),
-        // Nor hours: a day is in its first one.
+        // The old sums do not have hours: a day is booked in its first one.
         "hour" => format!("d.day::timestamp AT TIME ZONE $1 AS {name}"),
         "dimension" => "x.name AS dimension".to_owned(),
-        // The old sums tell neither users nor applications nor tags.
+        // The old sums have neither users nor applications nor tags.
         _ => format!("''::text AS {name}"),
     };
     let measure = |name: &str| {
@@ -156,7 +159,7 @@ async fn add(client: &Client, rollup: &Rollup, table: &str, zone: &str) -> Resul
             "input_tokens" | "output_tokens" | "cost_usd" => &format!("sum(d.{name})"),
             "first_call_at" => "min(d.day::timestamp AT TIME ZONE $1)",
             "last_call_at" => "max(d.day::timestamp AT TIME ZONE $1)",
-            // Failed calls, cached tokens and unpriced calls were not separate.
+            // The old sums did not separate failed calls, cached tokens and unpriced calls.
             _ => "0",
         };
         format!("{sum} AS {name}")

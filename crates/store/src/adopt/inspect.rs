@@ -1,4 +1,4 @@
-//! A look at the old tables: the result of a takeover, and sums that do not match.
+//! Inspection of the old tables: the result that a takeover would have, and sums that do not match.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use super::source::{OldTable, Sources};
 use super::{AdoptError, AdoptOptions, aside, daily, is_migrated, literal, run};
 use tallyd_model::pricing::Catalog;
 
-/// Differing days, models and reasons that are listed; more are only counted.
+/// Listed days, models and reasons; further ones are only counted.
 const MAX_LISTED: usize = 1000;
 
 /// The findings.
@@ -29,26 +29,26 @@ pub struct Inspection {
 /// Rows that cannot be taken over, by reason.
 #[derive(Debug, Clone, Serialize)]
 pub struct Problem {
-    /// Why.
+    /// The reason.
     pub reason: String,
-    /// How many rows.
+    /// The number of rows.
     pub rows: i64,
     /// One of them: its id, or its day.
     pub example: String,
 }
 
-/// A model's calls.
+/// The calls of one model.
 #[derive(Debug, Clone, Serialize)]
 pub struct ModelSums {
     /// The provider.
     pub provider: String,
     /// The model; empty where the calls name none.
     pub model: String,
-    /// Calls.
+    /// Number of calls.
     pub calls: i64,
     /// Their cost, in USD, as exact decimal text.
     pub cost_usd: String,
-    /// Whether the catalog has a price of it.
+    /// True if the catalog has a price for it.
     pub is_known: bool,
 }
 
@@ -57,39 +57,39 @@ pub struct ModelSums {
 pub struct LogInspection {
     /// `schema.table`.
     pub table: String,
-    /// Columns by the fields that are read from them.
+    /// The columns that are read, by field.
     pub columns: BTreeMap<&'static str, String>,
-    /// Columns that nothing is read from.
+    /// Columns that are not read.
     pub unread: Vec<String>,
     /// All rows.
     pub rows: i64,
-    /// Rows of which a call can be made.
+    /// Rows that can become calls.
     pub calls: i64,
     /// Their cost, in USD, as exact decimal text.
     pub cost_usd: String,
-    /// The first of them.
+    /// The time of the first call.
     pub first_at: Option<DateTime<Utc>>,
-    /// The last of them.
+    /// The time of the last call.
     pub last_at: Option<DateTime<Utc>>,
-    /// Of them: without a user.
+    /// Calls without a user.
     pub without_user: i64,
-    /// Of them: without a model.
+    /// Calls without a model.
     pub without_model: i64,
-    /// Of them: without a cost. They become unpriced calls.
+    /// Calls without a cost. They become unpriced calls.
     pub without_cost: i64,
-    /// Of them: whose `date` is not the day of their time in the reporting time zone, on which they will count.
+    /// Calls whose `date` differs from the day on which they will count: that of their time in the reporting time zone.
     pub other_date: i64,
-    /// A zone in which all dates are their times' days, where one is known.
+    /// A zone in which every date is its time's day, if one is known.
     pub date_zone: Option<String>,
     /// The most distinct endpoints on one day.
     pub endpoints_a_day: i64,
-    /// Of them: taken over already.
+    /// Calls that were taken over before.
     pub taken: i64,
-    /// Of them: taken over, and dropped from the log since.
+    /// Calls that were taken over before, and have since been dropped from the call log.
     pub dropped_since: i64,
-    /// Rows of which no call can be made.
+    /// Rows that cannot become calls.
     pub problems: Vec<Problem>,
-    /// Calls by model, the dearest first.
+    /// Calls by model, the most expensive first.
     pub models: Vec<ModelSums>,
 }
 
@@ -98,36 +98,37 @@ pub struct LogInspection {
 pub struct DailyInspection {
     /// `schema.table`.
     pub table: String,
-    /// Columns by the fields that are read from them.
+    /// The columns that are read, by field.
     pub columns: BTreeMap<&'static str, String>,
-    /// Columns that nothing is read from.
+    /// Columns that are not read.
     pub unread: Vec<String>,
-    /// Days by provider that equal the log.
+    /// Days by provider that equal the old log.
     pub equal: i64,
-    /// Those of as many calls whose cost differs by no more than the old column rounds: the log counts.
+    /// Those with equal calls whose cost differs only by the old column's rounding: the old log counts.
     pub rounded: i64,
-    /// Their difference in all, in USD, as exact decimal text.
+    /// Their total difference, in USD, as exact decimal text.
     pub rounded_usd: String,
-    /// Those that differ otherwise. Where the sums have fewer calls, the log counts; the rest of the sums is in `missing`.
+    /// Other differences. Where the sums have fewer calls, the old log counts; where they have more, the rest is in
+    /// `missing`.
     pub differing: Vec<DailyDay>,
-    /// Sums of days and providers that the log has nothing of.
+    /// Sums of days and providers without calls in the old log.
     pub missing: MissingDays,
     /// Rows that cannot be taken over exactly.
     pub problems: Vec<Problem>,
 }
 
-/// A day and provider of which log and sums differ. Amounts are in USD, as exact decimal text.
+/// A day and provider whose log and sums differ. Amounts are in USD, as exact decimal text.
 #[derive(Debug, Clone, Serialize)]
 pub struct DailyDay {
     /// The day, as the old tables have it.
     pub day: NaiveDate,
     /// The provider.
     pub provider: String,
-    /// Calls in the log.
+    /// Calls in the old log.
     pub log_calls: i64,
     /// Calls in the sums; none if there is no such row.
     pub daily_calls: Option<i64>,
-    /// Cost in the log.
+    /// Cost in the old log.
     pub log_cost_usd: String,
     /// Cost in the sums; none if there is no such row.
     pub daily_cost_usd: Option<String>,
@@ -146,18 +147,18 @@ pub struct MissingDays {
     pub first: Option<NaiveDate>,
     /// The last.
     pub last: Option<NaiveDate>,
-    /// Of them: the rest of a day of which the log has a part, as where calls were deleted with their users.
+    /// Those beside a part of the day in the old log, as where calls were deleted with their users.
     pub beside_log: i64,
-    /// Calls of those.
+    /// Their calls.
     pub beside_log_calls: i64,
-    /// Cost of those, in USD, as exact decimal text.
+    /// Their cost in USD, as exact decimal text.
     pub beside_log_cost_usd: String,
-    /// Of all: taken over already.
+    /// Those that were taken over before.
     pub taken: i64,
 }
 
 impl Inspection {
-    /// Rows of either table that would be left where they are.
+    /// Rows of either table that a takeover would leave where they are.
     #[must_use]
     pub fn left_rows(&self) -> i64 {
         let log = self.log.iter().flat_map(|log| &log.problems);
@@ -165,10 +166,10 @@ impl Inspection {
     }
 }
 
-/// Looks at the old tables, and changes nothing.
+/// Inspects the old tables; changes nothing.
 ///
 /// # Errors
-/// [`AdoptError`]: also where days were taken from the sums that the log has calls of by now.
+/// [`AdoptError`]: also if days were taken from the sums, and the old log has calls of them by now.
 pub async fn inspect(
     client: &Client,
     sources: &Sources,
@@ -192,7 +193,7 @@ pub async fn inspect(
 
 async fn one(client: &Client, sql: &str) -> Result<Row, tokio_postgres::Error> {
     let mut rows = client.query_typed(sql, &[]).await?;
-    // Only aggregates without GROUP BY are asked for, and they return one row.
+    // All queries are aggregates without GROUP BY, which return one row.
     Ok(rows.pop().expect("an aggregate returns a row"))
 }
 
@@ -221,7 +222,7 @@ async fn inspect_log(
     if is_migrated {
         client.batch_execute("BEGIN").await?;
         let (first, last): (Option<DateTime<Utc>>, Option<DateTime<Utc>>) = (row.get(3), row.get(4));
-        // Without a call these are the same instant, of which the log has nothing.
+        // Without a call both are the same instant, and the old log has no call at it.
         let (first, last) = (first.unwrap_or_default(), last.unwrap_or_default());
         run::note_there(client, (first, last + TimeDelta::microseconds(1))).await?;
         let left = format!("SELECT count(*) FROM ({}) AS u", run::untaken(table, options, None));
@@ -261,7 +262,7 @@ fn names(table: &OldTable) -> BTreeMap<&'static str, String> {
     table.fields.iter().map(|(field, column)| (*field, column.name.clone())).collect()
 }
 
-/// A zone that explains the dates: the server's, or one of those that applications are run in by habit.
+/// A zone that explains the dates: the server's, or one of those in which applications usually run.
 async fn date_zone(client: &Client, calls: &str) -> Result<Option<String>, AdoptError> {
     let usual = "current_setting('TimeZone'), 'UTC', 'America/New_York', 'America/Chicago', 'America/Denver', \
         'America/Los_Angeles', 'Europe/London', 'Europe/Berlin', 'Asia/Kolkata', 'Asia/Tokyo', 'Australia/Sydney'";
@@ -372,7 +373,7 @@ async fn inspect_daily(
     })
 }
 
-/// Checks that no day counts twice: once from the sums, and once from the log.
+/// Checks that no day counts twice: once from the sums, and once from the old log.
 async fn check_once(client: &Client, sources: &Sources, options: &AdoptOptions) -> Result<(), AdoptError> {
     if sources.log.is_none() {
         let adopted = "SELECT source FROM public.tallyd_adoptions ORDER BY source LIMIT 1";

@@ -1,33 +1,36 @@
-//! Takes over the history that an application kept in tables of its own: a log of calls and sums by day.
+//! Takes over the history that an application kept in tables of its own: an old log of calls, and old sums by day.
 //!
-//! Nothing is written into the old tables. Where they have the names that tallyd's migrations need, they are moved to the
-//! schema `tallyd_adopted` (`aside`), if that is asked for.
+//! Nothing is written into the old tables. If they have names that tallyd's migrations need, they are moved to the
+//! schema `tallyd_adopted` (`aside`), on request only.
+//!
 //! ## Results
 //! | old | new |
 //! |---|---|
-//! | a row of the log | a row of `api_usage_log` and its share of the rollups |
+//! | a row of the old log | a row of `api_usage_log` and its share of the rollups |
 //! | its `id` | a UUID is kept; of anything else the id is made by a digest, the same each time |
 //! | its cost | kept as recorded (`cost_source = 'client'`), never computed anew; NULL is unpriced |
 //! | `anthropic` | `claude`, as everywhere |
 //! | the endpoint | without its query string, unless `limits.strip_query` is off |
-//! | its `date` | nothing: the day follows from the time. Where they differ, the inspection says so |
+//! | its `date` | nothing: the day follows from the time. The inspection reports differences |
 //! | no time, but a `date` | noon of that date in the reporting zone |
-//! | a row that no record could be (no id, no time, no provider, a negative count …) | stays where it is, and is told |
-//! | daily sums of a day and provider that the log has calls of | the part beyond the log, if the day is over: calls of users whose rows were deleted with them. Where they have less, or differ by rounding alone, nothing; the inspection says so |
-//! | daily sums of a day and provider that the log has nothing of | see below |
+//! | a row that cannot be a record (no id, no time, no provider, a negative count …) | stays where it is, and is reported |
+//! | daily sums of a day and provider with calls in the old log | the part beyond the old log, if the day is over: calls of users whose rows were deleted with them. Nothing if the sums have less, or differ by rounding alone; the inspection reports it |
+//! | daily sums of a day and provider without calls in the old log | see below |
 //!
-//! ## Days without a log
-//! Their calls are gone like those of a partition that was dropped: only the sums are left, and the rollups are the sums
-//! of the log and of `tallyd_dropped_*`. So they are added to both in one transaction, and `reconcile` proves them like any
-//! other. That is exact in calls, tokens and cost by day, provider, model and endpoint, as far as the old sums tell them ([`parts`]: JSON
-//! by model and endpoint). Users they do not tell: these are calls without a user (`''`), and the times of the first and last are a day's
+//! ## Days without calls in the old log
+//! Such a day is like a dropped partition: only its sums are left, and the rollups are the sums of the call log and of
+//! `tallyd_dropped_*`. So the old sums are added to both in one transaction, and `reconcile` proves them like any
+//! other. The result is exact in calls, tokens and cost by day, provider, model and endpoint, as far as the old sums
+//! have these ([`parts`]: JSON by model and endpoint). Old sums do not have users: the calls count for the user `''`,
+//! and their first and last times are the day's beginning.
 //! beginning.
-//!
 //! ## Once
-//! A batch is a span of time, and one transaction: calls that the log does not have yet (by id and time) go in, with their sums. So
-//! there is no position to lose: killed, the same command goes on, and a second run adds nothing, or calls that were added to the
-//! old log since. One thing the log cannot tell: calls that its retention has dropped since they were taken.
-//! `tallyd_adoptions` does. A day without a log is taken once by its key in `tallyd_adopted_days`.
+//! A batch is a span of time, and one transaction. It adds the calls that the call log does not have yet (by id and
+//! time), with their sums. So there is no position to lose: after a kill the same command goes on, and a second run
+//! adds only calls that came into the old log since. The call log cannot show calls that its retention has dropped
+//! since they were taken; `tallyd_adoptions` does. Such a day is taken once, by its key in
+//! `tallyd_adopted_days`.
+//! `tallyd_adoptions` does. Such a day is taken once by its key in `tallyd_adopted_days`.
 
 mod aside;
 mod daily;
@@ -51,25 +54,25 @@ pub use source::Sources;
 /// Where the old tables are, and how to read them.
 #[derive(Debug, Clone, Default)]
 pub struct AdoptOptions {
-    /// The log, as SQL names it. None: it is looked for.
+    /// The old log, as SQL names it. None: it is looked for.
     pub log: Option<String>,
-    /// The daily sums. None: they are looked for.
+    /// The old daily sums. None: they are looked for.
     pub daily: Option<String>,
-    /// Columns by field, where the usual names do not tell: `cost_usd` → `price`.
+    /// Columns by field, where the usual names do not fit: `cost_usd` → `price`.
     pub columns: BTreeMap<String, String>,
-    /// The zone of times without one. An IANA name.
+    /// The zone of times that do not state one. An IANA name.
     pub source_time_zone: String,
     /// The zone of the rollups' days, as configured. An IANA name.
     pub reporting_time_zone: String,
     /// Whether endpoints lose their query strings.
     pub strip_query: bool,
-    /// About how many calls one transaction takes.
+    /// Approximate number of calls per transaction.
     pub batch_calls: u32,
-    /// The size of new partitions of the log.
+    /// The size of new partitions of the call log.
     pub granularity: &'static str,
 }
 
-/// Why nothing can be taken over, or why it stopped. Committed steps stay, and are whole.
+/// Why a takeover is impossible, or why it stopped. Committed steps stay, and are complete.
 #[derive(Debug, thiserror::Error)]
 pub enum AdoptError {
     /// PostgreSQL failed.
@@ -84,7 +87,7 @@ pub enum AdoptError {
          shape. hint: name them with --from-log SCHEMA.TABLE and --from-daily SCHEMA.TABLE"
     )]
     NothingFound,
-    /// A table that was named is not there.
+    /// A table that was named does not exist.
     #[error("there is no table {0}, or this role may not see it. hint: name it as SCHEMA.TABLE")]
     NoTable(String),
     /// It is tallyd's own.
@@ -92,7 +95,7 @@ pub enum AdoptError {
     Own(String),
     /// Row level security would hide rows.
     #[error(
-        "row level security hides rows of {0} from this role, so what it sees may not be all. hint: connect as the table's \
+        "row level security hides rows of {0} from this role, so it may not see all of them. hint: connect as the table's \
          owner, or as a role with BYPASSRLS"
     )]
     Hidden(String),
@@ -103,10 +106,10 @@ pub enum AdoptError {
         table: String,
         /// The field.
         field: &'static str,
-        /// The columns that are there.
+        /// The table's columns.
         known: String,
     },
-    /// A column that was named for a field is not there, or the field is none.
+    /// A column that was named for a field does not exist, or the field does not.
     #[error("--map {field}={column} does not fit: {reason}")]
     Map {
         /// The field.
@@ -144,7 +147,7 @@ pub enum AdoptError {
     },
     /// Only sums were named, though a log has been adopted.
     #[error(
-        "the log {0} has been adopted: days that it has calls of would count twice. hint: name it beside the sums, with --from-log"
+        "the old log {0} has been adopted: days with calls in it would count twice. hint: name it beside the sums, with --from-log"
     )]
     LogNeeded(String),
     /// Others kept being in the way.

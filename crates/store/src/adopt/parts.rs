@@ -1,9 +1,9 @@
-//! Daily sums with a column of calls and cost for each provider, and JSON that splits them: Claude's by model, RentCast's by endpoint.
+//! Old daily sums with columns of calls and cost for each provider, and JSON that splits them: Claude's by model,
+//! RentCast's by endpoint.
 //!
-//! The JSON is `{name: {calls, cost, inputTokens, outputTokens}}`. A part becomes a key of its own; the rest of the column's
-//! figures stays a key without a name. Where the parts add up to more than the column, the column counts and the parts do not:
-//! which of
-//! the two is right cannot be told. A cost that differs from the parts' sum by no more than the column's rounding is the parts' sum.
+//! The JSON is `{name: {calls, cost, inputTokens, outputTokens}}`. Each part becomes a key of its own, and the rest of
+//! the column becomes a key without a name. If the parts exceed the column, only the column counts, because nobody can
+//! tell which is right. If a cost differs from the parts' sum only by the column's rounding, the parts' sum counts.
 
 use super::literal;
 use super::rows::exact;
@@ -19,7 +19,7 @@ enum Key {
     Endpoint,
 }
 
-/// Half a unit of the last place that a cost has, for each call: the largest error of adding rounded costs.
+/// Half a unit of a cost's last decimal, for each call: the largest error of adding rounded costs.
 pub(super) fn rounding(cost: &str, calls: &str) -> String {
     format!("0.5 * 10 ^ -least(scale({cost}), 30)::numeric * greatest({calls}, 1)")
 }
@@ -74,13 +74,13 @@ fn provider(table: &OldTable, wide: &Wide) -> Vec<String> {
     vec![named, rest]
 }
 
-/// The parts of one day's JSON: `name, calls, input_tokens, output_tokens, cost`. A number that does not read is left out, and with it the
-/// part: its calls stay among those without a name.
+/// The parts of one day's JSON: `name, calls, input_tokens, output_tokens, cost`. A part with an invalid number is left
+/// out; its calls stay among those without a name.
 fn parts(json: &str) -> String {
     let number = |names: &[&str]| {
         let texts: Vec<String> = names.iter().map(|name| format!("m.value ->> '{name}'")).collect();
         let text = format!("coalesce({})", texts.join(", "));
-        // A JSON number, of a size that PostgreSQL's numeric takes.
+        // A JSON number within the range of PostgreSQL's numeric.
         format!(
             "CASE WHEN {text} ~ '^-?[0-9]{{1,40}}([.][0-9]{{1,60}})?([eE][-+]?[0-9]{{1,2}})?$' THEN ({text})::numeric END"
         )

@@ -1,15 +1,15 @@
-//! Rows of the old log as calls, in SQL.
+//! SQL that turns rows of the old log into calls.
 
 use super::source::OldTable;
 use super::{AdoptOptions, literal};
 
-/// The columns of the log that an old row gives; other columns have the log's default.
+/// The columns of the call log that an old row fills; other columns have their default.
 pub(super) const COLUMNS: &str = "occurred_at, id, provider, model, endpoint, user_id, app, input_tokens, output_tokens, \
     cache_read_tokens, cache_write_5m_tokens, cache_write_1h_tokens, requests, status, latency_ms, cost_usd, cost_source, \
     rollup_other, tags";
 
-/// A query of the old log's rows as calls: [`COLUMNS`], `old_id` (text), `old_date` (or NULL), `no_user`, and `fault`: why no
-/// record can be made of it, or NULL.
+/// A query of the old log's rows as calls: [`COLUMNS`], `old_id` (text), `old_date` (or NULL), `no_user`, and `fault`:
+/// the reason why the row cannot be a record, or NULL.
 pub(super) fn calls(table: &OldTable, options: &AdoptOptions) -> String {
     let strip = if options.strip_query { "split_part(e.endpoint, '?', 1)" } else { "e.endpoint" };
     format!(
@@ -39,7 +39,7 @@ pub(super) fn calls(table: &OldTable, options: &AdoptOptions) -> String {
     )
 }
 
-/// Each field, from its column or its default.
+/// Each field's expression, from its column or its default.
 fn expressions(table: &OldTable, options: &AdoptOptions) -> Vec<String> {
     let column = |field: &str| table.fields.get(field).map(super::source::OldColumn::sql);
     let text = |field: &str| column(field).map_or("''".into(), |sql| format!("coalesce({sql}::text, '')"));
@@ -66,9 +66,10 @@ fn expressions(table: &OldTable, options: &AdoptOptions) -> Vec<String> {
     ]
 }
 
-/// A number as it was written: a binary float by its shortest digits that are the same float. No number becomes NaN.
+/// A number with its digits as written; of a binary float the shortest digits that give the same float. An infinite one
+/// becomes NaN.
 pub(super) fn exact(sql: &str) -> String {
-    // PostgreSQL 13 has no infinite numeric.
+    // PostgreSQL 13 does not have an infinite numeric.
     format!("CASE WHEN {sql}::text IN ('Infinity', '-Infinity') THEN 'NaN'::numeric ELSE {sql}::text::numeric END")
 }
 
@@ -87,7 +88,7 @@ fn time(table: &OldTable, options: &AdoptOptions) -> String {
     }
 }
 
-/// A UUID is kept. Anything else becomes one by its digest, marked as version 8: made by an application's own rules.
+/// A UUID is kept. Anything else becomes one by its digest, marked as version 8 (an application's own rules).
 fn id(table: &OldTable) -> String {
     let Some(column) = table.fields.get("id") else { return "NULL::uuid".into() };
     match (&*column.type_name, column.sql()) {

@@ -1,4 +1,4 @@
-//! The taking over itself: spans of time, a transaction each.
+//! The takeover: one span of time per transaction.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
@@ -14,10 +14,10 @@ use crate::retry::{may_pass, persistently};
 use crate::rollups::ROLLUPS;
 use crate::user_deltas;
 
-/// The calls that the log has of a span.
+/// A temporary table: the calls that the call log has of a span.
 const THERE: &str = "pg_temp.tallyd_there";
 
-/// The taken over calls and sums.
+/// Totals of a takeover.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Adopted {
     /// Calls of the old log.
@@ -32,11 +32,11 @@ pub struct Adopted {
     pub days_cost_usd: String,
 }
 
-/// A span of time, from the first instant on and before the second.
+/// A span of time, from the first instant to just before the second.
 type Span = (DateTime<Utc>, DateTime<Utc>);
 
-/// Takes over the rest. The schema must be there. `report` gets the number of calls of the old log that were
-/// looked at, after each committed transaction.
+/// Takes over the remaining calls and sums. The schema must exist. After each commit, `report` gets the number of calls
+/// of the old log that were examined.
 ///
 /// # Errors
 /// [`AdoptError`]. Committed steps stay, and the next run continues.
@@ -67,7 +67,7 @@ pub async fn adopt(
     Ok(done)
 }
 
-/// Notes who adopts what.
+/// Adds an audit entry.
 async fn note(client: &Client, sources: &Sources, options: &AdoptOptions, by: &Actor<'_>) -> Result<(), AdoptError> {
     let names: Vec<&str> = [&sources.log, &sources.daily].into_iter().flatten().map(|table| &*table.name).collect();
     let object = names.join(", ");
@@ -75,7 +75,7 @@ async fn note(client: &Client, sources: &Sources, options: &AdoptOptions, by: &A
     Ok(audit::write(client, &Change { new, ..by.change("history.adopt", &object) }).await?)
 }
 
-/// Runs a step in a transaction of its own, again while others are in its way.
+/// Runs a step in a transaction of its own, with retries while others block it.
 async fn step<T, W: Future<Output = Result<T, AdoptError>>>(
     client: &Client,
     work: impl Fn() -> W,
@@ -84,11 +84,11 @@ async fn step<T, W: Future<Output = Result<T, AdoptError>>>(
     persistently(client, passes, work).await?.ok_or(AdoptError::Busy)
 }
 
-/// Takes the locks that every step needs, the log first as everybody does, and returns the zone of the rollups' days. Rebuilds
-/// of the rollups, which change it, wait.
+/// Takes the locks that every step needs, the call log first as every writer does, and returns the zone of the rollups'
+/// days. The lock keeps out rebuilds, which change the zone.
 async fn enter(client: &Client) -> Result<String, AdoptError> {
     client.batch_execute("LOCK TABLE ONLY public.api_usage_log IN ROW EXCLUSIVE MODE").await?;
-    // Two that look for missing calls at once would both add them.
+    // Two runs that look for missing calls at once would both add them.
     Lock::Adopt.wait(client).await?;
     user_deltas::hold_base(client).await?;
     let zone = "SELECT value FROM public.tallyd_settings WHERE key = 'reporting_time_zone'";
@@ -96,7 +96,8 @@ async fn enter(client: &Client) -> Result<String, AdoptError> {
     rows.first().map(|row| row.get(0)).ok_or(AdoptError::Setting("reporting_time_zone"))
 }
 
-/// Spans that hold all calls of the old log, about `batch_calls` each, in the order of time; and how many calls each has.
+/// Spans that cover all calls of the old log, about `batch_calls` each, in order of time, each with its number of
+/// calls.
 async fn spans(client: &Client, log: &OldTable, options: &AdoptOptions) -> Result<Vec<(Span, i64)>, AdoptError> {
     let sql = format!(
         "SELECT date_trunc('hour', c.occurred_at), count(*) FROM ({}) AS c WHERE c.fault IS NULL GROUP BY 1 ORDER BY 1",
@@ -113,10 +114,10 @@ async fn spans(client: &Client, log: &OldTable, options: &AdoptOptions) -> Resul
                 *known += count;
             }
             _ => {
-                // A second of an hour is short enough.
+                // Spans of less than a second are not needed.
                 let parts = (count / batch).clamp(1, 3_600) as i32;
                 let bound = |part: i32| if part == parts { from + hour } else { from + (hour / parts) * part };
-                // Counted as if the hour were even: it is only shown.
+                // Assumes an even distribution: the number is only displayed.
                 let each = count / i64::from(parts);
                 let rest = count - each * i64::from(parts - 1);
                 let count = |part: i32| if part + 1 == parts { rest } else { each };
@@ -127,7 +128,7 @@ async fn spans(client: &Client, log: &OldTable, options: &AdoptOptions) -> Resul
     Ok(spans)
 }
 
-/// Takes the calls of a span that the log does not have yet. Returns how many calls that were, and `cost` with theirs added.
+/// Takes the calls of a span that the call log does not have yet. Returns their number, and `cost` plus theirs.
 async fn take(
     client: &Client,
     (log, options, by): (&OldTable, &AdoptOptions, &Actor<'_>),
@@ -172,8 +173,8 @@ async fn take(
     Ok((row.get(0), row.get(1)))
 }
 
-/// Puts the times and ids of the calls that the log has of a span into a temporary table, [`THERE`], which goes with the transaction.
-/// Old calls are compared with that: where the log is distributed, they cannot be compared with the log itself.
+/// Copies the times and ids of the call log's calls of a span into a temporary table, [`THERE`], which ends with the
+/// transaction. Old calls are compared with that table, because Citus cannot compare them with a distributed call log.
 pub(super) async fn note_there(client: &Client, span: Span) -> Result<(), tokio_postgres::Error> {
     let sql = format!(
         "CREATE TEMP TABLE tallyd_there ON COMMIT DROP AS SELECT l.occurred_at, l.id FROM public.api_usage_log AS l WHERE {}; \
@@ -183,7 +184,7 @@ pub(super) async fn note_there(client: &Client, span: Span) -> Result<(), tokio_
     client.batch_execute(&sql).await
 }
 
-/// Whether the log has a call `c`.
+/// A condition: the call log has the call `c`.
 pub(super) fn is_there() -> String {
     format!("EXISTS (SELECT 1 FROM {THERE} AS l WHERE l.occurred_at = c.occurred_at AND l.id = c.id)")
 }
@@ -192,7 +193,8 @@ fn within(column: &str, (from, to): Span) -> String {
     format!("{column} >= {} AND {column} < {}", literal(&from.to_rfc3339()), literal(&to.to_rfc3339()))
 }
 
-/// A query of the old calls that the log does not have ([`note_there`]), and that it has not had since it was adopted.
+/// A query of the old calls that the call log does not have ([`note_there`]) and that were not dropped after an earlier
+/// takeover.
 pub(super) fn untaken(log: &OldTable, options: &AdoptOptions, span: Option<Span>) -> String {
     format!(
         "SELECT c.* FROM ({calls}) AS c WHERE c.fault IS NULL {span} AND NOT {there} AND NOT {dropped}",
@@ -203,7 +205,7 @@ pub(super) fn untaken(log: &OldTable, options: &AdoptOptions, span: Option<Span>
     )
 }
 
-/// Whether a call `c` was taken, and has been dropped from the log since.
+/// A condition: the call `c` was taken over, and has since been dropped from the call log.
 pub(super) fn dropped_since(log: &OldTable) -> String {
     format!(
         "EXISTS (SELECT FROM public.tallyd_adoptions AS a JOIN public.tallyd_dropped_partitions AS p \

@@ -1,4 +1,4 @@
-//! The old tables: which they are, and which of their columns is what.
+//! Finds the old tables, and their columns for each field.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use tokio_postgres::types::Type;
 
 use super::{AdoptError, AdoptOptions, identifier};
 
-/// Fields of a call, and the names that columns of them usually have, the likeliest first.
+/// Fields of a call, and usual names of their columns, the likeliest first.
 const LOG_FIELDS: [(&str, &[&str]); 14] = [
     ("id", &["id"]),
     ("occurred_at", &["timestamp", "occurred_at", "created_at", "called_at", "time", "ts"]),
@@ -25,7 +25,7 @@ const LOG_FIELDS: [(&str, &[&str]); 14] = [
     ("cost_usd", &["cost_usd", "cost", "total_cost", "total_cost_usd"]),
 ];
 
-/// The same of daily sums.
+/// The same for daily sums.
 const DAILY_FIELDS: [(&str, &[&str]); 9] = [
     ("date", &["date", "day"]),
     ("provider", &["api_type", "provider", "api", "service"]),
@@ -50,7 +50,7 @@ pub(super) struct OldColumn {
 }
 
 impl OldColumn {
-    /// The column of the table `s`, in SQL.
+    /// The column in SQL, of the table `s`.
     pub(super) fn sql(&self) -> String {
         format!("s.{}", identifier(&self.name))
     }
@@ -59,18 +59,18 @@ impl OldColumn {
 /// An old table.
 #[derive(Debug, Clone)]
 pub(super) struct OldTable {
-    /// `schema.table`, quoted as SQL wants it.
+    /// `schema.table`, quoted for SQL.
     pub(super) name: String,
     pub(super) oid: u32,
     /// Its columns by field.
     pub(super) fields: BTreeMap<&'static str, OldColumn>,
-    /// Of sums: the columns of each provider that has some of its own (`claude_calls`, `claude_cost`).
+    /// For sums: columns of a single provider (`claude_calls`, `claude_cost`).
     pub(super) wide: Vec<Wide>,
-    /// Columns that nothing is read from.
+    /// Columns that are not read.
     pub(super) unread: Vec<String>,
 }
 
-/// The columns of a provider, where a row of sums holds several.
+/// The columns of one provider, if a row of sums has several providers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Wide {
     pub(super) provider: String,
@@ -81,14 +81,14 @@ pub(super) struct Wide {
 /// The old tables.
 #[derive(Debug, Clone)]
 pub struct Sources {
-    /// The log.
+    /// The old log.
     pub(super) log: Option<OldTable>,
-    /// The daily sums.
+    /// The old daily sums.
     pub(super) daily: Option<OldTable>,
 }
 
 impl Sources {
-    /// Finds them: those that are named, or those that have the usual names and are not tallyd's.
+    /// Finds the named tables, or those with the usual names that are not tallyd's.
     ///
     /// # Errors
     /// [`AdoptError`].
@@ -119,7 +119,7 @@ impl Sources {
 }
 
 impl OldTable {
-    /// Whether the old table has the field.
+    /// True if a column has the field.
     pub(super) fn has(&self, field: &str) -> bool {
         self.fields.contains_key(field)
     }
@@ -143,7 +143,7 @@ impl OldTable {
         self
     }
 
-    /// Checks that the fields that must be there are, and that every column has a type to read its field from.
+    /// Checks that the required fields have columns, and that every column's type fits its field.
     fn check(&self, needed: &[&'static str]) -> Result<(), AdoptError> {
         for field in needed {
             if !self.has(field) {
@@ -195,7 +195,7 @@ impl Found {
     }
 }
 
-/// Looks a table up. Without a name: the usual one, in the places where it may be, unless it is tallyd's own.
+/// Looks a table up. Without a name: the usual one in the usual schemas, unless it is tallyd's own.
 async fn find(
     client: &Client,
     named: Option<&str>,

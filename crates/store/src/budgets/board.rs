@@ -1,4 +1,4 @@
-//! The standing of every budget, in memory, for answers of connections.
+//! The state of every budget, in memory, for answers to connections.
 
 use chrono::NaiveDate;
 use serde::{Deserialize, Serialize};
@@ -22,7 +22,7 @@ pub enum BudgetStanding {
 }
 
 impl BudgetStanding {
-    /// Its name in the protocol and in `api_budget_states`.
+    /// The name in the protocol and in `api_budget_states`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -32,7 +32,7 @@ impl BudgetStanding {
         }
     }
 
-    /// The status of a name; [`BudgetStanding::Normal`] for any other.
+    /// The status by its name; [`BudgetStanding::Normal`] for any other name.
     #[must_use]
     pub fn by_name(name: &str) -> Self {
         [Self::Warning, Self::Exceeded].into_iter().find(|status| status.name() == name).unwrap_or(Self::Normal)
@@ -62,14 +62,14 @@ pub struct BudgetState {
 }
 
 impl BudgetState {
-    /// Whether calls that count towards it are asked to hold back.
+    /// True if calls that count towards it should be held back.
     #[must_use]
     pub fn should_throttle(&self) -> bool {
         self.status == BudgetStanding::Exceeded && self.budget.throttle
     }
 }
 
-/// Hundredths of a percent, rounded down. A budget of nothing is used up.
+/// Hundredths of a percent, rounded down. A budget of 0 is used up.
 #[must_use]
 pub fn basis_points(spent: Usd, budget: Usd) -> i128 {
     match budget.attos() {
@@ -78,17 +78,17 @@ pub fn basis_points(spent: Usd, budget: Usd) -> i128 {
     }
 }
 
-/// Hundredths of a percent as percent: the decimal type serves, though this is not money.
+/// Converts hundredths of a percent to percent, in the decimal type of money.
 #[must_use]
 pub fn percent(basis_points: i128) -> Usd {
     Usd::from_attos(basis_points.saturating_mul(Usd::ONE.attos() / 100))
 }
 
-/// Where every budget stands.
+/// The state of every budget.
 #[derive(Debug, Clone, Default)]
 pub struct Board {
     states: Vec<BudgetState>,
-    /// The state in acknowledgements. Made once, not at each answer.
+    /// The state in acknowledgements. Made once, not for each answer.
     global: Option<tallyd_protocol::Budget>,
     /// Every scope that is used up, for lookups.
     used_up: UsedUp,
@@ -106,7 +106,7 @@ impl Board {
         Self { states, global, used_up }
     }
 
-    /// The board with budgets untouched whose period has ended by `today`. None if no period has.
+    /// The same board, with budgets whose period has ended by `today` reset. None if no period has ended.
     #[must_use]
     pub fn after(&self, today: NaiveDate) -> Option<Self> {
         let has_ended = |state: &BudgetState| state.period_end <= today;
@@ -117,32 +117,34 @@ impl Board {
         self.states.iter().any(has_ended).then(|| Self::new(self.states.iter().map(now).collect()))
     }
 
-    /// The message to clients, within its bounds. Providers come first, users last: the scopes with the largest effect are left off last.
+    /// The message to clients, within its bounds. Providers come first and users last: the scopes with the largest
+    /// effect are omitted last.
     #[must_use]
     pub fn told(&self) -> Budgets {
         Budgets::bounded(self.global.clone(), used_up(&self.states))
     }
 
-    /// Every budget.
+    /// All budgets.
     #[must_use]
     pub fn states(&self) -> &[BudgetState] {
         &self.states
     }
 
-    /// The state that acknowledgements carry: the worst of the global budgets. None without any.
+    /// The state in acknowledgements: the worst of the global budgets. None without any.
     #[must_use]
     pub fn global(&self) -> Option<&tallyd_protocol::Budget> {
         self.global.as_ref()
     }
 
-    /// Whether a call should be held back: a budget that asks for it, and that the call counts towards, is used up.
+    /// True if a call should be held back: it counts towards a budget that is used up and that throttles.
     #[must_use]
     pub fn should_throttle(&self, call: &CallScope<'_>) -> bool {
         self.used_up.holds_back(&CallScope { provider: &normalise_provider(call.provider), ..*call })
     }
 }
 
-/// The scopes that are used up, but for those of everything: a provider under all its names, so that clients need to know none.
+/// The scopes that are used up, except the global one. A provider is listed under all its names, so that clients need
+/// not know them.
 fn used_up(states: &[BudgetState]) -> impl Iterator<Item = budgets::Scope> {
     let scope = |state: &BudgetState| {
         let value = &state.budget.scope_value;
@@ -158,7 +160,7 @@ fn used_up(states: &[BudgetState]) -> impl Iterator<Item = budgets::Scope> {
     [BudgetScope::Provider, BudgetScope::Model, BudgetScope::App, BudgetScope::User].into_iter().flat_map(of).map(scope)
 }
 
-/// A state without any spending yet.
+/// The state of a budget before its first cost.
 pub(crate) fn untouched(budget: Budget, today: NaiveDate, period: Period) -> BudgetState {
     let (period_start, period_end) = period.around(today);
     let remaining_usd = budget.amount_usd;

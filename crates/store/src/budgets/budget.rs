@@ -1,4 +1,4 @@
-//! A budget: how much, for what, and for which days. Days are of the reporting time zone; a week begins on Monday.
+//! A budget: an amount, a scope and a period. Days are of the reporting time zone; a week begins on Monday.
 
 use chrono::{Datelike, Days, Months, NaiveDate};
 use serde::{Deserialize, Serialize};
@@ -27,7 +27,7 @@ pub enum BudgetScope {
 }
 
 impl BudgetScope {
-    /// Its name in `api_budgets`.
+    /// The name in `api_budgets`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -40,7 +40,7 @@ impl BudgetScope {
         }
     }
 
-    /// The scope of a name in `api_budgets`.
+    /// The scope by its name in `api_budgets`.
     pub(super) fn by_name(name: &str) -> Option<Self> {
         [Self::Global, Self::Provider, Self::Model, Self::User, Self::App, Self::Tag]
             .into_iter()
@@ -83,7 +83,7 @@ pub enum Period {
 }
 
 impl Period {
-    /// Its name in `api_budgets`.
+    /// The name in `api_budgets`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -93,7 +93,7 @@ impl Period {
         }
     }
 
-    /// For messages: a daily budget.
+    /// The word in messages, as in "daily budget".
     #[must_use]
     pub const fn adjective(self) -> &'static str {
         match self {
@@ -103,13 +103,13 @@ impl Period {
         }
     }
 
-    /// The period of a name in `api_budgets`.
+    /// The period by its name in `api_budgets`.
     #[must_use]
     pub fn by_name(name: &str) -> Option<Self> {
         [Self::Day, Self::Week, Self::Month].into_iter().find(|period| period.name() == name)
     }
 
-    /// The first day of the period that a day lies in, and the day after its last one.
+    /// The first day of the period around a day, and the day after its last.
     #[must_use]
     pub fn around(self, day: NaiveDate) -> (NaiveDate, NaiveDate) {
         let first = match self {

@@ -1,4 +1,4 @@
-//! Computes where every budget stands, from the rollups, and raises the alerts that are due.
+//! Computes the state of every budget from the rollups, and raises the alerts that are due.
 
 use std::collections::HashMap;
 
@@ -8,6 +8,7 @@ use serde_json::json;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Transaction};
 
+use super::explain::{explain, unknown};
 use super::inbox::NewAlert;
 use super::{Board, Budget, BudgetScope, BudgetState, slack, store, unusual};
 use crate::locks::Lock;
@@ -17,40 +18,49 @@ use tallyd_model::forecast::{Estimate, History, Outlook, day_left};
 use tallyd_model::pricing::Usd;
 use tallyd_model::wording::usd;
 
-/// Evaluates everything in one transaction, unless another daemon is at it. Returns how many alerts are new; none if it
-/// was another daemon's turn.
+/// Evaluates every budget in one transaction, and looks for unusual spend if `with_unusual` says so. Returns the number of new
+/// alerts; none if another daemon is evaluating.
 ///
 /// # Errors
 /// PostgreSQL's; nothing has changed then.
 pub async fn evaluate(
     client: &mut Client,
-    today: NaiveDate,
+    now: &DateTime<Tz>,
     options: &Alerts,
+    with_unusual: bool,
 ) -> Result<Option<u64>, tokio_postgres::Error> {
     let transaction = client.transaction().await?;
     if !Lock::Budgets.try_take(transaction.client()).await? {
         return Ok(None);
     }
-    let mut raised = 0;
+    let today = now.date_naive();
+    let mut alerts = Vec::new();
     for budget in store::list(transaction.client()).await? {
-        for alert in stand(&transaction, &budget, today).await? {
-            raised += raise(&transaction, &alert).await?;
+        let period = budget.period.around(today);
+        let reached = stand(&transaction, &budget, period).await?;
+        let mut new = unknown(&transaction, reached).await?;
+        if !new.is_empty() {
+            explain(transaction.client(), &budget, period, now, &mut new).await?;
         }
+        alerts.append(&mut new);
     }
-    for alert in unusual::find(transaction.client(), today, options).await? {
+    if with_unusual {
+        alerts.append(&mut unusual::find(transaction.client(), today, options).await?);
+    }
+    let mut raised = 0;
+    for alert in alerts {
         raised += raise(&transaction, &alert).await?;
     }
     transaction.commit().await?;
     Ok(Some(raised))
 }
 
-/// Writes where a budget stands, and returns the alerts of the thresholds that are reached.
+/// Stores a budget's state, and returns the alerts of the thresholds that are reached.
 async fn stand(
     transaction: &Transaction<'_>,
     budget: &Budget,
-    today: NaiveDate,
+    (start, end): (NaiveDate, NaiveDate),
 ) -> Result<Vec<NewAlert>, tokio_postgres::Error> {
-    let (start, end) = budget.period.around(today);
     let (spent, unpriced) = spent(transaction, budget, start, end).await?;
     let sql = "INSERT INTO public.api_budget_states \
              (budget_id, period_start, period_end, spent_usd, unpriced_calls, status) \
@@ -71,44 +81,58 @@ async fn stand(
     Ok(thresholds(budget, start, spent))
 }
 
-/// The spend, and the unpriced calls.
+/// The rollup that has a scope's spend.
+pub(super) struct Source {
+    pub(super) table: &'static str,
+    /// A condition on the table's rows; `$3` is the scope's value.
+    pub(super) filter: &'static str,
+    /// The name of a part of the spend.
+    pub(super) part: &'static str,
+}
+
+impl Source {
+    pub(super) fn of(scope: BudgetScope) -> Self {
+        const MODEL: &str = "CASE model WHEN '' THEN provider ELSE model END";
+        let by_model = |filter| Self { table: "daily_api_costs", filter, part: MODEL };
+        let by_dimension = |filter| Self { table: "daily_dimension_costs", filter, part: MODEL };
+        match scope {
+            BudgetScope::Global => by_model("$3 = ''"),
+            BudgetScope::Provider => by_model("provider = $3"),
+            // The family's name, alone or with a date.
+            BudgetScope::Model => by_model(
+                "(model = $3 OR (left(model, length($3)) = $3 \
+                 AND substr(model, length($3) + 1) ~ '^([-@]20[0-9]{6}|-20[0-9]{2}-[0-9]{2}-[0-9]{2})$'))",
+            ),
+            BudgetScope::User => Self { table: "tallyd_user_day_parts", filter: "user_id = $3", part: "provider" },
+            BudgetScope::App => by_dimension("dimension = 'app' AND value = $3"),
+            // A dimension's name has no `=`; a value may have several.
+            BudgetScope::Tag => {
+                by_dimension("dimension = split_part($3, '=', 1) AND value = substr($3, strpos($3, '=') + 1)")
+            }
+        }
+    }
+}
+
+/// The costs, and the number of unpriced calls.
 async fn spent(
     transaction: &Transaction<'_>,
     budget: &Budget,
     start: NaiveDate,
     end: NaiveDate,
 ) -> Result<(Usd, i64), tokio_postgres::Error> {
-    let rollup = |table: &str, filter: &str| {
-        format!(
-            "SELECT round(coalesce(sum(cost_usd), 0), 18), coalesce(sum(unpriced_calls), 0)::int8 FROM public.{table} \
-             WHERE day >= $1 AND day < $2 AND {filter}"
-        )
-    };
-    let sql = match budget.scope {
-        BudgetScope::Global => rollup("daily_api_costs", "$3 = ''"),
-        BudgetScope::Provider => rollup("daily_api_costs", "provider = $3"),
-        // The family's name, or that with a date.
-        BudgetScope::Model => rollup(
-            "daily_api_costs",
-            "(model = $3 OR (left(model, length($3)) = $3 \
-             AND substr(model, length($3) + 1) ~ '^([-@]20[0-9]{6}|-20[0-9]{2}-[0-9]{2}-[0-9]{2})$'))",
-        ),
-        BudgetScope::User => rollup("tallyd_user_day_parts", "user_id = $3"),
-        BudgetScope::App => rollup("daily_dimension_costs", "dimension = 'app' AND value = $3"),
-        // A dimension's name has no `=`; a value may have several.
-        BudgetScope::Tag => rollup(
-            "daily_dimension_costs",
-            "dimension = split_part($3, '=', 1) AND value = substr($3, strpos($3, '=') + 1)",
-        ),
-    };
+    let Source { table, filter, .. } = Source::of(budget.scope);
+    let sql = format!(
+        "SELECT round(coalesce(sum(cost_usd), 0), 18), coalesce(sum(unpriced_calls), 0)::int8 FROM public.{table} \
+         WHERE day >= $1 AND day < $2 AND {filter}"
+    );
     let parameters: [(&(dyn ToSql + Sync), Type); 3] =
         [(&start, Type::DATE), (&end, Type::DATE), (&budget.scope_value, Type::TEXT)];
     let rows = transaction.query_typed(&sql, &parameters).await?;
     Ok(rows.first().map_or((Usd::ZERO, 0), |row| (row.get(0), row.get(1))))
 }
 
-/// The budget's name and use, as in `monthly budget (all spend) 89 % used: 2,659.00 of 3,000.00 USD since 2026-11-01`. Percents are
-/// rounded down: 100 is all of it.
+/// The budget's name and use, as in `monthly budget (all spend) 89 % used: 2,659.00 of 3,000.00 USD since 2026-11-01`.
+/// Percents are rounded down, so 100 means all of it.
 fn standing(budget: &Budget, start: NaiveDate, spent: Usd) -> String {
     let of = match budget.scope {
         BudgetScope::Global => "all spend".to_owned(),
@@ -120,12 +144,12 @@ fn standing(budget: &Budget, start: NaiveDate, spent: Usd) -> String {
     format!("{period} budget ({of}) {used}: {spent} of {amount} USD since {start}")
 }
 
-/// The alerts of the thresholds that are reached. Only the highest is delivered: who has spent everything at once is told
-/// so once.
+/// The alerts of the thresholds that are reached. Only the highest is delivered, so that several thresholds reached at
+/// once cause one message.
 fn thresholds(budget: &Budget, start: NaiveDate, spent: Usd) -> Vec<NewAlert> {
     let reached = |percent: i32| {
         let (spent, amount) = (spent.attos().checked_mul(100), budget.amount_usd.attos().checked_mul(percent.into()));
-        // Amounts that overflow are beyond any budget.
+        // An amount that overflows exceeds any budget.
         spent > Some(0) && spent >= amount
     };
     let mut percents: Vec<i32> = budget.alert_percents.iter().copied().filter(|percent| reached(*percent)).collect();
@@ -147,7 +171,7 @@ fn thresholds(budget: &Budget, start: NaiveDate, spent: Usd) -> Vec<NewAlert> {
     alerts.collect()
 }
 
-/// Notes an alert. 0 if it was noted before.
+/// Stores an alert. Returns 0 if it existed.
 async fn raise(transaction: &Transaction<'_>, alert: &NewAlert) -> Result<u64, tokio_postgres::Error> {
     let sql = "INSERT INTO public.api_alerts (kind, key, message, details, next_attempt_at) \
          VALUES ($1, $2, $3, $4, CASE WHEN $5 THEN clock_timestamp() END) ON CONFLICT DO NOTHING RETURNING 1";
@@ -161,16 +185,15 @@ async fn raise(transaction: &Transaction<'_>, alert: &NewAlert) -> Result<u64, t
     Ok(transaction.query_typed(sql, &parameters).await?.len() as u64)
 }
 
-/// Providers whose budgets are forecast: each takes a request and a fitted model.
+/// Bound on providers whose budgets have a forecast: each takes a query and a fitted model.
 const PROVIDERS_MAX: usize = 16;
 
-/// The provider whose spending counts towards a budget; empty for all of it. None where the history is too short.
-fn provider(state: &BudgetState) -> Option<&str> {
-    matches!(state.budget.scope, BudgetScope::Global | BudgetScope::Provider)
-        .then_some(state.budget.scope_value.as_str())
+/// The provider whose costs count towards a budget; empty for all costs. None for scopes without a forecast.
+pub(super) fn provider(budget: &Budget) -> Option<&str> {
+    matches!(budget.scope, BudgetScope::Global | BudgetScope::Provider).then_some(budget.scope_value.as_str())
 }
 
-/// Estimates by the budgets' ids: of everything and of providers, where there is history enough.
+/// Estimates by budget id, for global budgets and those of providers, if the history is long enough.
 ///
 /// # Errors
 /// PostgreSQL's.
@@ -180,7 +203,7 @@ pub async fn estimates(
     now: &DateTime<Tz>,
 ) -> Result<HashMap<i32, Estimate>, tokio_postgres::Error> {
     let mut histories: HashMap<&str, History> = HashMap::new();
-    for provider in board.states().iter().filter_map(provider) {
+    for provider in board.states().iter().filter_map(|state| provider(&state.budget)) {
         if histories.len() < PROVIDERS_MAX && !histories.contains_key(provider) {
             histories.insert(provider, spending_history(client, now.date_naive(), provider).await?);
         }
@@ -188,7 +211,7 @@ pub async fn estimates(
     let outlooks: HashMap<_, _> =
         histories.iter().map(|(provider, history)| (*provider, Outlook::of(history, day_left(now)))).collect();
     let estimate = |state: &BudgetState| {
-        let outlook = outlooks.get(provider(state)?)?;
+        let outlook = outlooks.get(provider(&state.budget)?)?;
         let estimate = outlook.period(state.period_start, state.period_end - Days::new(1));
         estimate.expected_usd.is_some().then_some((state.budget.id, estimate))
     };

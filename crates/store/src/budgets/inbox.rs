@@ -1,7 +1,7 @@
 //! Alerts as people see them: listed, and acknowledged.
 //!
-//! An alert is a fact of a moment, kept for good. It is *new* until somebody acknowledges it, and *current* while its period or its day
-//! is: nobody needs to resolve an alert about a day that is over.
+//! An alert is a fact of a moment, and is never deleted. It is *new* until a person acknowledges it, and *current*
+//! during its period or day: alerts about past days need not be resolved.
 
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::Serialize;
@@ -25,13 +25,13 @@ pub enum Delivery {
     Delivered,
 }
 
-/// An alert that is to be raised, if it is a new fact.
+/// An alert to raise, unless its key exists.
 pub(crate) struct NewAlert {
     pub kind: &'static str,
     pub key: String,
     pub message: String,
     pub details: serde_json::Value,
-    /// False: for the record only.
+    /// False: stored, and not delivered.
     pub deliver: bool,
 }
 
@@ -46,7 +46,7 @@ pub struct Alert {
     pub at: DateTime<Utc>,
     /// The alert in a sentence.
     pub message: String,
-    /// What it is about: `budget_id`, `percent`, `spent_usd`, `period_start` …; for `spend` `what`, `name`, `day`, `usual_usd` …
+    /// The facts: `budget_id`, `percent`, `spent_usd`, `period_start`, `forecast_usd`, `top` …; for `spend` `what`, `name`, `day`, `usual_usd` …
     #[schema(value_type = Object)]
     pub details: Text,
     /// True while its period, or its day, is the current one.
@@ -61,14 +61,14 @@ pub struct Alert {
     pub acknowledged_by: Option<String>,
 }
 
-/// Which alerts.
+/// Filters of a list.
 #[derive(Debug, Clone, Copy)]
 pub struct AlertFilter {
-    /// Only those that nobody has acknowledged.
+    /// Only alerts that were not acknowledged.
     pub only_new: bool,
     /// Only those with a lower number.
     pub before: Option<i64>,
-    /// The largest number.
+    /// Largest number of alerts.
     pub limit: i64,
 }
 
@@ -116,7 +116,7 @@ pub async fn list(
     Ok(rows.iter().map(alert).collect())
 }
 
-/// How many alerts nobody has acknowledged.
+/// The number of alerts that were not acknowledged.
 ///
 /// # Errors
 /// PostgreSQL's.
@@ -125,7 +125,7 @@ pub async fn count_new(client: &impl GenericClient) -> Result<i64, tokio_postgre
     Ok(client.query_typed(sql, &[]).await?.first().map_or(0, |row| row.get(0)))
 }
 
-/// Says that somebody has seen these alerts, or all up to a number. Returns how many were new.
+/// Acknowledges these alerts, or all up to a number. Returns how many were new.
 ///
 /// # Errors
 /// PostgreSQL's; nothing has changed then.
@@ -154,14 +154,14 @@ pub async fn acknowledge(
     Ok(seen.len() as u64)
 }
 
-/// Numbers that an entry of the audit log names.
+/// Largest number of alert ids in an audit entry.
 const NAMED: usize = 200;
 
-/// Which alerts are acknowledged.
+/// The alerts to acknowledge.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WhichAlerts {
     /// Those of these numbers.
     These(Vec<i64>),
-    /// Those up to this number: the shown alerts, and not one that was raised meanwhile.
+    /// Those up to this number: the alerts on the screen, without later ones.
     UpTo(i64),
 }

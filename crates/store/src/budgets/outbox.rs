@@ -1,7 +1,7 @@
-//! Alerts on their way to the webhook: Slack's `{"text": …}`, which many others take as well.
+//! Delivers alerts to the webhook: Slack's `{"text": …}`, which many other services also accept.
 //!
-//! An alert is delivered within the transaction that notes its delivery, one at a time, by the first daemon that gets it. A
-//! failure is noted and tried again, at twice the pause each time, up to an hour, for a week.
+//! An alert is delivered in the transaction that stores its delivery, one at a time, by the first daemon that locks it.
+//! A failure is stored, and retried for a week; the pause doubles each time, up to an hour.
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -15,16 +15,16 @@ use super::slack;
 use tallyd_base::registry;
 use tallyd_config::Alerts;
 
-/// How long the webhook may take.
+/// The webhook's time limit.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Alerts of one round.
+/// Largest number of alerts in one round.
 const ROUND: usize = 20;
 
-/// Delivers due alerts: `post` is told the address, the body and how long the webhook may take. Returns how many alerts were
-/// delivered.
+/// Delivers due alerts. `post` gets the address, the body and the webhook's time limit. Returns the number of delivered
+/// alerts.
 ///
 /// # Errors
-/// PostgreSQL's. A failure of the webhook is not an error: it is noted with the alert.
+/// PostgreSQL's. A failure of the webhook is not an error: it is stored with the alert.
 pub async fn deliver<E: Display>(
     client: &mut Client,
     options: &Alerts,
@@ -64,7 +64,7 @@ pub async fn deliver<E: Display>(
     Ok(delivered)
 }
 
-/// Twice as long each time, up to an hour, with jitter: failed deliveries should not come back together.
+/// The pause doubles each time, up to an hour, with jitter, so that failed deliveries do not return together.
 fn pause_ms(options: &Alerts, attempts: i32) -> i64 {
     let base = i64::try_from(options.retry_min.as_millis()).unwrap_or(i64::MAX);
     let doubled = base.saturating_mul(1 << attempts.clamp(0, 20)).min(3_600_000);

@@ -1,27 +1,27 @@
-//! The text of an alert as the webhook takes it.
+//! The text of an alert in the webhook's message.
 //!
-//! Models, users and applications name themselves, and Slack reads markup in a message: `<!channel>` wakes everybody,
-//! `<https://…|text>` is a link, and so is an address that stands there as it is. Slack's documentation has `&`, `<` and `>`
-//! written as `&amp;`, `&lt;` and `&gt;`; nothing else is an escape. Other markup, here and in services that take the
-//! same message (`@channel`, `[text](address)`), is parted by a space of no width, and looks the same.
+//! Senders choose the names of models, users and applications, and Slack interprets markup in a message: `<!channel>`
+//! notifies everybody, `<https://…|text>` is a link, and so is a bare address. Slack's documentation escapes `&`, `<`
+//! and `>` as `&amp;`, `&lt;` and `&gt;`, and has no other escapes. Other markup, here and in services that accept the
+//! same message (`@channel`, `[text](address)`), is broken up by an invisible space of zero width.
 //!
-//! The message has `text` alone: some services refuse one with fields that they do not know.
+//! The message has `text` alone: some services refuse fields that they do not know.
 
 use tallyd_model::quote;
 
 /// Characters of a name in a message.
 const NAME_CHARS: usize = 100;
-/// Characters of a message before it is escaped: several times the longest one.
+/// Characters of a message before escaping: several times the longest one.
 const TEXT_CHARS: usize = 1_000;
 /// Zero width space.
 const PART: char = '\u{200b}';
 
-/// A name in a message: quoted, so that it is seen where it ends, on its line, and cut where it is too long.
+/// A name in a message: quoted, so that its end is visible, on one line, and cut if it is too long.
 pub(crate) fn named(name: &str) -> String {
     format!("\"{}\"", short(name, NAME_CHARS))
 }
 
-/// The posted form of a message.
+/// The escaped form of a message.
 pub(crate) fn text(message: &str) -> String {
     let message = short(&quote::line(message), TEXT_CHARS);
     let mut text = String::with_capacity(message.len() + 16);

@@ -1,4 +1,4 @@
-//! Budgets as rows of `api_budgets`, and their states.
+//! The rows of `api_budgets`, and their states.
 
 use chrono::NaiveDate;
 use serde_json::json;
@@ -12,22 +12,22 @@ use crate::queries::audit::{self, Actor, Change};
 use tallyd_model::pricing::{Usd, normalise_provider};
 use tallyd_model::tags::name_fault;
 
-/// A budget that is to be set. [`set`] checks it.
+/// A budget to set. [`set`] checks it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewBudget {
     /// The scope of the budget.
     pub scope: BudgetScope,
-    /// Which one; empty for [`BudgetScope::Global`].
+    /// The name in the scope; empty for [`BudgetScope::Global`].
     pub scope_value: String,
-    /// For how long the amount is.
+    /// The period of the amount.
     pub period: Period,
-    /// How much; not negative.
+    /// The amount; not negative.
     pub amount_usd: Usd,
-    /// From this percentage on the status is a warning.
+    /// The percentage at which the status becomes a warning.
     pub warning_percent: i32,
-    /// At these percentages an alert is due.
+    /// The percentages at which an alert is due.
     pub alert_percents: Vec<i32>,
-    /// Whether applications are asked to hold back once it is used up.
+    /// True if applications are asked to hold back once it is used up.
     pub throttle: bool,
 }
 
@@ -35,7 +35,7 @@ const COLUMNS: &str = "b.id, b.scope, b.scope_value, b.period, round(b.amount_us
      b.alert_percents, b.throttle";
 
 fn budget(row: &tokio_postgres::Row) -> Option<Budget> {
-    // Names are bounded by the table's constraints; a newer version may know more of them.
+    // The table's constraints bound the names; a newer version may have more of them.
     Some(Budget {
         id: row.get(0),
         scope: BudgetScope::by_name(row.get(1))?,
@@ -48,7 +48,7 @@ fn budget(row: &tokio_postgres::Row) -> Option<Budget> {
     })
 }
 
-/// Every budget.
+/// All budgets.
 ///
 /// # Errors
 /// PostgreSQL's.
@@ -57,25 +57,25 @@ pub async fn list(client: &Client) -> Result<Vec<Budget>, tokio_postgres::Error>
     Ok(client.query_typed(&sql, &[]).await?.iter().filter_map(budget).collect())
 }
 
-/// Where nothing is said: from this percentage on the status is a warning.
+/// Default of [`NewBudget::warning_percent`].
 pub const WARNING_PERCENT: i32 = 80;
-/// Where nothing is said: at these percentages an alert is due.
+/// Default of [`NewBudget::alert_percents`].
 pub const ALERT_PERCENTS: [i32; 3] = [50, 80, 100];
 const ALERTS_MAX: usize = 16;
 const ALERT_PERCENT_MAX: i32 = 100_000;
-/// Bytes of a name; a call's names are not longer.
+/// Bytes of a name; the names in calls are not longer.
 const SCOPE_VALUE_BYTES_MAX: usize = 512;
 
-/// Why a budget is not set.
+/// Why a budget was not set.
 #[derive(Debug, thiserror::Error)]
 pub enum SetBudgetError {
     /// PostgreSQL failed.
     #[error("{}", crate::describe(.0))]
     Database(#[from] tokio_postgres::Error),
-    /// It is not a budget.
+    /// A part of it is invalid.
     #[error("{message}")]
     Invalid {
-        /// Which part, and why.
+        /// The part, and the reason.
         message: String,
         /// The remedy.
         hint: &'static str,
@@ -83,7 +83,7 @@ pub enum SetBudgetError {
 }
 
 impl NewBudget {
-    /// Checks and normalises a budget before it is stored. The error names the field at fault.
+    /// Checks and normalises a budget before it is stored. The error names the invalid field.
     pub(crate) fn checked(mut self) -> Result<Self, SetBudgetError> {
         let invalid = |message: String, hint| Err(SetBudgetError::Invalid { message, hint });
         let value = &self.scope_value;
@@ -123,18 +123,18 @@ impl NewBudget {
     }
 }
 
-/// A budget that was set.
+/// Result of setting a budget.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SetOutcome {
     /// Its number.
     pub id: i32,
-    /// The one that was there for the same scope and period.
+    /// The earlier budget of the same scope and period.
     pub old: Option<Budget>,
-    /// The budget as it is stored.
+    /// The budget as stored.
     pub new: NewBudget,
 }
 
-/// Sets the budget of a scope and period, and notes who did: makes it, or changes the one that is there.
+/// Creates or changes the budget of a scope and period, with an audit entry.
 ///
 /// # Errors
 /// [`SetBudgetError`]; nothing has changed then.
@@ -160,8 +160,8 @@ async fn check_dimension(client: &Client, new: &NewBudget) -> Result<(), SetBudg
     Err(SetBudgetError::Invalid { message: format!("scope_value: the tag {name} is not a dimension"), hint })
 }
 
-/// The budget of a scope and period, locked until the transaction ends. Without one there is nothing to lock: two first ones at once
-/// both note that there was none before.
+/// The budget of a scope and period, locked until the transaction ends. A missing budget cannot be locked: of two
+/// transactions that create it at once, each audit entry says that there was none before.
 ///
 /// # Errors
 /// PostgreSQL's.
@@ -179,7 +179,7 @@ pub async fn of_scope(
     Ok(transaction.query_typed(&sql, &values).await?.first().and_then(budget))
 }
 
-/// Sets a budget that was checked in place of `old` within the caller's transaction, and notes who did.
+/// Replaces `old` by a checked budget in the caller's transaction, with an audit entry.
 ///
 /// # Errors
 /// PostgreSQL's.
@@ -216,11 +216,11 @@ async fn upsert(client: &Client, new: &NewBudget) -> Result<i32, tokio_postgres:
         (&new.throttle, Type::BOOL),
     ];
     let rows = client.query_typed(sql, &parameters).await?;
-    // RETURNING has a row if one was inserted or updated.
+    // RETURNING has the row that was inserted or updated.
     Ok(rows.first().map_or(0, |row| row.get(0)))
 }
 
-/// Removes a budget, and notes who did. False if there is none with this id.
+/// Removes a budget, with an audit entry. Returns false if the id does not exist.
 ///
 /// # Errors
 /// PostgreSQL's; nothing has changed then.
@@ -236,7 +236,7 @@ pub async fn remove(client: &mut Client, id: i32, by: &Actor<'_>) -> Result<bool
     Ok(true)
 }
 
-/// Where every budget stands as of `today`, as it was last evaluated. A period that nobody has evaluated yet is untouched.
+/// The state of every budget on `today`, from the last evaluation. A period that was not evaluated yet has no costs.
 ///
 /// # Errors
 /// PostgreSQL's.

@@ -46,7 +46,7 @@ pub struct Groups {
     pub groups: Vec<Group>,
 }
 
-/// Refusals since a day, and open letters, at most `limit` groups.
+/// Refusals from a day on, and open letters, in at most `limit` groups.
 ///
 /// # Errors
 /// PostgreSQL's.

@@ -1,8 +1,8 @@
-//! A dead letter's payload: the record as it was received, in JSON or MessagePack.
+//! A dead letter's payload: the received record, in JSON or MessagePack.
 //!
-//! A retry without corrections reads the very bytes that were refused, with the very code that refused them. A
-//! correction replaces the encoding of the fields that it names and leaves the bytes of all others alone, so that
-//! nothing else changes on the way: no number goes through a float, and text that was not UTF-8 stays so.
+//! A retry without corrections reads the refused bytes with the same code that refused them. A correction replaces the
+//! encoding of the named fields only. The bytes of all others stay unchanged: numbers are not converted to floats, and
+//! text that was not UTF-8 stays so.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -18,7 +18,7 @@ use tallyd_model::json::{self, Raw, Value};
 mod key;
 mod loose;
 
-/// A record as it was received.
+/// A received record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Payload {
     /// A JSON object.
@@ -42,7 +42,7 @@ enum New {
     Units(Vec<(String, String)>),
     /// A JSON object's text.
     Object(String),
-    /// The field goes.
+    /// The field is removed.
     Removed,
 }
 
@@ -52,7 +52,7 @@ pub enum EditError {
     /// It is not `FIELD=VALUE`.
     #[error("{0:?} is not a correction: expected FIELD=VALUE, such as provider=claude")]
     Form(String),
-    /// No field is called so.
+    /// The field does not exist.
     #[error("no field is called {0:?}; the fields are {fields}", fields = FIELDS.join(", "))]
     Field(String),
     /// The value is not of the field's type.
@@ -65,7 +65,7 @@ pub enum EditError {
         /// The accepted values.
         expected: &'static str,
     },
-    /// The payload is not whole, so nothing can be replaced in it.
+    /// The payload is incomplete, so it cannot be corrected.
     #[error("the kept payload is not a whole record ({0}); drop the letter and record the call anew")]
     Broken(String),
 }
@@ -96,7 +96,7 @@ impl Edit {
         Ok(Self { field: field.to_owned(), value })
     }
 
-    /// Removes a field, also one that the protocol does not have.
+    /// Removes a field, including one that the protocol does not have.
     #[must_use]
     pub fn remove(field: &str) -> Self {
         Self { field: field.to_owned(), value: New::Removed }
@@ -107,7 +107,7 @@ fn integer(value: &str) -> Option<New> {
     value.parse().ok().map(New::Integer)
 }
 
-/// Quantities keep their digits, whether they were given as numbers or as text.
+/// Quantities keep their digits, whether given as numbers or as text.
 fn units(text: &str) -> Option<Vec<(String, String)>> {
     let units: Members<'_> = json::from_str(text).ok()?;
     let digits = |value: &Raw<'_>| match value.kind() {
@@ -125,10 +125,10 @@ impl Payload {
         if format == "msgpack" { Self::MessagePack(bytes) } else { Self::Json(bytes) }
     }
 
-    /// The payload with corrections; a later one of a field wins.
+    /// The payload with corrections; a field's last correction wins.
     ///
     /// # Errors
-    /// [`EditError::Broken`] if the payload is not whole.
+    /// [`EditError::Broken`] if the payload is incomplete.
     pub fn with(&self, edits: &[Edit]) -> Result<Self, EditError> {
         if edits.is_empty() {
             return Ok(self.clone());
@@ -139,8 +139,9 @@ impl Payload {
         }
     }
 
-    /// For a person: the record as JSON. Values that JSON cannot hold are described (`{"bytes": "ff00"}`); a payload that is not
-    /// whole is text. JSON is passed on as it stands, in numbers, too; values nested too deep become text in it.
+    /// The record as JSON, for a person. Values that JSON does not have are described (`{"bytes": "ff00"}`), and an
+    /// incomplete payload becomes text. Valid JSON keeps its numbers as written; its too deeply nested values become
+    /// text.
     #[must_use]
     pub fn to_json(&self) -> json::Text {
         let (bytes, text) = match self {
@@ -164,10 +165,10 @@ impl Payload {
     }
 }
 
-/// An object's members, each as its own text. Of a name that is given twice, the last.
+/// An object's members, each as its own text; of a repeated name the last.
 pub type Members<'a> = BTreeMap<String, Raw<'a>>;
 
-/// How deep a record may be nested to be shown as JSON: the reader recurses.
+/// Largest depth of a record that is shown as JSON: the reader recurses.
 const DEPTH_MAX: usize = 128;
 
 fn loose(bytes: &[u8]) -> Option<Value> {
@@ -176,7 +177,7 @@ fn loose(bytes: &[u8]) -> Option<Value> {
     Loose::deserialize(&mut decoder).ok().map(|Loose(value)| value)
 }
 
-/// An array's values under the names of their places.
+/// Names an array's values by their places.
 fn named(value: Value) -> Value {
     match value {
         Value::Array(values) if values.len() <= FIELDS.len() => {
@@ -208,7 +209,7 @@ fn edit_json(bytes: &[u8], edits: &[Edit]) -> Result<Vec<u8>, EditError> {
     let mut text = Vec::with_capacity(bytes.len());
     for (name, value) in &record {
         text.push(if text.is_empty() { b'{' } else { b',' });
-        // A name is JSON once it is quoted and escaped.
+        // A quoted and escaped name is JSON.
         text.extend(json::to_vec(name).map_err(|error| EditError::Broken(error.to_string()))?);
         text.push(b':');
         text.extend_from_slice(value.as_bytes());
@@ -220,7 +221,7 @@ fn edit_json(bytes: &[u8], edits: &[Edit]) -> Result<Vec<u8>, EditError> {
     Ok(text)
 }
 
-/// Always makes a map: an array has no place for a field that it is too short for.
+/// Always makes a map, because a field beyond the end of an array could not be set.
 fn edit_message_pack(bytes: &[u8], edits: &[Edit]) -> Result<Vec<u8>, EditError> {
     let is_kept = |name: &[u8]| !edits.iter().any(|edit| edit.field.as_bytes() == name);
     let mut entries: Vec<Vec<u8>> = Vec::new();
@@ -236,7 +237,7 @@ fn edit_message_pack(bytes: &[u8], edits: &[Edit]) -> Result<Vec<u8>, EditError>
         }
     }
     let mut out = Vec::new();
-    // A record's fields are counted in tens, and writing into memory does not fail.
+    // The number of fields is small, and writing into memory does not fail.
     let _ = rmp::encode::write_map_len(&mut out, entries.len() as u32);
     entries.iter().for_each(|entry| out.extend_from_slice(entry));
     Ok(out)

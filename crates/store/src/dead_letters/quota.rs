@@ -1,16 +1,16 @@
-//! How many refused records of a day are kept: per sender, and of all together.
+//! Bounds on the refused records that are kept of a day: per sender, and in total.
 //!
-//! Two places ask. The connection asks its own [`Quota`] before a payload goes into the WAL: beyond the bound only a count
-//! travels, so a flood of refusals does not fill the disk. The transaction that writes the letters asks a [`Ledger`] of what
-//! the database has, under a lock, so the bound holds exactly over restarts, lanes and daemons. The transaction then reports the
-//! counts to the connections' side.
+//! The bounds are checked in two places. A connection checks the daemon's [`Quota`] before a payload goes into the WAL:
+//! beyond the bound only a count is written, so a flood of refusals does not fill the disk. The transaction that writes
+//! the letters checks a [`Ledger`] of the database's numbers under a lock, so the bound is exact over restarts, lanes
+//! and daemons. The transaction then reports the numbers to [`Quota`].
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use chrono::{DateTime, NaiveDate};
 
-/// Senders whose use is known apart. More share one entry.
+/// Senders with numbers of their own. Further ones share one entry.
 const SENDERS_MAX: usize = 10_000;
 /// The entry that senders beyond [`SENDERS_MAX`] share.
 pub const OTHER: &str = "(other)";
@@ -37,19 +37,19 @@ impl QuotaUse {
         Self { rows: self.rows.max(other.rows), bytes: self.bytes.max(other.bytes) }
     }
 
-    /// The larger share of the two; 1 is all of it.
+    /// The larger of the two shares; 1 means the whole bound.
     fn share_of(self, bound: Self) -> f64 {
         let share = |used: u64, bound: u64| if bound == 0 { 0.0 } else { used as f64 / bound as f64 };
         share(self.rows, bound.rows).max(share(self.bytes, bound.bytes))
     }
 }
 
-/// The bounds of a day.
+/// The bounds of one day.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QuotaBounds {
-    /// Of one sender.
+    /// Bound of one sender.
     pub sender: QuotaUse,
-    /// Of all together.
+    /// Bound of all senders together.
     pub total: QuotaUse,
 }
 
@@ -70,14 +70,14 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Adds the stored numbers.
+    /// Adds stored numbers of a sender.
     pub fn add(&mut self, sender: &str, kept: QuotaUse) {
         self.total = self.total.plus(kept);
         let of_sender = self.of(sender);
         *of_sender = of_sender.plus(kept);
     }
 
-    /// Whether one more record of the sender is kept. If so it is added.
+    /// True if one more record of the sender may be kept; the record is then added.
     pub fn take(&mut self, bounds: &QuotaBounds, sender: &str, bytes: usize) -> bool {
         let record = QuotaUse { rows: 1, bytes: bytes as u64 };
         let total = self.total.plus(record);
@@ -102,14 +102,14 @@ impl Ledger {
     }
 }
 
-/// The connections' side: today's refusals of this daemon that are on their way.
+/// Today's refusals of this daemon, including those that are not in the database yet.
 pub struct Quota {
     bounds: QuotaBounds,
     today: Mutex<(NaiveDate, Ledger)>,
 }
 
 impl Quota {
-    /// Nothing is used yet.
+    /// Starts at zero.
     #[must_use]
     pub fn new(bounds: QuotaBounds) -> Self {
         Self { bounds, today: Mutex::default() }
@@ -121,12 +121,12 @@ impl Quota {
         &self.bounds
     }
 
-    /// Whether the payload of one more refused record goes into the WAL.
+    /// True if the payload of one more refused record may go into the WAL.
     pub fn take(&self, sender: &str, bytes: usize, now_us: i64) -> bool {
         self.with(now_us, |ledger| ledger.take(&self.bounds, sender, bytes))
     }
 
-    /// Takes note of the database's numbers of a day.
+    /// Updates a day by the database's numbers.
     pub fn learn(&self, day: NaiveDate, found: &Ledger, now_us: i64) {
         if day != day_of(now_us) {
             return;
@@ -140,7 +140,7 @@ impl Quota {
         });
     }
 
-    /// The largest share of a bound that today has used; 1 is all of it.
+    /// The largest used share of today's bounds; 1 means a whole bound.
     #[must_use]
     pub fn used_ratio(&self, now_us: i64) -> f64 {
         self.with(now_us, |ledger| ledger.share_of(&self.bounds))

@@ -1,4 +1,4 @@
-//! The rows of `dead_letters`: found, counted, dropped, deleted once they are old.
+//! The rows of `dead_letters`: finds, counts and drops them, and deletes old ones.
 
 use chrono::{DateTime, Utc};
 use serde::{Serialize, Serializer};
@@ -43,7 +43,7 @@ pub struct DeadLetter {
     pub outcome: Option<String>,
     /// The call that it became.
     pub record_id: Option<Uuid>,
-    /// `json` or `msgpack`: what was received.
+    /// The received format: `json` or `msgpack`.
     pub payload_format: String,
     /// Bytes of its stored payload.
     pub payload_bytes: usize,
@@ -57,7 +57,7 @@ fn shown<S: Serializer>(payload: &Payload, serializer: S) -> Result<S::Ok, S::Er
     payload.to_json().serialize(serializer)
 }
 
-/// Which letters are meant. All given filters must match.
+/// Selects letters. All given filters must match.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
     /// These numbers; any if empty.
@@ -66,17 +66,17 @@ pub struct Filter {
     pub codes: Vec<String>,
     /// `refused` or `poison`.
     pub kind: Option<String>,
-    /// At fault is this field; empty: none.
+    /// The field at fault; empty for letters without one.
     pub field: Option<String>,
-    /// Sent by this producer.
+    /// The sender.
     pub producer: Option<String>,
-    /// The provider that the record names. Looked at after the rows are read: it stands in the payload.
+    /// The provider in the record. It is compared after reading the rows, because it is in the payload.
     pub provider: Option<String>,
     /// Written from this instant on.
     pub since: Option<DateTime<Utc>>,
     /// Written before this instant.
     pub until: Option<DateTime<Utc>>,
-    /// Settled ones, too.
+    /// True to include settled letters.
     pub settled: bool,
 }
 
@@ -108,10 +108,10 @@ impl Filter {
     }
 }
 
-/// Names that are read of a column.
+/// Bound on names of a column.
 const NAMES: i64 = 1_000;
 
-/// The names that letters have in a column: `code`, `field` or `producer`.
+/// The distinct values of a column of letters: `code`, `field` or `producer`.
 ///
 /// # Errors
 /// PostgreSQL's.
@@ -122,20 +122,20 @@ pub async fn names(client: &Client, column: &'static str) -> Result<Vec<String>,
     Ok(client.query_typed(&sql, &[(&NAMES, Type::INT8)]).await?.iter().map(|row| row.get(0)).collect())
 }
 
-/// In which order letters are read.
+/// The order of letters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
-    /// From the first written on.
+    /// By number, ascending.
     OldestFirst,
-    /// From the last written back.
+    /// By number, descending.
     NewestFirst,
 }
 
-/// Letters of one page.
+/// Letters on one page.
 const PAGE_LETTERS: i64 = 200;
 
-/// The next letters that the filter takes, `after` the last one's number (none at first). An empty vector may follow from
-/// the filter's provider alone: the end is where the returned number is none.
+/// The next letters that match the filter, `after` the last one's number (none at first). A page may be empty because
+/// of the filter's provider: the end is reached when the returned number is none.
 ///
 /// # Errors
 /// PostgreSQL's.
@@ -148,7 +148,7 @@ pub async fn page(
     page_of(client, filter, order, after, PAGE_LETTERS).await
 }
 
-/// [`page`], with a largest number of letters.
+/// [`page`] with a bound on the number of letters.
 ///
 /// # Errors
 /// PostgreSQL's.
@@ -175,7 +175,7 @@ pub async fn page_of(
     Ok((letters.into_iter().filter(|letter| filter.takes(letter)).collect(), last))
 }
 
-/// The numbers of the letters that the filter takes, of any provider; the oldest first.
+/// The numbers of the letters that match the filter except for its provider; the oldest first.
 ///
 /// # Errors
 /// PostgreSQL's.
@@ -189,7 +189,7 @@ pub async fn ids_of(client: &Client, filter: &Filter, after: Option<i64>, limit:
     Ok(client.query_typed(&sql, &parameters).await?.iter().map(|row| row.get(0)).collect())
 }
 
-/// One letter, settled or not.
+/// One letter, open or settled.
 ///
 /// # Errors
 /// PostgreSQL's.
@@ -198,7 +198,7 @@ pub async fn get(client: &Client, id: i64) -> Result<Option<DeadLetter>, Error> 
     Ok(page(client, &filter, Order::OldestFirst, None).await?.0.pop())
 }
 
-/// How many letters nobody has decided about.
+/// The number of open letters.
 ///
 /// # Errors
 /// PostgreSQL's.
@@ -208,8 +208,8 @@ pub async fn count(client: &Client) -> Result<u64, Error> {
     Ok(rows.first().map_or(0, |row| row.get::<_, i64>(0) as u64))
 }
 
-/// Drops letters that nobody has decided about, within the caller's transaction, with an entry in the audit log: the record is
-/// deleted, the reason's code stays. Returns how many that were.
+/// Drops open letters in the caller's transaction, with an audit entry: the record is deleted, the reason's code stays.
+/// Returns the number of dropped letters.
 ///
 /// # Errors
 /// PostgreSQL's.
@@ -223,10 +223,10 @@ pub async fn drop_letters(client: &Client, ids: &[i64], by: &Actor<'_>) -> Resul
     Ok(dropped.len() as u64)
 }
 
-/// Letters that one entry of the audit log names. Of more it has the number.
+/// Letters that one audit entry lists. Beyond, it has only their number.
 const NAMED: usize = 200;
 
-/// Writes the audit log's entry about letters, if there is something to tell.
+/// Writes an audit entry about letters, if there are any.
 ///
 /// # Errors
 /// PostgreSQL's.
@@ -237,7 +237,7 @@ pub async fn note(client: &Client, action: &str, ids: &[i64], by: &Actor<'_>) ->
     audit::write(client, &Change { new, ..by.change(action, &object) }).await
 }
 
-/// Locks the letters that nobody has decided about, until the transaction ends. Returns their numbers.
+/// Locks those of the letters that are open, until the transaction ends. Returns their numbers.
 ///
 /// # Errors
 /// PostgreSQL's.
@@ -247,7 +247,7 @@ pub async fn lock_open(client: &Client, ids: &[i64]) -> Result<Vec<i64>, Error> 
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
-/// Marks letters as retried, each with the call that it became, within the caller's transaction.
+/// Marks letters as retried, each with its new call's id, in the caller's transaction.
 ///
 /// # Errors
 /// PostgreSQL's.
@@ -257,7 +257,7 @@ pub async fn mark_retried(client: &Client, ids: &[i64], records: &[Uuid]) -> Res
     client.execute_typed(sql, &[(&ids, Type::INT8_ARRAY), (&records, Type::UUID_ARRAY)]).await.map(drop)
 }
 
-/// Letters of one transaction: none waits long for their locks.
+/// Letters deleted in one transaction, so that others do not wait long for their locks.
 const EXPIRED_AT_ONCE: i64 = 5_000;
 
 /// Counts of deleted letters.
@@ -265,14 +265,14 @@ const EXPIRED_AT_ONCE: i64 = 5_000;
 pub struct Expired {
     /// Letters.
     pub letters: u64,
-    /// Those of them that nobody had decided about.
+    /// Letters that were still open.
     pub open: u64,
 }
 
-/// Deletes letters and counts from before an instant, in transactions of some thousands, and says so in the audit log.
+/// Deletes letters and counts from before an instant, in transactions of some thousands, with audit entries.
 ///
 /// # Errors
-/// PostgreSQL's; deletions until then are in the audit log.
+/// PostgreSQL's; deletions before the error are in the audit log.
 pub async fn expire(client: &Client, before: DateTime<Utc>, by: &Actor<'_>) -> Result<Expired, Error> {
     let mut all = Expired::default();
     loop {
@@ -289,7 +289,7 @@ pub async fn expire(client: &Client, before: DateTime<Utc>, by: &Actor<'_>) -> R
 }
 
 async fn delete_before(client: &Client, before: DateTime<Utc>, by: &Actor<'_>) -> Result<Expired, Error> {
-    // A letter that somebody decides about at the moment goes the next time.
+    // A letter that is locked for a decision is left for the next run.
     let sql = "WITH gone AS (DELETE FROM public.dead_letters WHERE id IN (SELECT id FROM public.dead_letters \
         WHERE created_at < $1 ORDER BY created_at LIMIT $2 FOR UPDATE SKIP LOCKED) RETURNING settled_at) \
         SELECT count(*), count(*) FILTER (WHERE settled_at IS NULL) FROM gone";

@@ -11,12 +11,12 @@ use crate::rollups::{DIMENSIONS, ZONE};
 use tallyd_base::failpoint;
 use tallyd_model::rollup::guard::OTHER;
 
-/// Keeps out everybody who writes calls, in the order in which they lock, and waits for those who are at it. Not for long: new ones wait behind.
+/// Locks out the writers of calls, in their own lock order. The wait for running ones is short, because new ones queue behind it.
 pub(super) const HOLD: &str = "SET LOCAL lock_timeout = '2s'; \
     LOCK TABLE public.ingest_watermark, public.api_usage_log, public.tallyd_dimensions IN SHARE ROW EXCLUSIVE MODE; \
     SET LOCAL lock_timeout = 0";
 
-/// What a step has done.
+/// The result of a step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DayCounted {
     /// The dimension.

@@ -10,8 +10,8 @@
 //!
 //! and `tallyd reconcile` holds throughout. A process that is killed leaves whole days, and the next one goes on with the day before.
 //!
-//! Whoever writes calls reads `counted_from` in the transaction that writes them ([`counted`]), and a day is counted only while nobody does:
-//! [`count_day`] holds the watermarks and the call log, as a rebuild of the rollups does. Loading waits for one day's sums at most; records
+//! Each transaction that writes calls also reads `counted_from` ([`counted`]). [`count_day`] runs beside none of them: it locks
+//! the watermarks and the call log, as a rebuild of the rollups does. Loading waits for one day's sums at most, and records
 //! wait in the WAL.
 //!
 //! ## Values beyond the bound
@@ -62,7 +62,7 @@ pub struct DimensionState {
     pub other_calls: i64,
     /// When it was added.
     pub added_at: DateTime<Utc>,
-    /// Who has added it.
+    /// The one that added it.
     pub actor: String,
 }
 

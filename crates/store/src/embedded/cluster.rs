@@ -17,18 +17,18 @@ use super::server_log::ServerLog;
 use super::socket::SocketDir;
 use super::user::{self, OsAccount};
 
-/// How long another process' server may take to shut down, or to come up.
+/// Time limit for another process' server to shut down, or to start.
 const BUSY_DEADLINE: Duration = Duration::from_secs(60);
-/// How long our server may take to come up. Crash recovery replays at most `max_wal_size`, which takes seconds.
+/// Time limit for our server's start. Crash recovery replays at most `max_wal_size`, which takes seconds.
 const START_DEADLINE: Duration = Duration::from_secs(600);
-/// The pause between two looks while waiting.
+/// The pause between two checks while waiting.
 const POLL: Duration = Duration::from_millis(25);
 
-/// Settings that a promise depends on: on the command line, where no file can weaken it.
+/// Settings on which a promise depends: on the command line, so that a file cannot weaken them.
 const FIXED: [&str; 9] = [
     "listen_addresses=",
     "port=5432",
-    // Relative to the cluster's folder: a socket's address is too short for many a path.
+    // Relative to the cluster's folder, because many paths are too long for a socket's address.
     "unix_socket_directories=.",
     "unix_socket_permissions=0700",
     "fsync=on",
@@ -38,7 +38,7 @@ const FIXED: [&str; 9] = [
     "log_destination=stderr",
 ];
 
-/// Preferences: appended once to `postgresql.conf`, and then the machine's administrator may change them.
+/// Preferences: appended once to `postgresql.conf`, where the machine's administrator may change them.
 const PREFERENCES: &str = "
 # tallyd's preferences; change them as you like.
 shared_buffers = 128MB
@@ -69,14 +69,14 @@ enum State {
     Owned(Keeper),
     /// The server is another process'.
     Attached,
-    /// It was stopped on purpose, and stays so.
+    /// It was stopped on purpose, and is not started again.
     Stopped,
 }
 
 impl Embedded {
-    /// Attaches to the cluster in `data_dir` if it runs, starts it if it does not, makes it if there is none.
+    /// Attaches to the cluster in `data_dir` if it runs, starts it if it does not, creates it if it is missing.
     ///
-    /// `bin_dir` is where the server programs are; without it they are looked for.
+    /// `bin_dir` is the folder of the server programs; without it they are looked for.
     ///
     /// # Errors
     /// [`EmbeddedError`], if any of that fails; each has a remedy.
@@ -89,9 +89,8 @@ impl Embedded {
         Self::acquired(data_dir, bin_dir).await
     }
 
-    /// The same for a cluster that is there, or that the data folder's daemon is about to make, where `daemon_runs`. Nothing is
-    /// made: the folder's name may be a
-    /// slip of the pen.
+    /// The same for an existing cluster, or, if `daemon_runs`, one that the data folder's daemon is about to create. It
+    /// never creates one: the folder's name may be misspelt.
     ///
     /// # Errors
     /// [`EmbeddedError::NoCluster`]; otherwise as [`Embedded::open`].
@@ -119,7 +118,7 @@ impl Embedded {
         Ok(Self { data_dir, cluster, bin_dir: bin_dir.map(Path::to_owned), socket, state: Mutex::new(state) })
     }
 
-    /// The value that clients take as `host`.
+    /// The value of `host` for clients.
     #[must_use]
     pub fn host(&self) -> &Path {
         &self.socket.host
@@ -131,19 +130,19 @@ impl Embedded {
         &self.cluster
     }
 
-    /// The folder of the programs that fit the cluster, or `None` if they have been removed from the machine.
+    /// The folder of the programs for this cluster, or `None` if they are no longer installed.
     #[must_use]
     pub fn programs(&self) -> Option<PathBuf> {
         Programs::find(self.bin_dir.as_deref(), major_of(&self.cluster)).ok().map(|programs| programs.dir)
     }
 
-    /// Whether the server is a child of this process.
+    /// True if the server is a child of this process.
     pub async fn is_owned(&self) -> bool {
         matches!(&*self.state.lock().await, State::Owned(keeper) if keeper.ended().is_none())
     }
 
-    /// Makes sure that a server accepts connections: starts it again if ours has crashed, takes the cluster over if the
-    /// process that owned it has gone. Returns at once if there is nothing to do.
+    /// Makes sure that a server accepts connections: starts ours again if it has crashed, or takes the cluster over if
+    /// its owner has ended. Returns at once if the server is up.
     ///
     /// # Errors
     /// [`EmbeddedError::Stopped`] after [`Embedded::stop`]; otherwise as [`Embedded::open`].
@@ -151,7 +150,7 @@ impl Embedded {
         let mut state = self.state.lock().await;
         match &*state {
             State::Stopped => return Err(EmbeddedError::Stopped),
-            // It may be about to end, and nobody knows yet: this returns when it serves, and when it has ended.
+            // The server may be about to end; the wait ends when it accepts connections or has ended.
             State::Owned(keeper) => match wait_until_ready(&self.data_dir, keeper).await {
                 Err(EmbeddedError::Exited { .. }) => {}
                 outcome => return outcome,
@@ -162,8 +161,8 @@ impl Embedded {
         Ok(())
     }
 
-    /// Stops the server if it is ours, and waits for its end (a fast shutdown, 35 s at the worst). Another process' server
-    /// is left alone. Either way nothing is started again after it.
+    /// Stops the server if it is ours, and waits for its end (a fast shutdown, 35 s at most). Another process' server
+    /// keeps running. In either case nothing is started again.
     pub async fn stop(&self) {
         let state = std::mem::replace(&mut *self.state.lock().await, State::Stopped);
         if let State::Owned(keeper) = state {
@@ -189,7 +188,7 @@ async fn acquire(data_dir: &Path, bin_dir: Option<&Path>) -> Result<State, Embed
         if let Some(lock) = ClusterLock::try_take(&lock_path)? {
             return start(data_dir, bin_dir, lock).await.map(State::Owned);
         }
-        // While its owner is still making it there is nothing to name.
+        // While its owner is still creating the cluster, it does not have a folder to name.
         if cluster.exists() && matches!(probe(&SocketDir::of(&cluster)?.host).await, Reach::Up) {
             return Ok(State::Attached);
         }
@@ -212,7 +211,7 @@ async fn start(data_dir: &Path, bin_dir: Option<&Path>, lock: ClusterLock) -> Re
     }
 }
 
-/// Makes the cluster if there is none, and starts the server. Blocks.
+/// Creates the cluster if it is missing, and starts the server. Blocks.
 fn launch(data_dir: &Path, bin_dir: Option<&Path>, lock: ClusterLock) -> Result<Keeper, EmbeddedError> {
     let cluster = data_dir.join("postgres");
     let account = user::account_for(&cluster)?;
@@ -233,12 +232,12 @@ fn launch(data_dir: &Path, bin_dir: Option<&Path>, lock: ClusterLock) -> Result<
     Keeper::start(Server { command, dir, lock, log }).map_err(|source| EmbeddedError::Run { program, source })
 }
 
-/// The major version that a cluster was made with, or `None` if there is no cluster.
+/// The major version of a cluster, or `None` if there is no cluster.
 fn major_of(cluster: &Path) -> Option<u32> {
     fs::read_to_string(cluster.join("PG_VERSION")).ok()?.trim().parse().ok()
 }
 
-/// Makes a cluster beside its final place, and moves it there once it is complete and on disk.
+/// Creates a cluster beside its final place, and moves it there once it is complete and on disk.
 fn make(
     data_dir: &Path,
     programs: &Programs,

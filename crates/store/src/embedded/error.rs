@@ -18,17 +18,17 @@ pub enum EmbeddedError {
         /// The data folder.
         path: PathBuf,
     },
-    /// No server programs are installed, or none where they were said to be.
+    /// Server programs are not installed, or not in the configured folder.
     #[error(
         "no PostgreSQL server programs (initdb, postgres) were found in {looked_in}. \
          hint: install them (`apt-get install postgresql`, `dnf install postgresql-server`, `brew install postgresql`), \
          or set TALLYD_DATABASE_URL to a PostgreSQL that runs elsewhere"
     )]
     NoPrograms {
-        /// Where was looked.
+        /// The searched places.
         looked_in: String,
     },
-    /// Server programs are installed, but of no version that will do.
+    /// Server programs are installed, but no suitable version.
     #[error(
         "PostgreSQL {wanted} is needed{because}, and only {found} is installed. \
          hint: install the server programs of PostgreSQL {wanted}, or set TALLYD_DATABASE_URL"
@@ -36,7 +36,7 @@ pub enum EmbeddedError {
     WrongVersion {
         /// `13 or later`, or the one version that the cluster was made with.
         wanted: String,
-        /// Why that one.
+        /// The reason for that version.
         because: String,
         /// The found versions.
         found: String,
@@ -51,7 +51,7 @@ pub enum EmbeddedError {
         /// The reason.
         source: io::Error,
     },
-    /// A program could not be run at all.
+    /// A program could not be started.
     #[error("cannot run {}: {source}", program.display())]
     Run {
         /// The program.
@@ -62,14 +62,14 @@ pub enum EmbeddedError {
     /// `initdb` failed.
     #[error("initdb could not make a cluster in {} ({status}): {output}", path.display())]
     Initdb {
-        /// The folder that it was to fill.
+        /// The folder of the new cluster.
         path: PathBuf,
-        /// How it ended.
+        /// Its exit status.
         status: ExitStatus,
         /// Its message.
         output: String,
     },
-    /// The folder holds something else.
+    /// The folder is neither empty nor a cluster.
     #[error(
         "{} is not empty and not a PostgreSQL cluster (it has no PG_VERSION). \
          hint: move it away, or choose another data directory", path.display()
@@ -78,7 +78,7 @@ pub enum EmbeddedError {
         /// The folder.
         path: PathBuf,
     },
-    /// The folder belongs to a user as whom we cannot run the server.
+    /// The folder belongs to a user as whom this process cannot run the server.
     #[error(
         "the cluster {} belongs to the user id {owner}, and this process runs as {we}. \
          hint: run tallyd as that user, or as root{root_hint}", path.display()
@@ -90,7 +90,7 @@ pub enum EmbeddedError {
         owner: u32,
         /// Our user.
         we: u32,
-        /// More advice, where root owns it.
+        /// More advice, if root owns the folder.
         root_hint: &'static str,
     },
     /// The server ended before it accepted a connection.
@@ -98,12 +98,12 @@ pub enum EmbeddedError {
     Exited {
         /// How it ended.
         status: String,
-        /// The server's log.
+        /// The server's log file.
         log: PathBuf,
-        /// The log's last lines.
+        /// The last lines of that file.
         tail: String,
     },
-    /// The server runs, but accepts no connections.
+    /// The server runs, but does not accept connections.
     #[error(
         "the PostgreSQL server in {} accepted no connection within {} s. hint: its log is {}",
         path.display(), waited.as_secs(), log.display()
@@ -111,9 +111,9 @@ pub enum EmbeddedError {
     NotReady {
         /// The cluster.
         path: PathBuf,
-        /// How long was waited.
+        /// The time waited.
         waited: Duration,
-        /// The server's log.
+        /// The server's log file.
         log: PathBuf,
     },
     /// Another process holds the lock, and its server cannot be reached.
@@ -124,10 +124,10 @@ pub enum EmbeddedError {
     Busy {
         /// The lock file.
         lock: PathBuf,
-        /// How long was waited.
+        /// The time waited.
         waited: Duration,
     },
-    /// A PostgreSQL that we did not start runs on the folder.
+    /// A foreign PostgreSQL runs on the folder.
     #[error(
         "a PostgreSQL that tallyd did not start (process {pid}) runs on the cluster {}. \
          hint: stop it (`pg_ctl stop`), or set TALLYD_DATABASE_URL to use it", path.display()
@@ -149,7 +149,7 @@ pub enum EmbeddedError {
     /// The server refused the set-up of the database.
     #[error("the database `tallyd` could not be made: {0}")]
     CreateDatabase(#[source] tokio_postgres::Error),
-    /// It was stopped on purpose.
+    /// The cluster was stopped on purpose.
     #[error("the private PostgreSQL has been stopped: tallyd is shutting down")]
     Stopped,
 }

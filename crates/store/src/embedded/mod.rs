@@ -1,6 +1,6 @@
-//! A private PostgreSQL cluster: what `tallyd` records into when no database is configured.
+//! A private PostgreSQL cluster, used if no database is configured.
 //!
-//! It is run by the server programs that are installed on the machine; none are bundled or downloaded.
+//! The server programs must be installed on the machine; tallyd neither contains nor downloads them.
 //!
 //! # Layout
 //! | in the data directory | content |
@@ -11,28 +11,29 @@
 //! | `postgres.log`, `postgres.log.1` | the server's log, bounded |
 //!
 //! # Life
-//! * **Making.** `initdb` works in `postgres.new`, which is renamed once it is complete: a cluster is there whole or not
-//!   at all, whenever the machine stops.
-//! * **Running.** The server is a child process of ours, started by a thread that lives as long as it does
-//!   (`process.rs`). There is no TCP port. Superuser and database are both called `tallyd`.
-//! * **One runner.** The lock's descriptor is inherited by the server and by all of its processes, so the lock is free
-//!   exactly when the last of them is gone, independent of the `tallyd` that started them. A process that finds it taken either reaches
-//!   a server, and uses it without owning it, or waits: the old server is shutting down.
-//! * **Stopping.** A fast shutdown, then a harder one past a deadline. A killed `tallyd` leaves no server behind: the
-//!   kernel sends the same signal.
-//! * **Again.** [`Embedded::ensure`] starts the server again if it has crashed, or takes it over if the process that
-//!   owned it has gone.
+//! * **Creation.** `initdb` works in `postgres.new`, which is renamed once it is complete: a cluster exists completely
+//!   or not at all, whenever the machine stops.
+//! * **Running.** The server is a child process, started by a thread that lives until the server ends (`process.rs`).
+//!   There is no TCP port. Superuser and database are both called `tallyd`.
+//! * **One owner.** The server and all of its processes inherit the lock's descriptor. So the lock is free exactly when
+//!   the last of them has ended, independent of the `tallyd` that started them. A process that finds the lock taken
+//!   either reaches a server, and uses it without owning it, or waits, because the old server is shutting down.
+//! * **Stopping.** A fast shutdown, then an immediate one after a deadline. A killed `tallyd` does not leave a server
+//!   behind: the kernel sends the signal of the fast shutdown.
+//! * **Restart.** [`Embedded::ensure`] starts the server again if it has crashed, or takes it over if its owner has
+//!   ended.
 //!
 //! # Root
-//! The server refuses to run as root. A `tallyd` that is root runs it as `postgres`, or as `nobody` where there is no
-//! such user. That user may be unable to reach the data directory by name (it may lie under `/root`), so the programs
-//! get it as an open descriptor and call it `/proc/self/fd/N`, which passes no parent folder. The working directory
-//! would not do: up to PostgreSQL 15 each program leaves it to find its own path, and returns to it by name.
+//! The server refuses to run as root. A `tallyd` that is root runs it as `postgres`, or as `nobody` if there is no such
+//! user. That user may be unable to reach the data directory by name (it may lie under `/root`). So the programs
+//! inherit it as an open descriptor and call it `/proc/self/fd/N`, which does not pass through parent folders. The
+//! working directory cannot serve: up to PostgreSQL 15 each program leaves it to find its own path, and returns to it
+//! by name.
 //!
 //! # Clients
-//! A socket's path has at most 107 bytes. Where the cluster's is longer, clients (`psql` too) go through
-//! `/proc/<our process>/fd/N`, which any process of the same user or of root can follow while we live. There is nothing
-//! in `/tmp` that could be left behind or guessed.
+//! A socket's path has at most 107 bytes. If the cluster's is longer, clients (including `psql`) go through
+//! `/proc/<our process>/fd/N`, which any process of the same user or of root can follow while this process lives.
+//! Nothing in `/tmp` can be left behind or guessed.
 
 mod cluster;
 mod error;
@@ -52,11 +53,11 @@ pub const USER: &str = "tallyd";
 /// The database in it.
 pub const DATABASE: &str = "tallyd";
 
-/// The folder of the server programs that a new private cluster would be made with. `bin_dir` is where they are, if they are not to be
-/// looked for.
+/// The folder of the server programs that a new private cluster would use. `bin_dir` is their folder; without it they
+/// are looked for.
 ///
 /// # Errors
-/// [`EmbeddedError`], if there are none that will do.
+/// [`EmbeddedError`], if no suitable programs are found.
 pub fn server_programs(bin_dir: Option<&Path>) -> Result<PathBuf, EmbeddedError> {
     programs::Programs::find(bin_dir, None).map(|programs| programs.dir)
 }

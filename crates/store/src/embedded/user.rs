@@ -1,4 +1,4 @@
-//! As whom the server's programs run.
+//! The user that runs the server's programs.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -13,16 +13,16 @@ pub(super) struct OsAccount {
     pub(super) gid: u32,
 }
 
-/// The account to change to, or `None` to stay who we are.
+/// The account to change to, or `None` to keep this process' user.
 ///
 /// # Errors
-/// If the cluster exists and belongs to somebody as whom we cannot run the server.
+/// If the cluster exists and belongs to a user as whom this process cannot run the server.
 pub(super) fn account_for(cluster: &Path) -> Result<Option<OsAccount>, EmbeddedError> {
     let we = rustix::process::geteuid().as_raw();
     let owner = fs::metadata(cluster).ok().map(|meta| OsAccount { uid: meta.uid(), gid: meta.gid() });
     match (we, owner) {
         (0, None) => Ok(Some(unprivileged(&fs::read_to_string("/etc/passwd").unwrap_or_default()))),
-        // An empty folder made for us, by a volume for example, is given to the server's user.
+        // An empty folder, such as a new volume, is given to the server's user.
         (0, Some(OsAccount { uid: 0, .. })) if is_empty(cluster) => {
             Ok(Some(unprivileged(&fs::read_to_string("/etc/passwd").unwrap_or_default())))
         }
@@ -52,7 +52,7 @@ fn unprivileged(passwd: &str) -> OsAccount {
             (found && account.uid != 0).then_some(account)
         })
     };
-    // 65534 is the number of `nobody` where no file says otherwise.
+    // 65534 is usually the number of `nobody`.
     find("postgres").or_else(|| find("nobody")).unwrap_or(OsAccount { uid: 65534, gid: 65534 })
 }
 

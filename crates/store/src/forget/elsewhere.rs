@@ -1,4 +1,4 @@
-//! Budgets, alerts and the audit log, as far as they are about the user.
+//! Removes a user's budgets, alerts and their audit entries.
 
 use tokio_postgres::Client;
 use tokio_postgres::types::Type;
@@ -10,7 +10,7 @@ const BUDGETS: &str = "DELETE FROM public.api_budgets WHERE scope = 'user' AND s
 /// Alerts of those budgets, and of the user's unusual spend.
 const ALERTS: &str = "DELETE FROM public.api_alerts WHERE details ->> 'scope' = 'user' AND details ->> 'scope_value' = $1 \
     OR details ->> 'what' = 'user' AND details ->> 'name' = $1";
-/// Notes about those budgets: author, action and time stay.
+/// Audit entries of those budgets: author, action and time stay.
 const AUDIT: &str = "UPDATE public.tallyd_audit_log SET \
         object = CASE WHEN left(object, length($1) + 6) = 'user ' || $1 || '/' \
             THEN 'user (forgotten)' || substr(object, length($1) + 6) ELSE object END, \

@@ -1,4 +1,4 @@
-//! The user's dead letters: corrected, so that they can still be retried; or, where the record is not whole, dropped.
+//! The user's dead letters: corrected, so that they can still be retried, or dropped if the record is incomplete.
 
 use chrono::{DateTime, Utc};
 use tokio_postgres::Client;
@@ -8,11 +8,11 @@ use super::{ForgetError, Forgotten};
 use crate::dead_letters::{DeadLetter, Edit, Filter, Members, Order, Payload, page};
 use tallyd_model::json;
 
-/// Whose letters.
+/// Selects users.
 pub(super) enum Wanted<'w> {
-    /// This user's.
+    /// This user alone.
     User(&'w str),
-    /// Of everyone for whom this holds.
+    /// All users for which the function returns true.
     Any(&'w (dyn Fn(&str) -> bool + Sync)),
 }
 
@@ -32,7 +32,7 @@ enum Outcome {
     Dropped,
 }
 
-/// Corrects the letters that were written from `since` on (or all), settled ones too.
+/// Corrects the letters written from `since` on (or all), including settled ones.
 pub(super) async fn correct(
     client: &Client,
     wanted: &Wanted<'_>,
@@ -57,7 +57,7 @@ pub(super) async fn correct(
     }
 }
 
-/// How many letters are the user's.
+/// The number of the user's letters.
 pub(super) async fn count(client: &Client, user: &str) -> Result<i64, ForgetError> {
     let (filter, wanted) = (Filter { settled: true, ..Filter::default() }, Wanted::User(user));
     let (mut count, mut after) = (0, None);
@@ -77,7 +77,7 @@ fn decide(letter: &DeadLetter, wanted: &Wanted<'_>) -> Outcome {
     let user = match members.map(|members| members.get("user_id").copied()) {
         Ok(Some(user)) => match user.kind() {
             b'"' => json::scan::unquote(user.get()).into_owned(),
-            // A number was refused for being one.
+            // The record was refused because its user is a number.
             b'-' | b'0'..=b'9' => user.get().to_owned(),
             _ => return Outcome::Kept,
         },
@@ -91,9 +91,9 @@ fn decide(letter: &DeadLetter, wanted: &Wanted<'_>) -> Outcome {
     letter.payload.with(&edits).map_or(Outcome::Dropped, Outcome::Corrected)
 }
 
-/// Whether the id stands in bytes that are not a whole record, in either format's own form.
+/// True if the id stands in bytes that are not a complete record, in the form of either format.
 fn is_in(payload: &Payload, wanted: &Wanted<'_>) -> bool {
-    // An unreadable record has no id whose hash could be compared.
+    // The id in an unreadable record is not known, so its hash cannot be compared.
     let Wanted::User(user) = wanted else { return false };
     let (bytes, needle) = match payload {
         Payload::Json(bytes) => (bytes, json::Text::of_str(user).get().as_bytes().to_vec()),
@@ -107,7 +107,8 @@ fn is_in(payload: &Payload, wanted: &Wanted<'_>) -> bool {
     bytes.windows(needle.len()).any(|window| window == needle)
 }
 
-/// Puts the corrected record in the letter's place. Messages of PostgreSQL or the daemon may quote the record: they go too.
+/// Replaces the letter's record. It removes messages of PostgreSQL and the daemon, too, because they may quote the
+/// record.
 async fn rewrite(client: &Client, letter: &DeadLetter, corrected: &Payload) -> Result<u64, ForgetError> {
     let (Payload::Json(new) | Payload::MessagePack(new)) = corrected;
     let sql = "UPDATE public.dead_letters SET payload = $2, message = '' WHERE id = $1 AND payload = $3";

@@ -8,13 +8,13 @@ use tokio_postgres::types::Type;
 
 use super::{ForgetError, Forgotten, forget_calls, letters};
 
-/// About how many late calls one transaction takes.
+/// Approximate number of late calls per transaction.
 const BATCH_CALLS: u32 = 10_000;
-/// Letters are looked at again if they were written so shortly before the last look: a transaction that was open then has
-/// written them under its beginning's time.
+/// How far back the next search repeats the last one: a transaction writes letters with its beginning's time, and may
+/// have been open at the last search.
 const OVERLAP: &str = "interval '1 hour'";
 
-/// The stand-in for a user's id: not the id, and another one in each database.
+/// The stand-in for a user's id: a hash that differs between databases.
 pub(super) async fn mark(client: &Client, user: &str) -> Result<Vec<u8>, ForgetError> {
     Ok(hash(&database_id(client).await?, user))
 }
@@ -29,13 +29,13 @@ fn hash(database_id: &str, user: &str) -> Vec<u8> {
     Sha256::digest(format!("{database_id}/{user}")).to_vec()
 }
 
-/// Keeps a mark, within the caller's transaction. One that is there stays.
+/// Stores a mark, in the caller's transaction. An existing mark stays.
 pub(super) async fn keep(client: &Client, mark: &[u8], actor: &str) -> Result<(), tokio_postgres::Error> {
     let sql = "INSERT INTO public.tallyd_forgotten_users (id_sha256, actor) VALUES ($1, $2) ON CONFLICT DO NOTHING";
     client.query_typed(sql, &[(&mark, Type::BYTEA), (&actor, Type::TEXT)]).await.map(drop)
 }
 
-/// Anonymises late calls of forgotten users. Returns the numbers.
+/// Anonymises late calls of forgotten users. Returns the totals.
 ///
 /// # Errors
 /// [`ForgetError`].
@@ -51,7 +51,7 @@ pub async fn sweep(client: &Client) -> Result<Forgotten, ForgetError> {
     let database_id = database_id(client).await?;
     let is_wanted = |user: &str| wanted.contains(&hash(&database_id, user));
     letters::correct(client, &letters::Wanted::Any(&is_wanted), Some(since), &mut done).await?;
-    // By the lifetime totals: who has a call has a row there.
+    // Finds them by the lifetime totals: every user with a call has a row there.
     let late = "SELECT DISTINCT t.user_id FROM public.tallyd_user_total_parts AS t \
         CROSS JOIN (SELECT value FROM public.tallyd_settings WHERE key = 'database_id') AS d \
         JOIN public.tallyd_forgotten_users AS f ON f.id_sha256 = sha256(convert_to(d.value || '/' || t.user_id, 'UTF8')) \

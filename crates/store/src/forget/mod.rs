@@ -1,28 +1,29 @@
-//! Forgets a user: their calls stay, and nobody can tell any more whose they were.
+//! Forgets a user: their calls stay, anonymised.
+//!
 //! ## Results
-//! | where the id stands | then |
+//! | place of the id | result |
 //! |---|---|
-//! | `api_usage_log` | `user_id` becomes `''`, as of calls that name nobody; `request_id` and `metadata` are emptied; of the tags, dimensions stay |
+//! | `api_usage_log` | `user_id` becomes `''`, as in calls without a user; `request_id` and `metadata` are emptied; of the tags, dimensions stay |
 //! | tags whose value is the user's id | leave the call; their sums in `daily_dimension_costs` are added to those without the tag |
 //! | `daily_user_api_costs`, `user_api_totals`, and their dropped sums | added to the sums of `''` |
 //! | `dead_letters` | `user_id`, `request_id`, `metadata` and `tags` leave the record; one that cannot be corrected is dropped |
 //! | `api_budgets`, `api_alerts` | the user's budgets and alerts are deleted |
-//! | `tallyd_audit_log` | changes of the user's budgets lose the id. The author of a change stays: an admin's deeds are not a user's data |
+//! | `tallyd_audit_log` | changes of the user's budgets lose the id. Authors of changes stay: an admin's actions are not a user's data |
 //!
-//! No sum changes except the user's own and that of `''`: costs by day, provider and model stay the same. The application's own
-//! tables (`auth.users`), backups, and segments of a write-ahead log that were set aside as damaged are not
-//! touched.
+//! The only sums that change are the user's own and those of `''`: costs by day, provider and model stay the same. The
+//! application's own tables (`auth.users`), backups, and WAL segments that were set aside as damaged are not touched.
 //!
-//! ## In steps (`rows`)
-//! A step is one transaction that takes some of the user's calls out of the call log, puts them back without their user, and
-//! moves their sums from one key to the other, tables in the loader's order. So `reconcile` holds at every
-//! instant, loading goes on, and there is no position to keep: the remaining calls are those with the user's id. Killed, the
-//! same command goes on. Rows are deleted and inserted, never updated in their key: where tables are distributed by user, a
-//! row cannot change its server in place.
+//! ## Steps (`rows`)
+//! A step is one transaction. It takes some of the user's calls out of the call log, inserts them again without their
+//! user, and moves their sums from one key to the other, tables in the loader's order. So `reconcile` holds at every
+//! instant, and loading goes on. There is no position to keep: the remaining calls are those with the user's id. After
+//! a kill the same command goes on. Rows are deleted and inserted, never updated in their key: in tables distributed by
+//! user, a row cannot change its node in place.
+//!
 //! ## Late records
-//! A record may wait in a daemon's log, or at a client. So a mark of the user stays, not the id itself but its hash
-//! (`marks`), and the hourly upkeep anonymises late calls ([`sweep`]). Without the mark
-//! (`keep_mark: false`), who comes back under the same id is counted as before.
+//! A record may wait in a daemon's WAL, or at a client. So a mark of the user stays, a hash of the id (`marks`), and
+//! the hourly upkeep anonymises late calls ([`sweep`]). Without the mark (`keep_mark: false`), a user who returns under
+//! the same id is counted as before.
 
 mod elsewhere;
 mod letters;
@@ -39,28 +40,28 @@ pub use marks::sweep;
 pub use preview::{ForgetPreview, preview};
 pub(super) use rows::mend_times;
 
-/// Records may arrive while the user is being forgotten. After this number of rounds the rest is left to the sweep.
+/// Records may arrive while the user is being forgotten. After this number of rounds the sweep has to find the rest.
 const ROUNDS: u32 = 5;
 
-/// Whom to forget.
+/// The user to forget, and the extent.
 #[derive(Debug, Clone, Copy)]
 pub struct ForgetOptions<'a> {
     /// The id, as records have it. Not empty.
     pub user_id: &'a str,
-    /// About how many calls one transaction takes.
+    /// Approximate number of calls per transaction.
     pub batch_calls: u32,
-    /// Whether records that arrive later are made anonymous, too.
+    /// True if later records are anonymised, too.
     pub keep_mark: bool,
     /// The author, for the audit log.
     pub by: Actor<'a>,
 }
 
-/// The action.
+/// Totals of forgetting.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Forgotten {
-    /// Calls of the call log.
+    /// Calls in the call log.
     pub calls: u64,
-    /// Calls that had been dropped from the call log, and were in the dropped sums.
+    /// Calls in the dropped sums.
     pub dropped_calls: u64,
     /// Dead letters that were corrected.
     pub letters_corrected: u64,
@@ -74,7 +75,7 @@ pub struct Forgotten {
     pub audit_entries: u64,
 }
 
-/// Why it stopped. Committed steps stay, and are whole.
+/// Why forgetting stopped. Committed steps stay, and are complete.
 #[derive(Debug, thiserror::Error)]
 pub enum ForgetError {
     /// PostgreSQL failed.
@@ -87,19 +88,19 @@ pub enum ForgetError {
     NoUser,
     /// Records keep arriving.
     #[error(
-        "records of this user keep arriving, so some are left. hint: stop what sends them and run the same command again; \
+        "records of this user keep arriving, so some are left. hint: stop the senders and run the same command again; \
          with the mark that was kept, the daemons' hourly upkeep makes them anonymous, too"
     )]
     Arriving,
-    /// Others kept being in the way.
+    /// Other transactions blocked every try.
     #[error("other transactions kept being in the way; run the same command again to go on")]
     Busy,
-    /// The schema is not there, or somebody has removed a setting.
+    /// The schema is missing, or somebody has removed a setting.
     #[error("tallyd_settings has no {0}. hint: run `tallyd migrate`")]
     Setting(&'static str),
 }
 
-/// Forgets the user. `report` is called after each committed step. Called again, it finds the rest.
+/// Forgets the user. `report` is called after each committed step. Another call finds the rest.
 ///
 /// # Errors
 /// [`ForgetError`].
@@ -122,7 +123,7 @@ pub async fn forget(
     Ok(done)
 }
 
-/// Makes the user's calls anonymous: those of the call log, and the sums of dropped ones.
+/// Anonymises the user's calls: those in the call log, and the sums of dropped ones.
 async fn forget_calls(
     client: &Client,
     user: &str,
@@ -144,7 +145,7 @@ async fn forget_calls(
     Err(ForgetError::Arriving)
 }
 
-/// Notes who is forgotten by whom, without the id; and keeps the mark, if that is wanted.
+/// Writes an audit entry without the id, and keeps the mark on request.
 async fn note(client: &Client, mark: &[u8], options: &ForgetOptions<'_>) -> Result<(), ForgetError> {
     if options.keep_mark {
         marks::keep(client, mark, options.by.name).await?;
@@ -155,7 +156,7 @@ async fn note(client: &Client, mark: &[u8], options: &ForgetOptions<'_>) -> Resu
     Ok(audit::write(client, &change).await?)
 }
 
-/// Does a step in a transaction of its own, again while others are in its way.
+/// Does a step in a transaction of its own, with retries while others block it.
 async fn step<T, W: Future<Output = Result<T, ForgetError>>>(
     client: &Client,
     work: impl Fn() -> W,

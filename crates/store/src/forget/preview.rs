@@ -17,11 +17,11 @@ pub struct ForgetPreview {
     pub dropped_calls: i64,
     /// Days with calls.
     pub days: i64,
-    /// Dead letters, settled ones too.
+    /// Dead letters, including settled ones.
     pub dead_letters: i64,
     /// Budgets of the user.
     pub budgets: i64,
-    /// True if the user was forgotten before: records that arrive are made anonymous.
+    /// True if the user was forgotten before: late records are anonymised.
     pub is_marked: bool,
 }
 

@@ -1,14 +1,16 @@
-//! The user's calls and sums, moved to the empty user id, a transaction at a time.
+//! Moves the user's calls and sums to the empty user id, a transaction at a time.
 //!
-//! Sums travel between statements as JSON, in which numbers keep their digits. Each move writes its tables in the loader's
-//! order, the empty key (`''`) before the user's.
+//! Sums are passed between statements as JSON, in which numbers keep their digits. Each move writes its tables in the
+//! loader's order, the empty key (`''`) before the user's.
 //!
-//! ## Why sums and calls are the same ones
-//! A loader writes its calls and the users' deltas in one transaction, and holds the deltas' table until its COMMIT
-//! ([`crate::user_deltas`]). A step takes the calls first, then keeps loaders out, and merges the user's deltas: the base then counts each
-//! call that the step has taken. Once loaders are kept out, a look at the call log sees just the calls that base and deltas count.
-//! One thing is visible before it can be found: PostgreSQL shows a committed row a moment before other sessions learn of the
-//! partition that the same transaction made. So a look at the call log first waits for those who make partitions
+//! ## Why sums and calls match
+//! A loader writes its calls and the users' deltas in one transaction, and locks the deltas' table until its COMMIT
+//! ([`crate::user_deltas`]). A step takes the calls first, then keeps loaders out, and merges the user's deltas. The
+//! base then counts each call that the step has taken, and the call log has exactly the calls that base and deltas
+//! count.
+//!
+//! New partitions need care: PostgreSQL shows a committed row a moment before other sessions learn of the partition
+//! that the same transaction made. So a step first waits for transactions that make partitions
 //! ([`enter_without_new_partitions`]).
 
 use chrono::{DateTime, NaiveDate, Utc};
@@ -21,18 +23,18 @@ use crate::{dimensions, user_deltas};
 
 type Value<'v> = (&'v (dyn ToSql + Sync), Type);
 
-/// The call log's columns, as they are put back.
+/// The call log's columns, for inserting rows again.
 pub(super) struct Columns {
     names: String,
     anonymous: String,
 }
 
-/// What is left of a call's tags: dimensions, which are sums of many users, unless they name this one.
+/// The tags that remain in a call: dimensions, which are sums of many users, unless they name this one.
 const KEPT_TAGS: &str = "(SELECT jsonb_object_agg(k.key, k.value) \
     FROM jsonb_each_text(CASE jsonb_typeof(tags) WHEN 'object' THEN tags END) AS k WHERE k.key = ANY ($5) AND k.value <> $2)";
 
 impl Columns {
-    /// Reads them from the catalog, so that columns of a later version are put back as they were.
+    /// Reads them from the catalog, so that columns of a later version keep their values.
     pub(super) async fn read(client: &Client) -> Result<Self, ForgetError> {
         let sql = "SELECT string_agg(quote_ident(attname), ', ' ORDER BY attnum), \
             string_agg(CASE attname WHEN 'user_id' THEN '''''' WHEN 'request_id' THEN '''''' WHEN 'metadata' THEN 'NULL::jsonb' \
@@ -52,28 +54,28 @@ pub(super) struct Slice {
     of: u32,
 }
 
-/// The slices that have the user's calls, in the order of time.
+/// The slices with the user's calls, in order of time.
 pub(super) async fn slices(client: &Client, user: &str, batch_calls: u32) -> Result<Vec<Slice>, ForgetError> {
     let sql =
         "SELECT day, sum(calls)::int8 FROM public.tallyd_user_day_parts WHERE user_id = $1 GROUP BY day ORDER BY day";
     let mut slices = Vec::new();
     for row in client.query_typed(sql, &[(&user, Type::TEXT)]).await? {
         let (day, calls): (_, i64) = (row.get(0), row.get(1));
-        // A second of a day is short enough.
+        // Slices of less than a second are not needed.
         let of = calls.unsigned_abs().div_ceil(batch_calls.max(1).into()).clamp(1, 86_400) as u32;
         slices.extend((0..of).map(|number| Slice { day, number, of }));
     }
     Ok(slices)
 }
 
-/// Keeps rebuilds of the rollups out until the transaction ends: they change the meaning of a day. Taken first, as everybody
-/// takes the call log first.
+/// Keeps rebuilds of the rollups out until the transaction ends, because they change the days. Called first, because
+/// every writer locks the call log first.
 async fn enter(client: &Client) -> Result<(), tokio_postgres::Error> {
     client.batch_execute("LOCK TABLE ONLY public.api_usage_log IN ROW EXCLUSIVE MODE").await
 }
 
-/// The same, and keeps out transactions that make partitions: without this, a call in a partition that was made just now could be
-/// counted in sums that are seen, and be missed in the call log.
+/// The same, and keeps out transactions that make partitions. Otherwise a call in a brand-new partition could be
+/// visible in the sums and missing in the call log.
 async fn enter_without_new_partitions(client: &Client) -> Result<(), tokio_postgres::Error> {
     client.batch_execute("LOCK TABLE ONLY public.api_usage_log IN SHARE UPDATE EXCLUSIVE MODE").await?;
     enter(client).await
@@ -92,7 +94,7 @@ async fn instant(client: &Client, slice: &Slice, number: u32) -> Result<DateTime
     at.ok_or(ForgetError::Setting("reporting_time_zone"))
 }
 
-/// Makes a slice's calls anonymous. Returns how many they were.
+/// Anonymises a slice's calls. Returns their number.
 pub(super) async fn move_slice(
     client: &Client,
     user: &str,
@@ -155,10 +157,11 @@ async fn unname(client: &Client, sums: &str, tables: &[&str]) -> Result<(), Forg
     Ok(())
 }
 
-/// Moves the user's sums of dropped partitions. Returns how many calls that were.
+/// Moves the user's sums of dropped partitions. Returns the number of their calls.
 ///
-/// The totals are taken first: where a partition is dropped in between, its days are moved now and its totals the next
-/// time, which first and last calls are right for. The other way round they would be of days that are counted twice.
+/// The totals are taken first. If a partition is dropped in between, its days are moved now and its totals the next
+/// time, which leaves first and last calls right. In the other order the totals would include days that are counted
+/// twice.
 pub(super) async fn move_dropped(client: &Client, user: &str) -> Result<u64, ForgetError> {
     enter(client).await?;
     let totals = take_dropped(client, TOTALS, user).await?;
@@ -182,10 +185,10 @@ pub(super) async fn move_dropped(client: &Client, user: &str) -> Result<u64, For
     Ok(rows.first().map_or(0, |row| row.get::<_, i64>(0).unsigned_abs()))
 }
 
-/// Moves the rest of the rollups once the call log has nothing of the user any more: sums of calls that were deleted from the
-/// call log by hand. False if there is something in the call log again.
+/// Moves the rest of the rollups once the call log does not have calls of the user: sums of calls that SQL deleted from
+/// the call log. Returns false if the call log has calls again.
 ///
-/// Loaders and whoever else changes the base are kept out from before the call log is looked at.
+/// Loaders and all others who change the base are kept out before the call log is read.
 pub(super) async fn move_rest(client: &Client, user: &str) -> Result<bool, ForgetError> {
     enter_without_new_partitions(client).await?;
     user_deltas::absorb_user(client, user).await?;
@@ -195,7 +198,7 @@ pub(super) async fn move_rest(client: &Client, user: &str) -> Result<bool, Forge
         return Ok(true);
     }
     let (daily, totals) = (daily.unwrap_or_else(|| "[]".into()), totals.unwrap_or_else(|| "[]".into()));
-    // Calls that came between the two locks are counted in the totals, and has calls in the call log.
+    // Calls that came between the two locks are counted in the totals, and are in the call log.
     let between = format!(
         "SELECT 1 FROM public.{daily} AS t WHERE user_id = $1 AND NOT EXISTS (SELECT 1 FROM \
              jsonb_populate_recordset(NULL::public.{daily}, $2::text::jsonb) AS d \
@@ -221,7 +224,7 @@ pub(super) async fn move_rest(client: &Client, user: &str) -> Result<bool, Forge
     Ok(true)
 }
 
-/// Locks the user's rows of a rollup, and returns them. None if there is none.
+/// Locks the user's rows of a rollup, and returns them. None if there are no rows.
 async fn lock(client: &Client, rollup: &Rollup, user: &str) -> Result<Option<String>, ForgetError> {
     let sql = format!(
         "SELECT jsonb_agg(t)::text FROM (SELECT {columns} FROM public.{table} WHERE user_id = $1 \
@@ -241,7 +244,7 @@ async fn extremes(
     provider: Option<&str>,
     day: NaiveDate,
 ) -> Result<(Option<DateTime<Utc>>, Option<DateTime<Utc>>), ForgetError> {
-    // A day more on either side: then no zone's oddities matter.
+    // With a day more on either side, irregularities of zones do not matter.
     let whole = |day| Slice { day, number: 0, of: 1 };
     let from = instant(client, &whole(day - chrono::Days::new(1)), 0).await?;
     let to = instant(client, &whole(day + chrono::Days::new(1)), 1).await?;
@@ -253,7 +256,7 @@ async fn extremes(
     Ok(rows.first().map_or((None, None), |row| (row.get(0), row.get(1))))
 }
 
-/// Sets the first and the last call of the user's totals that were subtracted from to those that are left.
+/// Corrects the first and the last call of the user's totals after a subtraction.
 pub(crate) async fn mend_times(client: &Client, user: &str, totals: &str) -> Result<(), ForgetError> {
     let left = "SELECT t ->> 'provider', min(d.day), max(d.day) FROM jsonb_array_elements($2::text::jsonb) AS t \
         LEFT JOIN public.tallyd_user_days AS d ON d.provider = t ->> 'provider' AND d.user_id = $1 GROUP BY 1";
@@ -277,7 +280,7 @@ pub(crate) async fn mend_times(client: &Client, user: &str, totals: &str) -> Res
     Ok(())
 }
 
-/// Takes the user's rows out of the sums of dropped calls. None if there is none.
+/// Takes the user's rows out of the sums of dropped calls. None if there are no rows.
 async fn take_dropped(client: &Client, rollup: &Rollup, user: &str) -> Result<Option<String>, ForgetError> {
     let sql = format!(
         "WITH gone AS (DELETE FROM public.{table} WHERE {users} RETURNING {columns}) \
@@ -298,7 +301,7 @@ async fn add(client: &Client, rollup: &Rollup, table: &str, sums: &str) -> Resul
     Ok(())
 }
 
-/// Moves sums from the user to nobody. A row of the user that has nothing left goes.
+/// Moves sums from the user to the empty user id. Emptied rows of the user are deleted.
 async fn move_sums(client: &Client, rollup: &Rollup, user: &str, sums: &str) -> Result<(), ForgetError> {
     add(client, rollup, rollup.table, sums).await?;
     Ok(subtract(client, rollup, sums, Some(user)).await?)

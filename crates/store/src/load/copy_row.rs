@@ -1,11 +1,11 @@
-//! Binary COPY, encoded by hand: the rows of `api_usage_log`.
+//! Encodes rows of `api_usage_log` for binary COPY.
 //!
-//! Source: PostgreSQL documentation, chapter "COPY", section "Binary Format". A row is the number of its fields as
-//! 16 bits, then for each field its length as 32 bits (-1 for NULL) and its bytes as the type's receive function takes
+//! Source: PostgreSQL documentation, chapter "COPY", section "Binary Format". A row is the number of its fields as 16
+//! bits, then for each field its length as 32 bits (-1 for NULL) and its bytes as the type's receive function takes
 //! them.
 //!
-//! A column that is at the table's default in every call of a batch is left out ([`Columns`]): PostgreSQL fills it in for
-//! less than it takes to receive it.
+//! A column whose value is the table's default in every call of a batch is left out ([`Columns`]): PostgreSQL fills in
+//! a default faster than it receives one.
 
 use bytes::BufMut;
 
@@ -13,7 +13,7 @@ use tallyd_model::call::{Call, Cost};
 use tallyd_model::pricing::pg_numeric;
 use tallyd_wal::chunk::Columns;
 
-/// Where rows go, and which of the optional columns they bring.
+/// The target of rows, and their optional columns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layout {
     sql: String,
@@ -21,7 +21,7 @@ pub struct Layout {
     fields: i16,
 }
 
-/// The columns that every row brings.
+/// The columns of every row.
 const ALWAYS: [&str; 9] = [
     "occurred_at",
     "id",
@@ -41,11 +41,11 @@ impl Layout {
         let optional = Columns::ALL.iter().filter(|(column, ..)| columns.has(*column)).map(|(_, name, _)| *name);
         let names: Vec<&str> = ALWAYS.into_iter().chain(optional).collect();
         let sql = format!("COPY {table} ({}) FROM STDIN BINARY", names.join(", "));
-        // Two dozen.
+        // About two dozen columns.
         Self { sql, columns, fields: names.len() as i16 }
     }
 
-    /// Rows with every column, for whichever partition takes them.
+    /// Rows with every column, routed by the parent table.
     #[must_use]
     pub fn whole() -> Self {
         Self::new("api_usage_log", Columns::EVERY)
@@ -59,7 +59,7 @@ impl Layout {
 
     /// Appends a call's row.
     pub fn write(&self, out: &mut Vec<u8>, call: &Call<'_>, rollup_other: i16) {
-        // What is side by side and of one size goes out as one piece.
+        // Adjacent fields of fixed size are written as one piece.
         let mut head = [0; 34];
         head[..2].copy_from_slice(&self.fields.to_be_bytes());
         head[2..14].copy_from_slice(&int8(call.occurred_at_us - EPOCH_OFFSET_US));
@@ -67,7 +67,7 @@ impl Layout {
         head[18..].copy_from_slice(&call.id);
         out.extend_from_slice(&head);
         text(out, call.provider);
-        // Admitted up to 10^12 at most, as all counts.
+        // Admission bounds counts to 10^12.
         let tokens = [int8(call.tokens.input as i64), int8(call.tokens.output as i64)];
         out.extend_from_slice(tokens.as_flattened());
         match call.cost.usd() {
@@ -90,7 +90,7 @@ impl Layout {
 macro_rules! optional {
     ($($name:ident = $bit:literal: $column:literal, $kind:ident, $($place:ident).+, $usual:expr, $default:expr;)*) => {
         impl Layout {
-            /// In the order of [`Columns::ALL`]. Each kind of column is written by the function of its name.
+            /// In the order of [`Columns::ALL`]. A column is written by the function with the name of its kind.
             fn write_optional(&self, out: &mut Vec<u8>, call: &Call<'_>) {
                 $(
                     if self.columns.has(Columns::$name) {
@@ -104,13 +104,13 @@ macro_rules! optional {
 
 tallyd_wal::for_each_column!(optional);
 
-/// What stands before the first row: signature, flags, length of the header's extension.
+/// The bytes before the first row: signature, flags, length of the header's extension.
 pub const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 
-/// What stands after the last row.
+/// The bytes after the last row.
 pub const TRAILER: &[u8] = &[0xff, 0xff];
 
-/// Microseconds from 1970-01-01 to 2000-01-01, from which PostgreSQL counts.
+/// Microseconds from 1970-01-01 to PostgreSQL's epoch, 2000-01-01.
 pub(crate) const EPOCH_OFFSET_US: i64 = 946_684_800_000_000;
 
 /// The version byte before a `jsonb` value's text.
@@ -120,12 +120,12 @@ fn count(out: &mut Vec<u8>, units: u64) {
     out.extend_from_slice(&int8(units as i64));
 }
 
-/// Admitted up to 999.
+/// Admission bounds it to 999.
 fn status(out: &mut Vec<u8>, status: u16) {
     int2(out, status as i16);
 }
 
-/// Admitted up to the column's maximum.
+/// Admission bounds it to the column's maximum.
 fn latency(out: &mut Vec<u8>, latency_ms: Option<u32>) {
     int4(out, latency_ms.map(|ms| ms as i32));
 }
@@ -152,7 +152,7 @@ pub(crate) fn int8(value: i64) -> [u8; 12] {
 }
 
 pub(crate) fn text(out: &mut Vec<u8>, value: &str) {
-    // Text is bounded to kilobytes.
+    // Admission bounds text to kilobytes.
     out.put_i32(value.len() as i32);
     out.put_slice(value.as_bytes());
 }

@@ -1,7 +1,7 @@
-//! The dead letters: what was refused, and what PostgreSQL would not take, with the reason and the record.
+//! Writes dead letters: refused records, and calls that PostgreSQL refused, with the reason and the record.
 //!
-//! Refused records are kept up to the bounds of a day ([`crate::dead_letters::quota`]) and counted beyond them
-//! ([`super::refusals`]). What PostgreSQL would not take was acknowledged, so it is always kept.
+//! Refused records are kept up to the bounds of a day ([`crate::dead_letters::quota`]) and only counted beyond them
+//! ([`super::refusals`]). A call that PostgreSQL refused had been acknowledged, so it is always kept.
 
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::ser::{Serialize, SerializeMap, Serializer};
@@ -17,11 +17,11 @@ use tallyd_model::{field_of, json};
 use tallyd_wal::chunk::Refused;
 use tallyd_wal::recent::StoredChunk;
 
-/// Dead letters that are written together.
+/// Dead letters of one transaction.
 #[derive(Default)]
 pub struct DeadLetters {
     letters: Vec<Letter>,
-    /// Refused records that are not here, by what is known of them.
+    /// Refused records of which only the number is known: key, number, time of arrival.
     counted: Vec<(RefusalKey, u32, DateTime<Utc>)>,
 }
 
@@ -36,25 +36,25 @@ struct Letter {
     format: String,
 }
 
-/// What a transaction has written.
+/// Numbers of one transaction.
 #[derive(Debug, Default)]
 pub struct Written {
     /// Refused records that are kept.
     pub kept: u64,
-    /// Refused records of which only the number is.
+    /// Refused records that are only counted.
     pub counted: u64,
-    /// What the database has of each day now.
+    /// The totals of each day in the database after this transaction.
     pub ledgers: Vec<(NaiveDate, Ledger)>,
 }
 
 impl DeadLetters {
-    /// True if there is none.
+    /// True if there are neither letters nor counts.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.letters.is_empty() && self.counted.is_empty()
     }
 
-    /// Adds a record that was refused when it arrived; `position` is its place in the chunk.
+    /// Adds a record that was refused on arrival; `position` is its place in the chunk.
     pub fn push_refused(&mut self, chunk: &StoredChunk, position: usize, refused: &Refused<'_>) {
         let sender = if refused.sender.is_empty() { &*chunk.producer } else { refused.sender };
         let key = key(chunk, "refused", sender, refused.code, refused.field);
@@ -77,7 +77,7 @@ impl DeadLetters {
         });
     }
 
-    /// Adds a call that PostgreSQL would not take, with what it said.
+    /// Adds a call that PostgreSQL refused, with the SQLSTATE and the message.
     pub fn push_poison(&mut self, chunk: &StoredChunk, position: usize, call: &Call<'_>, code: &str, message: &str) {
         self.letters.push(Letter {
             key: key(chunk, "poison", &chunk.producer, code, ""),
@@ -91,9 +91,9 @@ impl DeadLetters {
         });
     }
 
-    /// Writes as many as the bounds let, and the counts of all, within the caller's transaction and as the last of its
-    /// writes: lanes with refused records wait for one another from here to COMMIT. A letter that is there already is an
-    /// error: its batch was loaded before.
+    /// Writes letters up to the bounds, and the counts of all, in the caller's transaction. Must be its last write:
+    /// lanes with refused records wait for one another from here to COMMIT. An existing letter is an error: its batch
+    /// was loaded before.
     ///
     /// # Errors
     /// PostgreSQL's.
@@ -129,8 +129,8 @@ impl DeadLetters {
         Ok(written)
     }
 
-    /// Writes those that are not there yet, and counts them, within the caller's transaction. Returns how many that were. What
-    /// is only a count is left out: nobody can tell whether an earlier transaction had it.
+    /// Writes and counts only missing letters, in the caller's transaction. Returns their number. Records that are only
+    /// counted are left out, because nobody can tell whether an earlier transaction counted them.
     ///
     /// # Errors
     /// PostgreSQL's.
@@ -150,7 +150,7 @@ impl DeadLetters {
         Ok(places.len() as u64)
     }
 
-    /// Writes letters. Returns the places of those that were not there.
+    /// Writes letters. Returns the places of the new ones.
     async fn write(
         &self,
         client: &Client,
@@ -210,7 +210,7 @@ pub fn to_json(call: &Call<'_>) -> String {
     json::to_string(&Line(call)).expect("texts and numbers serialize")
 }
 
-/// A record as the line mode of the protocol takes it.
+/// A record in the form of the protocol's line mode.
 struct Line<'a>(&'a Call<'a>);
 
 macro_rules! line {
@@ -227,7 +227,7 @@ macro_rules! line {
 
 tallyd_protocol::for_each_field!(line);
 
-/// A field's value in a line: a function for each kind of field. What is JSON already is written as it stands.
+/// A field's value in a line, by kind of field. JSON is written unchanged.
 mod written {
     use tallyd_model::call::Cost;
     use tallyd_model::json::Raw;
@@ -251,7 +251,7 @@ mod written {
         Raw::checked(text)
     }
 
-    /// The catalog may price it anew.
+    /// Without a cost of the catalog, so that the catalog can price the call again.
     pub(super) fn decimal(cost: Cost) -> Option<Usd> {
         match cost {
             Cost::Client(usd) => Some(usd),

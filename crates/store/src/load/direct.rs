@@ -1,8 +1,8 @@
-//! Loads calls outside of a lane: what a tool puts into the call log in a transaction of its own.
+//! Loads calls outside of lanes, in a tool's own transaction.
 //!
-//! A dead letter that is retried, or a damaged segment's record, has no place in a lane's keys. The tool's transaction
-//! carries whatever makes its work happen once (a letter's mark, a look at the ids that are there), and this loads the
-//! calls within it by the lanes' own code: the same rows, the same rollups in the same order.
+//! A retried dead letter, or a record of a damaged segment, does not have a place among a lane's keys. The tool's
+//! transaction makes its work happen once (by a letter's mark, or a lookup of ids). This module loads the calls in it
+//! with the lanes' code: the same rows, the same rollups in the same order.
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ use tallyd_model::rollup::guard::{KeyBounds, KeyGuard};
 use tallyd_wal::chunk::Columns;
 use tallyd_wal::recent::{Payload, StoredChunk};
 
-/// Loads calls within a caller's transactions.
+/// Loads calls in a caller's transactions.
 pub struct DirectLoader {
     partitions: Partitions,
     guard: KeyGuard,
@@ -32,19 +32,19 @@ pub struct DirectLoader {
     zone: Tz,
 }
 
-/// Why nothing can be loaded.
+/// Why a loader cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub enum DirectLoaderError {
     /// PostgreSQL failed.
     #[error("{}", crate::describe(.0))]
     Database(#[from] tokio_postgres::Error),
-    /// There is no schema, or an incomplete one.
+    /// The schema is missing or incomplete.
     #[error("the database has no reporting time zone (tallyd_settings): run `tallyd migrate`")]
     NoTimeZone,
 }
 
 impl DirectLoader {
-    /// Learns from the database what its rollups' days are: a tool configured otherwise must not disagree with them.
+    /// Reads the rollups' zone from the database, so that a tool with another configuration agrees with it.
     ///
     /// # Errors
     /// [`DirectLoaderError`].
@@ -66,7 +66,7 @@ impl DirectLoader {
         })
     }
 
-    /// Makes sure of the partitions for these calls, before the transaction begins.
+    /// Makes the partitions for these calls, before the transaction begins.
     ///
     /// # Errors
     /// [`FlushError`].
@@ -82,26 +82,26 @@ impl DirectLoader {
         self.days.clone()
     }
 
-    /// The zone whose midnights part them.
+    /// The zone whose midnights divide the days.
     #[must_use]
     pub fn zone(&self) -> Tz {
         self.zone
     }
 
-    /// Begins the caller's transaction. Its COMMIT waits for the disk, whatever the server's default is, and no rebuild of the
-    /// rollups comes before it.
+    /// Begins the caller's transaction. Its COMMIT waits for the disk, regardless of the server's default, and rebuilds
+    /// of the rollups wait for it.
     ///
     /// # Errors
-    /// [`FlushError::Zone`] if days are in another zone by now; PostgreSQL's.
+    /// [`FlushError::Zone`] if the database's zone has changed; PostgreSQL's.
     pub async fn begin(&self, client: &Client) -> Result<(), FlushError> {
         client.batch_execute(super::slots::BEGIN).await?;
         Ok(crate::zone::enter(client, self.zone).await??)
     }
 
-    /// Loads the calls and their rollups, within the caller's transaction. Returns those that PostgreSQL would not take.
+    /// Loads the calls and their rollups, in the caller's transaction. Returns the calls that PostgreSQL refused.
     ///
     /// # Errors
-    /// [`FlushError`]; the transaction is lost then.
+    /// [`FlushError`]; the transaction is then lost.
     pub async fn load(&self, client: &Client, calls: &[Call<'_>]) -> Result<Vec<Poison>, FlushError> {
         let side = Side::enter(client).await?;
         let dimensions = dimensions::counted(client).await?;
@@ -117,7 +117,7 @@ impl DirectLoader {
     }
 }
 
-/// A chunk that stands for one call's time.
+/// A chunk of one call's time, for the search for partitions.
 fn stand_in(us: i64) -> StoredChunk {
     StoredChunk {
         first_key: 0,

@@ -1,18 +1,18 @@
 //! Loads durable chunks into PostgreSQL, each exactly once.
 //!
 //! ## One transaction a batch
-//! 1. Fence, watermark and zone: `UPDATE ingest_watermark … WHERE last_seq = $from`, which also reads the reporting time zone. A
-//!    rebuild of the rollups locks that table first, so the zone cannot change before the COMMIT. No row means that another loader was
-//!    here, or that this lane's last COMMIT went through although its reply was lost; the watermark is read again and
-//!    says exactly what to skip ([`watermark`]).
-//! 2. The rows, by binary COPY, encoded by hand while they stream ([`copy_row`], `rows`).
+//! 1. Fence, watermark and zone: `UPDATE ingest_watermark … WHERE last_seq = $from`, which also reads the reporting
+//!    time zone. A rebuild of the rollups locks that table first, so the zone cannot change before the COMMIT. If no
+//!    row is updated, another loader has moved the watermark, or this lane's last COMMIT succeeded although its reply
+//!    was lost. The watermark is then read again and tells exactly which chunks to skip ([`watermark`]).
+//! 2. The rows, by binary COPY, encoded while they stream ([`copy_row`], `rows`).
 //! 3. The rollups ([`tallyd_model::rollup`], written by [`crate::rollup_upserts`]).
-//! 4. Refused records into the dead letters, as many as a day may keep, and their counts ([`dead_letters`]). They come last,
-//!    because lanes that have some wait for one another.
-//! 5. COMMIT. An unknown outcome is never guessed at: the lane connects anew and reads the watermark.
+//! 4. Refused records into the dead letters, up to a day's bound, and their counts ([`dead_letters`]). They come last,
+//!    because lanes with refused records wait for one another.
+//! 5. COMMIT. After an unknown outcome the lane connects anew and reads the watermark.
 //!
-//! A call that PostgreSQL refuses is found by halving its batch, then its chunk ([`poison`]). Where many daemons load into one
-//! PostgreSQL, they share load slots ([`slots`]).
+//! A call that PostgreSQL refuses is found by halving its batch, then its chunk ([`poison`]). Daemons that load into
+//! one PostgreSQL share load slots ([`slots`]).
 
 pub mod copy_row;
 pub mod dead_letters;
@@ -38,30 +38,30 @@ use tallyd_model::rollup::day::Days;
 use tallyd_model::rollup::guard::KeyGuard;
 use tallyd_wal::wal::Wal;
 
-/// What every lane of a daemon loads with.
+/// The parts that all lanes of a daemon share.
 pub struct Loader {
-    /// Where chunks come from.
+    /// The source of chunks.
     pub wal: Arc<Wal>,
-    /// Which partitions are known to be there.
+    /// The partitions that are known to exist.
     pub partitions: Partitions,
-    /// Which names the rollup has.
+    /// Bounds the names in the rollups.
     pub guard: KeyGuard,
     /// Days of the reporting time zone.
     pub days: Days,
-    /// The time.
+    /// The wall clock.
     pub clock: Arc<dyn Clock>,
-    /// How many refused records are kept; told what the database has.
+    /// The bound on kept refused records; informed of each day's totals.
     pub quota: Arc<Quota>,
-    /// Rows are sent by user, for an index that is kept at all times.
+    /// True if rows are sent by user, for an index that is kept at all times.
     pub by_user: bool,
-    /// How many lanes the daemon has.
+    /// The daemon's number of lanes.
     pub lanes: usize,
-    /// What it has committed, for Prometheus.
+    /// The sums of committed calls, for Prometheus.
     pub spend: Arc<spend::Spend>,
 }
 
 impl Loader {
-    /// Tells the connections how much of each day is kept.
+    /// Tells the connections each day's kept totals.
     fn learn(&self, ledgers: &[(chrono::NaiveDate, Ledger)]) {
         for (day, ledger) in ledgers {
             self.quota.learn(*day, ledger, self.clock.now_us());
@@ -72,43 +72,43 @@ impl Loader {
 /// Why a batch was not loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum FlushError {
-    /// PostgreSQL said no, or the connection broke.
+    /// PostgreSQL reported an error, or the connection broke.
     #[error("{}", crate::access::explain(.0))]
     Postgres(#[from] tokio_postgres::Error),
-    /// A row was refused, and smaller batches will tell which.
+    /// A row was refused; smaller batches will find it.
     #[error("a row was refused, the batch is halved: {}", crate::describe(.0))]
     Narrowed(tokio_postgres::Error),
     /// The connection could not be made.
     #[error(transparent)]
     Connect(#[from] crate::ConnectError),
-    /// It took longer than `flusher.statement_deadline_ms`.
+    /// The batch took longer than `flusher.statement_deadline_ms`.
     #[error("PostgreSQL did not finish a batch within {0:?}")]
     Deadline(Duration),
-    /// A partition is not one any more; rows that went into it would be lost to the call log.
+    /// A partition was detached; rows in it would be lost to the call log.
     #[error("{0} was taken from api_usage_log meanwhile; its rows go to wherever the call log has them now")]
     Detached(String),
-    /// The watermark has moved: the batch, or a part of it, is there already.
+    /// The watermark has moved: the batch, or a part of it, was loaded before.
     #[error("the watermark has moved; it is read again")]
     Moved,
-    /// Days are in another zone than this daemon's: the rollups were rebuilt.
+    /// The rollups were rebuilt with days in another zone than this daemon's.
     #[error(transparent)]
     Zone(#[from] crate::ZoneMoved),
     /// The watermark contradicts the WAL.
     #[error(transparent)]
     Watermark(#[from] watermark::WatermarkError),
-    /// The call log cannot be read. If that lasts, the next look at it ends the process.
+    /// The WAL cannot be read. If that lasts, the next read ends the process.
     #[error(transparent)]
     Wal(#[from] tallyd_wal::WalError),
-    /// A chunk's payload is not one that this version reads.
+    /// This version cannot read a chunk's payload.
     #[error(transparent)]
     Payload(#[from] tallyd_wal::chunk::PayloadError),
-    /// As many transactions as may are loading; nothing has begun.
+    /// All load slots are taken; nothing has begun.
     #[error("others are loading; the batch goes on filling")]
     Crowded,
-    /// As many partitions were made as may be for one batch; nothing has begun.
+    /// The batch has made as many partitions as one batch may; the transaction has not begun.
     #[error("the batch needs many new partitions, it is halved")]
     Partitions,
-    /// The schema is not in place yet.
+    /// The schema is not complete yet.
     #[error("the database's schema is not in place yet")]
     NotMigrated,
 }

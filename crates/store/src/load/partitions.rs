@@ -1,18 +1,21 @@
-//! The call log's partitions: which are known to be there, and the ones that a batch still needs.
+//! The call log's partitions: those known to exist, and those that a batch still needs.
 //!
-//! A COPY that is under way does not see a partition that is made meanwhile, so the partitions that a batch needs are
-//! found first: from the chunks' earliest and latest times, and by reading a chunk only where those lie apart.
+//! A COPY that is under way does not see a partition made meanwhile. So the partitions that a batch needs are found
+//! before it: from each chunk's earliest and latest times, and by reading the chunk only if those are in different
+//! partitions.
 //!
-//! A batch whose rows all belong to one partition, as nearly every batch's do, is copied straight into it: routing each
-//! row through the parent costs a tenth of a COPY. That is only right while the partition is one, so the transaction
-//! asks again after it has taken the partition's lock ([`Partition::still_attached`]).
+//! Nearly every batch has rows of one partition only. Such a batch is copied straight into that partition, because
+//! routing through the parent costs a tenth of a COPY. This is right only while the partition is attached, so the
+//! transaction checks again after it has taken the partition's lock ([`Partition::still_attached`]).
 //!
-//! Records may be of any day back to `limits.occurred_at_min`, so what they make is bounded. A day of long ago gets the partition of its
-//! month, where that is still free ([`OLD_DAYS`]): 143 for the years since 2015, not 4,349. And for one batch at most
-//! [`MADE_MAX`] are made; a batch that needs more is halved, so that those before it in the WAL are loaded meanwhile.
+//! Records may be of any day back to `limits.occurred_at_min`, so the number of new partitions is bounded. A day of
+//! long ago gets the partition of its month, if that is still free ([`OLD_DAYS`]): 143 for the years since 2015, not
+//! 4,349. For one batch at most [`MADE_MAX`] are made. A batch that needs more is halved, so that the earlier ones in
+//! the WAL are loaded meanwhile.
 //!
-//! What is known is only ever what the catalog said, and never two partitions for one instant: what is learnt takes the
-//! place of all that it overlaps. So each partition that is made covers what it was made for, and the search ends.
+//! The known partitions are always a past state of the catalog, without overlaps: a newly read partition replaces
+//! those that it overlaps. A partition is remembered only if it covers the instant for which it was made, so the
+//! search ends.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -29,28 +32,28 @@ use tallyd_wal::chunk::{Columns, Entry, PayloadReader};
 use tallyd_wal::recent::StoredChunk;
 use tallyd_wal::wal::Wal;
 
-/// Days back from now from which on a partition by day becomes one by month.
+/// Days before now from which on a partition is a month's instead of a day's.
 const OLD_DAYS: u32 = 31;
-/// Partitions that are made for one batch of several chunks. A chunk alone is never divided: 7 KB hold some hundred calls.
+/// Partitions made for one batch of several chunks. A single chunk is never divided: its 7 KB hold some hundred calls.
 pub(crate) const MADE_MAX: usize = 8;
 
 /// One partition of the call log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Partition {
     oid: u32,
-    /// Its name, as SQL.
+    /// Its name, quoted for SQL.
     table: String,
-    /// The first instant that it holds, microseconds since 1970.
+    /// Its first instant, microseconds since 1970.
     from_us: i64,
-    /// The first instant that it does not hold any more.
+    /// The first instant after it.
     until_us: i64,
-    /// The optional columns whose defaults are not those that records leave out.
+    /// The optional columns whose defaults differ from those that records leave out.
     changed: Columns,
     /// True if this role may insert into it by name.
     direct: bool,
 }
 
-/// The partitions that are known to be there.
+/// The partitions that are known to exist.
 pub struct Partitions {
     granularity: Granularity,
     known: Mutex<Known>,
@@ -61,7 +64,7 @@ pub struct Partitions {
 struct Known(BTreeMap<i64, Arc<Partition>>);
 
 impl Known {
-    /// Adds one, and forgets those in whose place it has come.
+    /// Adds a partition, and forgets those that it overlaps.
     fn learn(&mut self, partition: Arc<Partition>) {
         self.0.retain(|_, other| other.until_us <= partition.from_us || other.from_us >= partition.until_us);
         self.0.insert(partition.from_us, partition);
@@ -73,23 +76,24 @@ impl Known {
 }
 
 impl Partitions {
-    /// Knows none yet.
+    /// Starts without any known partition.
     #[must_use]
     pub fn new(granularity: Granularity) -> Self {
         Self { granularity, known: Mutex::default() }
     }
 
-    /// Forgets what is known: one that was thought to be there is not.
+    /// Forgets all partitions, after one of them turned out to be missing.
     pub fn forget(&self) {
         self.lock().0.clear();
     }
 
-    /// Makes the partitions that the chunks need and that are not known to be there. Returns the one that takes them all,
-    /// if one does and rows may be copied straight into it. Where one has been taken away again since, rows go to the
-    /// parent, which says so.
+    /// Makes the partitions that the chunks need and that are not known. Returns the partition of all rows, if there is
+    /// one and rows may be copied straight into it. If a partition vanishes meanwhile, rows go to the parent, whose
+    /// error says so.
     ///
     /// # Errors
-    /// [`FlushError::Partitions`] once `most` were made and more are needed, unless all that is left is one chunk; PostgreSQL's.
+    /// [`FlushError::Partitions`] once `most` were made and more are needed, unless there is only one chunk;
+    /// PostgreSQL's.
     pub async fn ensure(
         &self,
         client: &Client,
@@ -107,7 +111,7 @@ impl Partitions {
             }
             for at_us in found.missing.into_values() {
                 if self.lock().holder(at_us).is_some() {
-                    // A month that was made for another day of it.
+                    // The month that was just made for another of its days.
                     continue;
                 }
                 if made >= most && chunks.len() > 1 {
@@ -122,7 +126,7 @@ impl Partitions {
         }
     }
 
-    /// Which of the known partitions the chunks need, and one instant a day that none of them holds.
+    /// The known partitions that the chunks need, and one instant for each day without one.
     fn find(&self, wal: Option<&Wal>, chunks: &[impl AsRef<StoredChunk>]) -> Result<Found, FlushError> {
         let known = self.lock();
         let mut found = Found::default();
@@ -142,7 +146,7 @@ impl Partitions {
         Ok(found)
     }
 
-    /// The partition that holds an instant, made where there is none. None if it is gone by the time it is looked at.
+    /// The partition of an instant, made if missing. None if it has vanished before it is read.
     async fn make(&self, client: &Client, at_us: i64) -> Result<Option<Partition>, FlushError> {
         let at = DateTime::<Utc>::from_timestamp_micros(at_us).unwrap_or_default();
         let sql = "SELECT public.tallyd_ensure_partition($1, CASE WHEN $1 < now() - $3 * interval '1 day' THEN 'month' ELSE $2 END)";
@@ -165,7 +169,7 @@ impl Partitions {
             changed: changed.fold(Columns::NONE, |set, (column, ..)| set | *column),
             direct: row.get("direct"),
         };
-        // Bounds that this side reads otherwise than the server would be asked for without end.
+        // If this side read the bounds otherwise than the server, it would ask for the partition without end.
         Ok(Some(partition).filter(|partition| (partition.from_us..partition.until_us).contains(&at_us)))
     }
 
@@ -174,9 +178,9 @@ impl Partitions {
     }
 }
 
-/// What stands in the catalog about the partition that holds an instant. It is addressed by name only by a role that may
-/// insert into it and is not subject to its row level security, and where no statement-level trigger of the parent
-/// would be passed over. Of a table that is dropped meanwhile the privilege is NULL.
+/// Reads the partition of an instant from the catalog. It is `direct` only if this role may insert into it and row level
+/// security does not apply to the role. A statement-level trigger of the parent excludes it, too, because a direct COPY
+/// would not fire the trigger. The privilege is NULL if the table is dropped meanwhile.
 const PARTITION: &str = "
 SELECT c.oid, c.oid::regclass::text AS name,
     CASE WHEN isfinite(p.lower_bound) THEN (extract(epoch FROM p.lower_bound) * 1000000)::int8
@@ -214,20 +218,20 @@ impl Found {
 }
 
 impl Partition {
-    /// Its name, as SQL.
+    /// Its name, quoted for SQL.
     #[must_use]
     pub fn table(&self) -> &str {
         &self.table
     }
 
-    /// The columns that rows must bring which need `columns`: those whose defaults were changed are always named.
+    /// The columns that rows must have if they need `columns`: those with changed defaults are always named.
     #[must_use]
     pub fn columns(&self, columns: Columns) -> Columns {
         columns | self.changed
     }
 
-    /// Fails if it has been detached. To be asked within the transaction that has inserted into it: that holds the
-    /// partition's lock, so what is found stays true until the end.
+    /// Fails if the partition has been detached. Call it in the transaction that has inserted into the partition: its
+    /// lock keeps the answer true until the end.
     ///
     /// # Errors
     /// [`FlushError::Detached`], and PostgreSQL's.

@@ -1,6 +1,6 @@
-//! What must be in place before a batch is loaded, beside its partitions ([`super::partitions`]): the names that its days
-//! have in the rollups. Found from the chunks' earliest and latest times, and by reading a chunk only where those lie
-//! apart.
+//! Prepares a batch before it is loaded, beside its partitions ([`super::partitions`]): reads the names that its days
+//! have in the rollups. The days are found from the chunks' earliest and latest times, and by reading a chunk only if
+//! those differ.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -18,7 +18,7 @@ use tallyd_wal::chunk::{Entry, PayloadReader};
 use tallyd_wal::recent::StoredChunk;
 use tallyd_wal::wal::Wal;
 
-/// Teaches the guard the names that the chunks' days have in the rollup.
+/// Gives the guard the names that the chunks' days have in the rollups.
 ///
 /// # Errors
 /// PostgreSQL's.
@@ -48,7 +48,7 @@ pub async fn learn_days(
                 dimension => names.values.entry(dimension.to_owned()).or_default().insert(row.get(1)),
             };
         }
-        // Names with a budget have a place of their own before the day's first call: others that come first cannot hide their costs.
+        // Names with a budget get a place before the day's first call, so that earlier names cannot hide their costs.
         let sql = "SELECT scope, scope_value FROM public.api_budgets WHERE scope IN ('app', 'model', 'tag')";
         for row in client.query_typed(sql, &[]).await? {
             let (scope, name): (&str, &str) = (row.get(0), row.get(1));
@@ -88,7 +88,7 @@ fn each_extreme(
     Ok(())
 }
 
-/// A chunk's entries; without a WAL, only of chunks that are in memory.
+/// A chunk's entries; without a WAL only those of chunks in memory.
 pub(crate) fn payload<'c>(wal: Option<&Wal>, chunk: &'c StoredChunk) -> Result<Cow<'c, [u8]>, WalError> {
     match (chunk.payload.held(), wal) {
         (Some(bytes), _) => Ok(Cow::Borrowed(bytes)),

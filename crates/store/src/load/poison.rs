@@ -1,12 +1,13 @@
-//! Finds the calls of one chunk that PostgreSQL will not take, and loads the rest.
+//! Finds the calls of one chunk that PostgreSQL refuses, and loads the rest.
 //!
-//! The chunk's transaction tries ranges of calls under savepoints: a range that fails is halved until a single call has
-//! failed, which goes to the dead letters with what PostgreSQL said. The watermark moves over the chunk as usual, so the
-//! poison call is settled exactly once.
+//! The chunk's transaction tries ranges of calls under savepoints. A range that fails is halved until a single call has
+//! failed, which goes to the dead letters with PostgreSQL's message. The watermark moves over the chunk as usual, so
+//! each poison call is handled exactly once.
 //!
-//! A call is poison by its row, or by its share of a rollup: a sum that would leave `int8` (22003). The rows are tried first, and
-//! the rollups once for all of them. Only if that fails, the ranges are tried again, each with its rollups. The rollups' tables are then
-//! taken range by range, not once: where that meets another lane in a deadlock, PostgreSQL ends one, which is retried.
+//! A call is poison by its row, or by its share of a rollup: a sum that would exceed `int8` (22003). The rows are tried
+//! first, then the rollups once for all of them. Only if the rollups fail, the ranges are tried again, each with its
+//! rollups. Rollup tables are then written range by range: if that deadlocks with another lane, PostgreSQL ends one of
+//! the two, which is retried.
 
 use std::collections::HashSet;
 
@@ -27,10 +28,10 @@ use tallyd_model::rollup::fold::Fold;
 use tallyd_wal::chunk::{Entry, PayloadReader};
 use tallyd_wal::recent::StoredChunk;
 
-/// Loads one chunk without the rows that PostgreSQL will not take.
+/// Loads one chunk without the rows that PostgreSQL refuses.
 ///
 /// # Errors
-/// [`FlushError`]; as for a whole batch, the connection must not be used after one.
+/// [`FlushError`]; as for a whole batch, the connection must not be used afterwards.
 pub async fn load_without_poison(
     loader: &Loader,
     client: &Client,
@@ -76,34 +77,34 @@ pub async fn load_without_poison(
     Ok(Committed { records, refused: written.kept, counted: written.counted, poison, last_key, passed })
 }
 
-/// A call that PostgreSQL would not take.
+/// A call that PostgreSQL refused.
 #[derive(Debug)]
 pub struct Poison {
     /// Its place among the calls.
     pub place: usize,
     /// The SQLSTATE.
     pub code: String,
-    /// What PostgreSQL said.
+    /// PostgreSQL's message.
     pub said: String,
 }
 
-/// What is tried of a range of calls.
+/// The parts of a range that are tried.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Tried {
     Rows,
     RowsAndRollups,
 }
 
-/// Why a range failed.
+/// Where a range failed, and PostgreSQL's error.
 struct Fault {
     error: tokio_postgres::Error,
     in_rollups: bool,
 }
 
-/// Loads calls and their rollups within the caller's transaction, but for those that PostgreSQL does not take.
+/// Loads calls and their rollups in the caller's transaction, except the calls that PostgreSQL refuses.
 ///
 /// # Errors
-/// [`FlushError`] if it is not a call's fault; the transaction is lost then.
+/// [`FlushError`] for any other failure; the transaction is then lost.
 pub async fn load_calls<'g>(
     client: &Client,
     side: Side,
@@ -123,7 +124,7 @@ pub async fn load_calls<'g>(
     }
 }
 
-/// Tries ranges of calls. Those whose rows are taken are added to `fold`.
+/// Tries ranges of calls. Those whose rows are accepted are added to `fold`.
 async fn bisect<'g>(
     client: &Client,
     side: Side,
@@ -132,7 +133,7 @@ async fn bisect<'g>(
     (new_fold, fold): (&impl Fn() -> Fold<'g>, &mut Fold<'g>),
 ) -> Result<Vec<Poison>, FlushError> {
     let mut poison = Vec::new();
-    // Ranges still to be tried, the next one last.
+    // Ranges still to be tried; the last is the next.
     let mut ranges = vec![(0, calls.len())];
     while let Some((start, end)) = ranges.pop() {
         let some = &calls[start..end];
@@ -149,7 +150,7 @@ async fn bisect<'g>(
             Err(Fault { error, in_rollups }) if some.len() == 1 => {
                 let code = error.code().map_or("", |code| code.code()).to_owned();
                 let said = describe(&error);
-                let said = if in_rollups { format!("a sum of the daily tables would overflow: {said}") } else { said };
+                let said = if in_rollups { format!("a sum of a daily rollup would overflow: {said}") } else { said };
                 poison.push(Poison { place: start, code, said });
             }
             Err(_) => {
@@ -161,8 +162,8 @@ async fn bisect<'g>(
     Ok(poison)
 }
 
-/// Copies calls under a savepoint and, given a fold of their own, adds them to the rollups. The inner error is one of the data; the
-/// transaction goes on after it.
+/// Copies calls under a savepoint and, if they have a fold of their own, adds them to the rollups. The inner error is a
+/// refusal of the data, after which the transaction continues.
 async fn try_range<'g>(
     client: &Client,
     side: Side,

@@ -1,8 +1,8 @@
-//! `tallyd_refusals`: how many records were refused, by day, sender, reason and field.
+//! `tallyd_refusals`: the number of refused records, by day, sender, reason and field.
 //!
-//! The bound on what a day keeps is decided here, in the transaction that writes the letters: the rows of the day say what is
-//! kept already, and a lock makes the transactions that write them follow one another. The rows are bounded, too: names of
-//! senders and of fields are the senders' to make up.
+//! A day's bound on kept records is checked here, in the transaction that writes the letters: the day's rows have the
+//! number kept so far, and a lock serialises the transactions that change them. The number of rows is bounded, too,
+//! because senders choose the names of senders and fields.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -13,21 +13,21 @@ use tokio_postgres::types::{ToSql, Type};
 use crate::dead_letters::quota::{Ledger, OTHER, QuotaBounds, QuotaUse};
 use crate::locks::Lock;
 
-/// Rows of a sender and day. More fields are counted under no field.
+/// Rows of a sender and day. Further fields are counted under an empty field.
 const SENDER_ROWS_MAX: usize = 64;
-/// Rows of a day. More senders are counted as [`OTHER`].
+/// Rows of a day. Further senders are counted as [`OTHER`].
 const DAY_ROWS_MAX: usize = 4_096;
 
-/// What refusals are counted by.
+/// The key by which refusals are counted.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RefusalKey {
     /// The day of arrival, UTC.
     pub day: NaiveDate,
     /// `refused` or `poison`.
     pub kind: &'static str,
-    /// The sender.
+    /// The sender, or [`OTHER`].
     pub producer: String,
-    /// The reason's name.
+    /// The reason's code.
     pub code: String,
     /// The field at fault, or empty.
     pub field: String,
@@ -42,7 +42,7 @@ struct Count {
     last_seen: DateTime<Utc>,
 }
 
-/// The rows of some days, and what is added to them.
+/// The rows of some days, and the numbers to add to them.
 pub struct RefusalCounts {
     known: BTreeSet<RefusalKey>,
     rows_of_day: HashMap<NaiveDate, usize>,
@@ -52,7 +52,7 @@ pub struct RefusalCounts {
 }
 
 impl RefusalCounts {
-    /// Takes the lock until the transaction ends, and reads the rows of these days.
+    /// Takes the lock, which lasts until the transaction ends, and reads the rows of these days.
     ///
     /// # Errors
     /// PostgreSQL's.
@@ -86,7 +86,7 @@ impl RefusalCounts {
         self.known.insert(key);
     }
 
-    /// Makes the key one that there is room for.
+    /// Replaces parts of a key for which there is no room left.
     pub fn fit(&mut self, key: &mut RefusalKey) {
         if self.known.contains(key) {
             return;
@@ -104,12 +104,12 @@ impl RefusalCounts {
         }
     }
 
-    /// Whether one more record is kept.
+    /// Takes room for one more record within the bounds; false if there is none left.
     pub fn take(&mut self, bounds: &QuotaBounds, key: &RefusalKey, bytes: usize) -> bool {
         self.ledgers.entry(key.day).or_default().take(bounds, &key.producer, bytes)
     }
 
-    /// Counts records of which one, of so many bytes, or none is kept.
+    /// Counts records. With `kept`, one of them is kept, with that many bytes.
     pub fn count(&mut self, key: &RefusalKey, at: DateTime<Utc>, records: u32, kept: Option<usize>) {
         let new = Count { refused: 0, kept: 0, kept_bytes: 0, first_seen: at, last_seen: at };
         let count = self.added.entry(key.clone()).or_insert(new);
@@ -120,7 +120,7 @@ impl RefusalCounts {
         count.last_seen = count.last_seen.max(at);
     }
 
-    /// Adds the counts to the rows. Returns what each day keeps now.
+    /// Adds the counts to the rows. Returns the kept totals of each day.
     ///
     /// # Errors
     /// PostgreSQL's.

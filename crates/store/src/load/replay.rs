@@ -1,18 +1,21 @@
-//! Loads what is readable in a damaged segment of the write-ahead log, each record once.
+//! Loads the readable records of a damaged WAL segment, each record once.
 //!
-//! ## What is there already is found by its id
-//! A watermark cannot say it. Some of a damaged segment may have been loaded before the damage, some around it; keys have
-//! leapt since, and the lanes' marks with them; and a restored database may have forgotten what its mark once covered.
-//! But each accepted record has an id, its own or given by the daemon, that stands in the segment and in the call log alike.
-//! So one transaction takes a lock that every replay takes, looks which of a batch's ids the call log has (at their exact times, which
-//! partitions and their BRIN answer), loads the others with their rollups, and commits. Repeated, killed or raced, it
-//! finds what an earlier run has loaded. Refused records have their place in the WAL as a unique key in `dead_letters`. Where
-//! only their number travelled, nobody can tell whether it was counted: it is left out.
+//! ## Loaded records are found by id
+//! A watermark cannot tell them. Parts of a damaged segment and its surroundings may have been loaded before the
+//! damage. Since then keys have leapt, and the lanes' watermarks with them; and a restored database may have lost
+//! records that its watermark once covered.
 //!
-//! ## What cannot be told is left out
-//! * Of a day whose rows were deleted after a time (the rollups have it, the call log has not), nobody can say which were
-//!   there: they are counted as *expired*, and stay in the segment.
-//! * A client that names no id and sent a frame again after the damage has it under two ids. It is counted twice.
+//! But each accepted record has an id, the sender's or the daemon's, that stands both in the segment and in the call
+//! log. So one transaction takes a lock that every replay takes, and finds which of a batch's ids the call log has (at
+//! their exact times, which partitions and their BRIN answer). It loads the others with their rollups, and commits.
+//! Repeated, killed or raced, it finds the records of an earlier run. A refused record has its place in the WAL as a
+//! unique key in `dead_letters`. Refused records of which only the number was kept are left out, because nobody can
+//! tell whether they were counted.
+//!
+//! ## Uncertain records
+//! * Of a day that retention deleted (the rollups have it, the call log does not), nobody can say which rows were
+//!   there. Such records are counted as *expired*, and stay in the segment.
+//! * A record without an id that its client sent again after the damage has two ids. It is counted twice.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
@@ -34,38 +37,38 @@ use tallyd_wal::chunk::{Entry, PayloadReader};
 use tallyd_wal::inspect::SegmentContents;
 use tallyd_wal::recent::StoredChunk;
 
-/// Calls of one transaction.
+/// Calls in one transaction.
 const BATCH_CALLS: u32 = 5_000;
 
-/// What became of a segment's records.
+/// Outcome for a segment's records.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Replayed {
-    /// Calls that were loaded now.
+    /// Calls loaded by this run.
     pub loaded: u64,
-    /// Calls that were in the call log already.
+    /// Calls that the call log already had.
     pub there: u64,
-    /// Calls of days whose rows were deleted after a time: left out.
+    /// Calls of days that retention deleted: left out.
     pub expired: u64,
-    /// Calls that PostgreSQL would not take, now dead letters.
+    /// Calls that PostgreSQL refused, now dead letters.
     pub poison: u64,
-    /// Refused records that are dead letters now and were not before.
+    /// Refused records that this run added to the dead letters.
     pub letters: u64,
 }
 
-/// A segment's calls and refused records at work.
+/// Loads one segment's calls and refused records.
 pub struct Replay<'d> {
     direct: &'d DirectLoader,
     buffer_id: Uuid,
 }
 
 impl<'d> Replay<'d> {
-    /// A replay into the dead letters of this log.
+    /// A replay into the dead letters of this WAL.
     #[must_use]
     pub fn new(direct: &'d DirectLoader, buffer_id: Uuid) -> Self {
         Self { direct, buffer_id }
     }
 
-    /// The contents in batches, each for one [`Replay::load`].
+    /// The segment's chunks in batches, each for one [`Replay::load`].
     pub fn batches(contents: &SegmentContents) -> impl Iterator<Item = &[StoredChunk]> {
         let mut rest = contents.chunks.as_slice();
         std::iter::from_fn(move || {
@@ -80,10 +83,10 @@ impl<'d> Replay<'d> {
         })
     }
 
-    /// Loads what the call log does not have, in one transaction.
+    /// Loads the calls that the call log lacks, in one transaction.
     ///
     /// # Errors
-    /// [`FlushError`]; the connection must not be used after one. To try again is right.
+    /// [`FlushError`]; the connection must not be used afterwards. The batch can be tried again.
     pub async fn load(&self, client: &Client, chunks: &[StoredChunk]) -> Result<Replayed, FlushError> {
         let mut letters = DeadLetters::default();
         let mut calls = BTreeMap::new();
@@ -125,7 +128,7 @@ impl<'d> Replay<'d> {
         Ok(done)
     }
 
-    /// Writes rows that PostgreSQL will not take into the dead letters. Returns how many were not there.
+    /// Writes rows that PostgreSQL refuses into the dead letters. Returns how many were new.
     async fn bury(
         &self,
         client: &Client,
@@ -140,7 +143,7 @@ impl<'d> Replay<'d> {
         letters.insert_missing(client, self.buffer_id).await
     }
 
-    /// Days that the rollups have and the call log has not.
+    /// Days that the rollups have and the call log does not.
     async fn expired_days<'c>(
         &self,
         client: &Client,
@@ -151,7 +154,7 @@ impl<'d> Replay<'d> {
         let days: Vec<_> = days.into_iter().collect();
         let zone = self.direct.zone().name();
         let summed = "SELECT DISTINCT day FROM daily_api_costs WHERE day = ANY ($1)";
-        // A question a day: where the log is distributed, one about all of them cannot be asked of the nodes.
+        // One query a day: on a distributed call log, one query about all days cannot run on the nodes.
         let logged = "SELECT EXISTS (SELECT 1 FROM api_usage_log WHERE occurred_at >= $1::date::timestamp AT TIME ZONE $2 \
              AND occurred_at < ($1::date + 1)::timestamp AT TIME ZONE $2)";
         let mut expired = HashSet::new();
@@ -166,8 +169,8 @@ impl<'d> Replay<'d> {
     }
 }
 
-/// The ids of those calls that the call log has, at their time or as near to it as `within`. Whoever asks and then loads what is missing is
-/// alone with it until the transaction ends.
+/// The ids of those calls that the call log has, at their time or up to `within` from it. Takes the replay lock, so
+/// that a caller which then loads the missing ones is alone until its transaction ends.
 ///
 /// # Errors
 /// PostgreSQL's.

@@ -1,8 +1,8 @@
-//! Rows on their way to COPY, in pieces: in the order of their arrival, or by user.
+//! Buffers rows for COPY, in pieces: in the order of arrival, or by user.
 //!
-//! An index on `(user_id, occurred_at)` that is kept while rows come in gets each row's entry at another place, and to find the
-//! place is most of what such a load costs. Rows that come by user fill the index page by page. So where the index is kept
-//! at all times, [`WINDOW_BYTES`] of rows are put in order before they are sent.
+//! With an index on `(user_id, occurred_at)`, rows in the order of arrival put each index entry at another place, and
+//! finding the places is most of the load's cost. Rows by user fill the index page by page. So if the index is kept at
+//! all times, rows are sorted in windows of [`WINDOW_BYTES`] before they are sent.
 
 use bytes::Bytes;
 use futures_util::{Sink, SinkExt};
@@ -11,27 +11,27 @@ use tokio_postgres::Error;
 use super::copy_row;
 use tallyd_base::failpoint;
 
-/// Bytes of COPY data that go to the connection at once.
+/// Bytes of COPY data that are sent at once.
 const PIECE_BYTES: usize = 128 * 1024;
-/// A piece ends with the rows that fill it: one chunk's fit above the mark.
+/// Capacity of a piece: the last chunk's rows may exceed the mark.
 const PIECE_CAPACITY: usize = PIECE_BYTES + 64 * 1024;
-/// Bytes of rows that are put in order together, some 150,000 rows. Each lane has so many in memory.
+/// Bytes of rows that are sorted together, about 150,000 rows. Each lane has a window in memory.
 const WINDOW_BYTES: usize = 16 * 1024 * 1024;
 
-/// What has been encoded and not sent.
+/// Rows that are encoded and not yet sent.
 pub(crate) struct Rows {
     piece: Vec<u8>,
     window: Option<Window>,
 }
 
-/// Rows that wait to be put in order.
+/// Rows that are still to be sorted.
 #[derive(Default)]
 struct Window {
     bytes: Vec<u8>,
     rows: Vec<Row>,
 }
 
-/// Whose row, and where it is in the window.
+/// A row's user, and its place in the window.
 #[derive(Clone, Copy)]
 struct Row {
     user: u32,
@@ -40,14 +40,14 @@ struct Row {
 }
 
 impl Rows {
-    /// None yet.
+    /// Starts empty.
     pub(super) fn new(by_user: bool) -> Self {
         let mut piece = Vec::with_capacity(PIECE_CAPACITY);
         piece.extend_from_slice(copy_row::HEADER);
         Self { piece, window: by_user.then(Window::default) }
     }
 
-    /// Adds a row, as `write` appends it. `user` is the place of its user's row in the fold.
+    /// Adds a row, which `write` appends. `user` is the place of its user's row in the fold.
     pub(super) fn push(&mut self, user: usize, write: impl FnOnce(&mut Vec<u8>)) {
         let Some(window) = &mut self.window else { return write(&mut self.piece) };
         let start = window.bytes.len();
@@ -56,7 +56,7 @@ impl Rows {
         window.rows.push(Row { user: user as u32, start: start as u32, len: (window.bytes.len() - start) as u32 });
     }
 
-    /// Sends what is full. `ranks` says where each user's row is in the users' order, and is asked only if that matters.
+    /// Sends full pieces. `ranks` returns each user's place in the sorted order; it is called only if rows go by user.
     ///
     /// # Errors
     /// PostgreSQL's.
@@ -72,7 +72,7 @@ impl Rows {
         }
     }
 
-    /// Sends the rest, and COPY's end.
+    /// Sends the rest, and the end of COPY.
     ///
     /// # Errors
     /// PostgreSQL's.
@@ -123,7 +123,7 @@ mod tests {
 
     use super::*;
 
-    /// What COPY gets of `count` rows of 8 bytes, each with its user and number.
+    /// The rows that COPY receives of `count` rows of 8 bytes, each with its user and number.
     async fn sent(by_user: bool, users: &[u32], count: u32) -> Vec<(u32, u32)> {
         let mut got = Vec::new();
         let mut pieces = Box::pin(sink::unfold(&mut got, async |got: &mut Vec<u8>, piece: Bytes| {

@@ -1,36 +1,38 @@
-//! Load slots: how many transactions load into one PostgreSQL at once, over all daemons.
+//! Load slots: a bound on the transactions that load into one PostgreSQL at once, over all daemons.
 //!
-//! The rollups' rows are the same for everybody who loads: whoever has touched one of them keeps the others waiting until
-//! its COMMIT. Lanes share the users, in every daemon in the same way: those of one number meet at the same rows, and others
-//! hardly ever. So each number of a lane has slots of its own.
-//! Many transactions at once share the processors, so each of them holds those rows for longer, and what stands in
-//! line behind it is small batches, each with nearly as many rollup rows as a large one. So a batch takes a slot
-//! first, and one that finds none goes on filling.
+//! All loaders update the same rollup rows. A transaction that has updated one of them keeps the others waiting until
+//! its COMMIT. Users are hashed to lanes, in every daemon in the same way: lanes of one number meet at the same rows,
+//! lanes of different numbers hardly ever. So each lane number has slots of its own.
 //!
-//! A slot is a row of `tallyd_locks` that the transaction locks (`crate::locks` says why a row): it is asked for together with
-//! BEGIN, without a round trip of its own, and ends with the transaction whatever becomes of it. It is best effort: a lane that
-//! has waited for [`PATIENCE`]
-//! loads without one, so that daemons which stopped in mid-transaction keep nobody for ever.
+//! Many transactions at once share the processors, so each holds its rows for longer. Small batches then queue behind
+//! it, each with nearly as many rollup rows as a large one. So a batch takes a slot first; without a free slot it goes
+//! on filling.
+//!
+//! A slot is a row of `tallyd_locks` that the transaction locks (`crate::locks` says why a row). It is requested
+//! together with BEGIN, without a round trip of its own, and ends with the transaction however that ends. Slots are
+//! best effort: a lane that has waited for [`PATIENCE`] loads without one, so that daemons stopped in mid-transaction
+//! do not block others for ever.
 
 use std::time::Duration;
 
 use tokio_postgres::{Client, Error, SimpleQueryMessage};
 
-/// Begins a transaction whose COMMIT waits for the disk, whatever the server's default is: the log is trimmed after it. And
-/// whatever the default isolation is, it adds to what is committed: under a stricter one lanes that meet in a rollup's row
-/// would fail one another's batches, and one of them could for ever be the one that fails.
+/// Begins a transaction whose COMMIT waits for the disk, regardless of the server's default, because the WAL is trimmed
+/// after it. The isolation level is fixed, too: under a stricter default, lanes that meet in a rollup row would fail
+/// one another's batches, and one lane could fail for ever.
 pub(crate) const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; SELECT set_config('synchronous_commit', \
      CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, true)";
 
-/// Transactions at once, over all lanes: enough for PostgreSQL to be busy while one waits for its disk.
+/// Transactions at once, over all lane numbers: enough for PostgreSQL to be busy while one waits for its disk. Each lane
+/// number has at least one.
 const SLOTS: u16 = 4;
-/// How long a lane looks for a slot before it loads without.
+/// How long a lane tries to get a slot before it loads without one.
 pub const PATIENCE: Duration = Duration::from_secs(10);
-/// The pause before the next look, on average.
+/// The mean pause between two tries.
 const PAUSE: Duration = Duration::from_millis(60);
 
-/// Begins a transaction in a slot of this lane, one of so many. False if there is none at the moment: then no transaction has
-/// begun.
+/// Begins a transaction in a slot of this lane, one of `lanes`. Returns false if no slot is free: then no transaction
+/// has begun.
 ///
 /// # Errors
 /// PostgreSQL's.
@@ -49,7 +51,7 @@ pub async fn begin(client: &Client, lane: u16, lanes: usize) -> Result<bool, Err
     Ok(has_slot)
 }
 
-/// How long to wait before the next look: not the same for all.
+/// The pause before the next try, with jitter.
 pub fn pause() -> Duration {
     PAUSE.mul_f64(rand::random_range(0.5..1.5))
 }

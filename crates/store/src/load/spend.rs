@@ -1,7 +1,7 @@
 //! The sums of the committed calls since the daemon's start, by provider and model: for Prometheus.
 //!
-//! A batch's sums are noted before its COMMIT and counted once the COMMIT is known to have gone through: by its reply, or,
-//! where the reply was lost, by the watermark that the lane reads next. So each committed call of this daemon counts once.
+//! A batch's sums are noted before its COMMIT and counted once the COMMIT is known to have succeeded: by its reply, or,
+//! if the reply was lost, by the watermark that the lane reads next. So each committed call of this daemon counts once.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -10,7 +10,7 @@ use tallyd_model::pricing::Usd;
 use tallyd_model::rollup::fold::Deltas;
 use tallyd_model::rollup::measures::Measures;
 
-/// Pairs of provider and model that have sums of their own; the rest is summed as [`OTHER`].
+/// Pairs of provider and model with sums of their own; further ones are summed as [`OTHER`].
 const PAIRS_MAX: usize = 256;
 /// Provider and model of the pairs beyond [`PAIRS_MAX`].
 const OTHER: &str = "(other)";
@@ -18,12 +18,12 @@ const OTHER: &str = "(other)";
 /// Sums by provider and model.
 type Sums = BTreeMap<(String, String), Spent>;
 
-/// What the calls of a provider and model add up to.
+/// The sums of one provider and model.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Spent {
-    /// The sums. A counter may not fall, so `measures.cost` has only batches whose sum is not negative.
+    /// The sums. A counter must not fall, so `measures.cost` includes only batches whose sum is not negative.
     pub measures: Measures,
-    /// Batches whose sum is negative, as for refunds, without their sign. Cost less credits is the exact sum.
+    /// Batches whose sum is negative, as for refunds, without their sign. Cost minus credits is the exact sum.
     pub credits: Usd,
 }
 
@@ -36,7 +36,7 @@ pub struct Spend {
 #[derive(Debug, Default)]
 struct State {
     committed: Sums,
-    /// By lane: the batch whose COMMIT was sent and has not been answered, with its last key.
+    /// By lane: the batch whose COMMIT was sent and not answered.
     unanswered: BTreeMap<u16, Batch>,
 }
 
@@ -62,8 +62,8 @@ impl Spend {
         self.state().unanswered.insert(lane, Batch { to, sums });
     }
 
-    /// Takes note of a lane's watermark, after a COMMIT's reply or as the database has it. A batch that it covers counts, and
-    /// one beyond it is not committed.
+    /// Reports a lane's watermark, after a COMMIT's reply or as read from the database. A noted batch up to it is
+    /// counted, and one beyond it is forgotten.
     pub fn is_at(&self, lane: u16, watermark: u64) {
         let mut state = self.state();
         let Some(Batch { to, sums }) = state.unanswered.remove(&lane) else { return };
@@ -96,7 +96,7 @@ impl State {
         let mut measures = *measures;
         if measures.cost < Usd::ZERO {
             let credit = Usd::from_attos(-measures.cost.attos());
-            // Beyond what can be held a counter begins anew, which Prometheus knows of counters.
+            // At its largest value the counter begins anew, which Prometheus handles.
             spent.credits = spent.credits.checked_add(credit).unwrap_or(credit);
             measures.cost = Usd::ZERO;
         }
@@ -137,11 +137,11 @@ mod tests {
         spend.is_at(0, 7);
         let first = [("a".into(), 3, "2".into(), "0".into()), ("b".into(), 4, "0".into(), "0".into())];
         assert_eq!(shown(&spend), first);
-        // Its reply is lost, and the watermark says that it was rolled back.
+        // The reply is lost, and the watermark says that it was rolled back.
         spend.commits(0, 9, &deltas(&[(1, "a", 10, Usd::ONE)]));
         spend.is_at(0, 7);
         assert_eq!(shown(&spend), first);
-        // Another one's reply is lost, and the watermark says that it is there. The other lane's is not decided by that.
+        // Another reply is lost, and the watermark says that the batch is there. The other lane is not affected.
         spend.commits(0, 9, &deltas(&[(1, "b", 10, Usd::ONE)]));
         spend.commits(1, 3, &deltas(&[(1, "c", 1, Usd::ONE)]));
         spend.is_at(0, 9);

@@ -1,4 +1,4 @@
-//! One batch, one transaction.
+//! Loads one batch in one transaction.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -21,31 +21,31 @@ use tallyd_wal::chunk::{Columns, Entry, PayloadReader};
 use tallyd_wal::recent::{Payload, StoredChunk};
 use tallyd_wal::wal::Wal;
 
-/// Chunks that are read from the disk together: some 400 KB.
+/// Chunks that are read from the disk together: about 400 KB.
 const CHUNKS_AT_ONCE: usize = 64;
-/// Users' rows with which a batch closes, whatever is left of it: a batch has them in memory, some 200 bytes each, and each lane has a
-/// batch. Larger batches would not cost less for each row, because deltas are appended.
+/// A batch closes at this number of users' rollup rows, even if chunks are left. A batch has those rows in memory, about
+/// 200 bytes each, and each lane has a batch. Larger batches would not make a row cheaper, because deltas are appended.
 const USER_ROWS_MAX: usize = 50_000;
 
-/// What a transaction has committed.
+/// Totals of a committed transaction.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Committed {
     /// Rows of `api_usage_log`.
     pub records: u64,
-    /// Refused records, in the dead letters.
+    /// Refused records that are kept as dead letters.
     pub refused: u64,
-    /// Refused records of which only the number is kept.
+    /// Refused records that are only counted.
     pub counted: u64,
-    /// Calls that PostgreSQL would not take, in the dead letters.
+    /// Calls that PostgreSQL refused, kept as dead letters.
     pub poison: u64,
-    /// The key that the watermark stands at; none if nothing was loaded.
+    /// The key of the watermark; none if nothing was loaded.
     pub last_key: Option<u64>,
     /// Calls and refused records that the watermark has passed.
     pub passed: u64,
 }
 
-/// Makes sure of what a batch needs before its transaction begins. Returns the partition that takes all of it, if one
-/// does.
+/// Makes the partitions that a batch needs, before its transaction begins. Returns the partition of all its rows, if
+/// there is one.
 ///
 /// # Errors
 /// [`FlushError`].
@@ -59,14 +59,15 @@ pub async fn prepare(
     Ok(partition)
 }
 
-/// Loads the chunks in one transaction, which moves the watermark from `from` to the last chunk's key. Where they have more users than a
-/// batch may have, it takes the first of them, and [`Committed`] says up to which key. Each chunk is let go of once it is on its way, so
-/// that of a batch in memory half is gone halfway: if it fails it is read again. With a `partition`, it takes all of the rows. It waits
-/// for a slot only if told `in_slot`.
+/// Loads the chunks in one transaction, which moves the watermark from `from` to the last chunk's key. If the chunks
+/// have more users than a batch may have, it loads the first part, and [`Committed`] has the last loaded key.
+///
+/// Each chunk is released once its rows are sent, so only half of a batch is in memory halfway; a batch that fails is
+/// read again. With a `partition`, all rows go there. It waits for a slot only if `in_slot` is true.
 ///
 /// # Errors
-/// [`FlushError`]. The connection must not be used after one, [`FlushError::Crowded`] apart: its transaction may still be open,
-/// or have committed.
+/// [`FlushError`]. After any but [`FlushError::Crowded`] the connection must not be used: its transaction may still be
+/// open, or have committed.
 pub async fn load(
     loader: &Loader,
     client: &Client,
@@ -133,15 +134,16 @@ pub async fn load(
     })
 }
 
-/// Calls and refused records in chunks.
+/// Number of calls and refused records in chunks.
 pub(super) fn passed_by(chunks: &[Arc<StoredChunk>]) -> u64 {
     chunks.iter().map(|chunk| u64::from(chunk.records) + u64::from(chunk.refused)).sum()
 }
 
-/// Chunks that a batch does not take any more, after the last key that it takes.
+/// The chunks that a batch left out, with the last key that it took.
 type Left = Option<(u64, Vec<Arc<StoredChunk>>)>;
 
-/// Streams the rows while they are read and encoded, up to the bound of users' rows. Returns how many PostgreSQL took, and what is left.
+/// Streams the rows while they are read and encoded, up to the bound of users' rows. Returns the number of rows that
+/// PostgreSQL took, and the chunks left out.
 async fn copy(
     loader: &Loader,
     client: &Client,
@@ -165,7 +167,7 @@ async fn copy(
         }
         last_key = some.last().map(|chunk| chunk.last_key);
         let payloads = payloads(&loader.wal, &some)?;
-        // Memory that the chunks have in common.
+        // Buffers that all chunks share.
         let (mut calls, mut reader) = (Vec::new(), PayloadReader::new(&[]));
         for (chunk, payload) in some.iter().zip(&payloads) {
             calls.clear();
@@ -204,7 +206,7 @@ async fn open(
     partition: Option<&Partition>,
 ) -> Result<CopyInSink<Bytes>, FlushError> {
     match (client.copy_in(layout.sql()).await, partition) {
-        // Dropped since it was found: another look tells where its rows go.
+        // The partition was dropped since it was found; the next attempt finds the place of its rows.
         (Err(error), Some(partition)) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => {
             Err(FlushError::Detached(partition.table().to_owned()))
         }
@@ -212,7 +214,7 @@ async fn open(
     }
 }
 
-/// What is in the chunks. Where the disk has to be read, another thread takes over this one's tasks meanwhile.
+/// The chunks' payloads. During a read from the disk, another thread takes over this one's tasks.
 fn payloads<'c>(wal: &Wal, chunks: &'c [Arc<StoredChunk>]) -> Result<Vec<Cow<'c, [u8]>>, FlushError> {
     let read = || chunks.iter().map(|chunk| wal.payload(chunk)).collect::<Result<_, _>>();
     let is_held = |chunk: &Arc<StoredChunk>| matches!(chunk.payload, Payload::Held(_));

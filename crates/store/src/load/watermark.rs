@@ -1,11 +1,11 @@
-//! The watermark: one row a lane that says up to which key of the WAL everything is in the database.
+//! The watermark: one row for each lane, with the highest key of the WAL up to which all chunks are in the database.
 //!
 //! It moves in the transaction that loads the batch, so it is right after any crash. It also fences: a loader that was
-//! suspended and wakes up again finds that its row has moved, and its transaction changes nothing.
+//! suspended and wakes up finds that its row has moved, and its transaction changes nothing.
 //!
-//! The statement that moves it also reads which side of the users' deltas is appended to, and the reporting time zone. A rebuild of
-//! the rollups, which changes the zone, locks the table before anything else: it waits for every transaction that has moved a
-//! watermark, and later ones see the new zone.
+//! The statement that moves it also reads the side of the users' deltas to append to, and the reporting time zone. A
+//! rebuild of the rollups, which changes the zone, locks this table first: it waits for every transaction that has
+//! moved a watermark, and later ones see the new zone.
 
 use chrono_tz::Tz;
 use tokio_postgres::Client;
@@ -17,10 +17,10 @@ use crate::ZoneMoved;
 use crate::user_deltas::Side;
 use tallyd_base::failpoint;
 
-/// Why the database's watermark cannot be that of this log. Loading on would lose or double records.
+/// Why the database's watermark cannot belong to this WAL. Loading on would lose or double records.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WatermarkError {
-    /// The database has forgotten what had been committed.
+    /// The database has lost committed batches.
     #[error(
         "the database knows this WAL's records up to {found} in lane {lane}, but {expected} had been committed: it was \
          restored to an earlier state, or it is another database. Records stay in the WAL meanwhile. Connect \
@@ -30,12 +30,12 @@ pub enum WatermarkError {
     Rewound {
         /// The lane.
         lane: u16,
-        /// What the database says.
+        /// The key in the database.
         found: u64,
-        /// What this daemon knows.
+        /// The key that this daemon last committed.
         expected: u64,
     },
-    /// The database knows records that the WAL has not written yet.
+    /// The database has keys that this WAL has not written yet.
     #[error(
         "the database knows this WAL's records up to {found} in lane {lane}, but the WAL ends at {end}: the data folder \
          was restored to an earlier state, or two daemons use copies of it. Move its `wal` folder away to begin a new \
@@ -44,24 +44,24 @@ pub enum WatermarkError {
     Ahead {
         /// The lane.
         lane: u16,
-        /// What the database says.
+        /// The key in the database.
         found: u64,
         /// The WAL's last key.
         end: u64,
     },
 }
 
-/// A lane's row.
+/// Names a lane's row.
 #[derive(Debug, Clone, Copy)]
 pub struct Watermark {
-    /// The WAL.
+    /// The WAL's identity.
     pub buffer_id: Uuid,
     /// The lane.
     pub lane: u16,
 }
 
 impl Watermark {
-    /// Reads the row, made if it is not there.
+    /// Reads the key, and creates the row if it is missing.
     ///
     /// # Errors
     /// PostgreSQL's.
@@ -75,7 +75,7 @@ impl Watermark {
         Ok(rows.first().map_or(0, |row| row.get::<_, i64>(0)) as u64)
     }
 
-    /// Holds what the database says against what is known here: `expected` was committed, `end` is the WAL's last key.
+    /// Checks the key `found` in the database: `expected` was committed last, `end` is the WAL's last key.
     ///
     /// # Errors
     /// [`WatermarkError`].
@@ -90,11 +90,12 @@ impl Watermark {
         Ok(())
     }
 
-    /// Moves the row, within the caller's transaction, whose days are in `zone`. Returns the side of the deltas that this transaction appends
-    /// to, and holds from here on.
+    /// Moves the row in the caller's transaction, whose days are in `zone`. Returns the side of the deltas to which
+    /// this transaction appends; that side stays locked until the end.
     ///
     /// # Errors
-    /// [`FlushError::Moved`] if it does not stand at `from`; [`FlushError::Zone`] if days are in another zone; PostgreSQL's.
+    /// [`FlushError::Moved`] if the row is not at `from`; [`FlushError::Zone`] if the database's zone differs;
+    /// PostgreSQL's.
     pub async fn advance(&self, client: &Client, from: u64, to: u64, zone: Tz) -> Result<Side, FlushError> {
         let update = "UPDATE ingest_watermark SET last_seq = $1, updated_at = now() \
              WHERE buffer_id = $2 AND lane = $3 AND last_seq = $4 \

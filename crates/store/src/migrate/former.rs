@@ -1,9 +1,9 @@
-//! Databases that were made before the initial schema was written by subject.
+//! Replaces the history of databases from before the initial schema was split by subject.
 //!
-//! Earlier builds had the files `V1__usage_log` to `V38__bounds_in_sql`. What these made together is what `V1__call_log` to
-//! `V12__access` make, to the byte of `pg_dump -s`: a test keeps the former files and compares. So a history that has all of the
-//! former files gets the present ones in their place, and nothing else changes. A history that stops earlier is refused, because
-//! this build does not have the files that it lacks.
+//! Earlier builds had the files `V1__usage_log` to `V38__bounds_in_sql`. Together they made the same schema as
+//! `V1__call_log` to `V12__access`, to the byte of `pg_dump -s`: a test keeps the former files and compares. So a
+//! history with all former files gets the present ones in their place, and nothing else changes. A shorter history is
+//! refused, because this build does not have the missing files.
 
 use refinery::Migration;
 use tokio_postgres::Transaction;
@@ -11,7 +11,7 @@ use tokio_postgres::types::Type;
 
 use super::{MigrateError, note};
 
-/// The last of the present files that stand for the former ones. Later files are applied as usual.
+/// The last of the present files that replace the former ones. Later files are applied as usual.
 const LAST: i32 = 12;
 
 /// The name of the last former file.
@@ -58,16 +58,16 @@ pub(super) struct Noted {
 }
 
 impl Noted {
-    /// The name of the file without its ending.
+    /// The file's name without its ending.
     pub(super) fn file(&self) -> String {
         format!("V{}__{}", self.version, self.name)
     }
 }
 
-/// True if the history has all of the former files, false if it does not begin with the first of them.
+/// True if the history has all former files, false if it does not begin with the first of them.
 ///
 /// # Errors
-/// [`MigrateError::Unfinished`] if it stops before the last one, and [`MigrateError::Diverged`] if a file was another one.
+/// [`MigrateError::Unfinished`] if it stops before the last one, and [`MigrateError::Diverged`] if a file differs.
 pub(super) fn is_complete(history: &[Noted]) -> Result<bool, MigrateError> {
     let is_former = |noted: &Noted, former: (i32, &str)| (noted.version, noted.checksum.as_str()) == former;
     if !history.first().is_some_and(|first| is_former(first, FORMER[0])) {
@@ -84,7 +84,7 @@ pub(super) fn is_complete(history: &[Noted]) -> Result<bool, MigrateError> {
     }
 }
 
-/// Notes the present files in the place of the former ones.
+/// Replaces the former files by the present ones in the history.
 pub(super) async fn rewrite(transaction: &Transaction<'_>, known: &[&Migration]) -> Result<(), tokio_postgres::Error> {
     let versions: Vec<i32> = FORMER.iter().map(|(version, _)| *version).collect();
     let forget = "DELETE FROM public.tallyd_schema_history WHERE version = ANY ($1)";

@@ -1,4 +1,5 @@
-//! Names that people give to models, in `tallyd_model_aliases`: read, set, taken back. Each change is checked and audited here.
+//! Names that people give to models, in `tallyd_model_aliases`: read, set and removed. Each change is checked and
+//! audited here.
 
 use serde_json::json;
 use tokio_postgres::types::{ToSql, Type};
@@ -8,19 +9,19 @@ use super::{read_added, set_actor};
 use crate::queries::audit::{self, Actor, Change};
 use tallyd_model::pricing::{Catalog, CatalogError, ModelAlias, PricingOptions, normalise_provider};
 
-/// Why a name is not set or taken back.
+/// Why a name was not set or removed.
 #[derive(Debug, thiserror::Error)]
 pub enum AliasError {
     /// PostgreSQL failed.
     #[error("{}", crate::describe(.0))]
     Database(#[from] tokio_postgres::Error),
-    /// The name would stand for nothing that has a price.
+    /// The model does not have a price.
     #[error(transparent)]
     Model(#[from] CatalogError),
     /// A part is missing.
     #[error("{0} is empty")]
     Empty(&'static str),
-    /// Nobody has set it at run time, or it was taken back.
+    /// The name was not set at run time, or was removed.
     #[error("{name:?} is not a name that was set at {provider}")]
     NotSet {
         /// The provider.
@@ -43,8 +44,8 @@ pub async fn read(client: &Client) -> Result<Vec<ModelAlias>, tokio_postgres::Er
     Ok(rows.iter().map(alias).collect())
 }
 
-/// Lets a name stand for a model from now on. The model must have a price: a name that leads nowhere would be found out by
-/// its unpriced calls alone. Returns the name as it is stored.
+/// Makes a name stand for a model from now on. The model must have a price, because a wrong model would otherwise show
+/// only in unpriced calls. Returns the name as stored.
 ///
 /// # Errors
 /// [`AliasError`].
@@ -72,7 +73,7 @@ pub async fn set(
     Ok(alias)
 }
 
-/// Takes a name back.
+/// Removes a name.
 ///
 /// # Errors
 /// [`AliasError`].
@@ -90,7 +91,7 @@ pub async fn remove(
     Ok(write(transaction, &none, Some(old.model), by).await?)
 }
 
-/// Case and surrounding space of a name do not count.
+/// The stored form: lower case, without surrounding space.
 fn stored(alias: &ModelAlias) -> ModelAlias {
     ModelAlias {
         provider: normalise_provider(&alias.provider).into_owned(),
@@ -103,7 +104,7 @@ fn is_same(one: &ModelAlias, other: &ModelAlias) -> bool {
     (&one.provider, &one.name) == (&other.provider, &other.name)
 }
 
-/// An empty model takes the name back.
+/// Writes a row; an empty model removes the name.
 async fn write(
     transaction: &Transaction<'_>,
     alias: &ModelAlias,

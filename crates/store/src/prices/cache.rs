@@ -1,8 +1,8 @@
 //! The added prices and names of models as a file in the data folder.
 //!
-//! Records are accepted and priced before the database is found, and while it is down; without the file, a restart in
-//! that time would price them by the built-in catalog alone. It is written whole and renamed into place after each
-//! change, and is only a copy: losing it costs nothing but that.
+//! Records are accepted and priced before the database is reached, and while it is down. Without the file, a restart in
+//! that time would price them by the built-in catalog alone. The file is only a copy: it is written completely and
+//! renamed into place after each change.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -12,13 +12,13 @@ use tallyd_model::pricing::Added;
 /// The file's name in the data folder.
 const FILE: &str = "prices.json";
 
-/// Reads the copy. Empty if there is none; an unreadable one is as good as none, and is said so in the call log.
+/// Reads the copy. Empty if it is missing; an unreadable one is treated as missing, and reported in the daemon log.
 #[must_use]
 pub fn read(data_dir: &Path) -> Added {
     let path = data_dir.join(FILE);
     let read = std::fs::read(&path).map_err(|error| (error.kind(), error.to_string()));
     let parsed = read.and_then(|bytes| {
-        // Earlier versions wrote the prices alone.
+        // Earlier versions wrote a list of prices.
         let prices = || serde_json::from_slice(&bytes).map(|prices| Added { prices, ..Added::default() });
         let added = serde_json::from_slice(&bytes).or_else(|error| prices().map_err(|_| error));
         added.map_err(|error| (std::io::ErrorKind::InvalidData, error.to_string()))

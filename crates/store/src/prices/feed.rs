@@ -1,9 +1,9 @@
-//! Keeps the catalog that records are priced with equal to `api_prices`.
+//! Keeps the catalog for pricing records equal to `api_prices`.
 //!
-//! One session listens for the notification that the table's trigger sends, and looks at the highest id of
-//! `api_price_changes` every `pricing.refresh_ms` besides: a pooler in transaction mode carries no notifications, and one
-//! can be lost with its session. A change is read, built into a new catalog, and swapped in; pricing in progress goes on with its
-//! catalog. Ingestion never waits for the feed. While the database is away, or holds invalid prices, the last catalog stays.
+//! One session listens for the notification of the table's trigger. It also reads the highest id of `api_price_changes`
+//! every `pricing.refresh_ms`, because a pooler in transaction mode does not pass on notifications, and one can be lost
+//! with its session. After a change a new catalog is built and swapped in; pricing in progress continues with the old
+//! one. Ingestion never waits for the feed. While the database is down, or has invalid prices, the last catalog stays.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,18 +21,18 @@ use tallyd_model::pricing::{Catalog, PricingOptions};
 
 /// The channel that the trigger notifies.
 const CHANNEL: &str = "tallyd_prices";
-/// How long to wait before a session that broke is opened again.
+/// The pause before a broken session is opened again.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// The feed's settings.
 pub struct PriceFeed {
-    /// Where the prices are.
+    /// The database with the prices.
     pub database: Arc<Database>,
-    /// The configured prices.
+    /// The settings of the catalog.
     pub options: PricingOptions,
-    /// The catalog that is kept up to date.
+    /// The catalog to keep up to date.
     pub catalog: Arc<ArcSwap<Catalog>>,
-    /// Where the copy is kept.
+    /// The folder of the copy.
     pub data_dir: PathBuf,
 }
 
@@ -43,7 +43,7 @@ impl PriceFeed {
         until_stopped(stop, RETRY, meanwhile, || self.follow()).await;
     }
 
-    /// Follows the table until something fails, and says what.
+    /// Follows the table until an error, and returns its text.
     async fn follow(&self) -> String {
         let (connection, notified) = match self.database.listen("tallyd prices", CHANNEL).await {
             Ok(session) => session,
@@ -93,7 +93,7 @@ impl PriceFeed {
     }
 }
 
-/// Rises with every change.
+/// A number that rises with every change.
 async fn version(connection: &Connection) -> Result<i64, tokio_postgres::Error> {
     let sql = "SELECT (SELECT coalesce(max(id), 0) FROM public.api_price_changes) \
          + (SELECT coalesce(max(id), 0) FROM public.tallyd_model_aliases)";

@@ -1,11 +1,11 @@
-//! Prices in `api_prices`: read, added, withdrawn, watched.
+//! Prices in `api_prices`: read, added, withdrawn, followed.
 //!
-//! The table holds three kinds of rows. *Built-in* and *configured* ones are written by the daemon, so that a stored
-//! `price_id` can be looked up with SQL; they are never read back. Everything else was *added*, by `tallyd prices`, over
-//! HTTP or with SQL, and is applied by every daemon on the database ([`feed`]). Triggers keep the record of changes
-//! (`api_price_changes`) and send the notification, so that a change made with psql is the same.
+//! The table has three kinds of rows. The daemon writes *built-in* and *configured* ones, so that SQL can look up a
+//! stored `price_id`, and never reads them back. All other rows were *added*, by `tallyd prices`, over HTTP or with
+//! SQL, and every daemon on the database applies them ([`feed`]). Triggers record the changes (`api_price_changes`) and
+//! send the notification, so changes made with psql work the same way.
 //!
-//! [`cache`] keeps the added prices in the data folder: records are accepted and priced before the database is there.
+//! [`cache`] keeps the added prices in the data folder, because records are priced before the database is reached.
 
 pub mod aliases;
 pub mod cache;
@@ -22,14 +22,14 @@ use tokio_postgres::{Client, Transaction};
 use crate::queries::audit::{self, Actor, Change};
 use tallyd_model::pricing::{Added, Catalog, PriceOrigin, PriceSpec, StoredPrice};
 
-/// Notes that are added along with prices: for the audit log, not for pricing.
+/// Origin and author of added prices, for the audit log.
 #[derive(Debug, Clone, Copy)]
 pub struct ChangeNote<'a> {
     /// The author.
     pub by: Actor<'a>,
-    /// Where the rows come from: `manual`, `import`, `api`.
+    /// The origin of the rows: `manual`, `import`, `api`.
     pub origin: &'a str,
-    /// Why, in their words; may be empty.
+    /// The author's reason; may be empty.
     pub note: &'a str,
 }
 
@@ -52,8 +52,7 @@ pub struct PriceChange {
     pub new: Option<serde_json::Value>,
 }
 
-/// Writes the built-in and the configured prices; rows that are there already as they are, are not touched. Added rows
-/// are left alone.
+/// Writes the built-in and the configured prices. Unchanged rows and added rows are not touched.
 ///
 /// # Errors
 /// PostgreSQL's.
@@ -92,7 +91,7 @@ pub async fn write_catalog(client: &Client, catalog: &Catalog) -> Result<(), tok
     client.query_typed(sql, &parameters).await.map(drop)
 }
 
-/// Added prices and names of models that were not withdrawn.
+/// Added prices and names of models that are in force.
 ///
 /// # Errors
 /// PostgreSQL's.
@@ -118,7 +117,7 @@ async fn read_prices(client: &Client) -> Result<Vec<StoredPrice>, tokio_postgres
     Ok(rows.iter().map(price).collect())
 }
 
-/// Adds prices, all or none. Returns their ids, in order. The audit log's entry is the caller's to write: it knows why.
+/// Adds prices, all or none. Returns their ids, in order. The caller writes the audit entry.
 ///
 /// # Errors
 /// PostgreSQL's.
@@ -150,7 +149,7 @@ pub async fn add(
     Ok(ids)
 }
 
-/// Adds the prices of a list, and notes who did. Returns their ids, in order.
+/// Adds the prices of a list, with an audit entry. Returns their ids, in order.
 ///
 /// # Errors
 /// PostgreSQL's.
@@ -170,7 +169,7 @@ pub async fn add_list(
     Ok(ids)
 }
 
-/// Takes an added price out of force, and notes who did. False if there is none with this id that is in force.
+/// Withdraws an added price, with an audit entry. Returns false if no added price with this id is in force.
 ///
 /// # Errors
 /// PostgreSQL's.
@@ -185,7 +184,7 @@ pub async fn withdraw(transaction: &Transaction<'_>, id: i32, by: &Actor<'_>) ->
     Ok(true)
 }
 
-/// The record of changes to added prices, newest first; those of one model if both names are given.
+/// The changes of added prices, newest first; those of one model if both names are given.
 ///
 /// # Errors
 /// PostgreSQL's.

@@ -1,4 +1,4 @@
-//! A price is added: rates that it does not name stay, and the calls that it applies to are reported before and after.
+//! Adds a price: rates that it does not name stay, and its effect on calls is reported before.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ use tallyd_model::pricing::{
     normalise_tier,
 };
 
-/// The days of calls that show the effect of a price.
+/// Days of calls in the report of a price's effect.
 pub const RECENT_DAYS: i64 = 30;
 const DAY_US: i64 = 86_400_000_000;
 
@@ -59,18 +59,18 @@ pub struct PriceEffect {
     pub after: Catalog,
 }
 
-/// Why a price is not added.
+/// Why a price was not added.
 #[derive(Debug, thiserror::Error)]
 pub enum SetPriceError {
     /// PostgreSQL failed.
     #[error("{}", crate::describe(.0))]
     Database(#[from] tokio_postgres::Error),
-    /// It is not a price.
+    /// It is not a valid price.
     #[error(transparent)]
     Price(#[from] CatalogError),
 }
 
-/// The effect of a stated price. Changes nothing.
+/// Computes the effect of a price. Changes nothing.
 ///
 /// # Errors
 /// [`SetPriceError`].
@@ -96,7 +96,7 @@ pub async fn effect(
             false => kept.push(rate.to_string()),
         }
     }
-    // Requests without a rate are free.
+    // Requests are free if they do not have a rate.
     let without = used.iter().filter(|(unit, _)| *unit != "request" && spec.rates.rate(unit).is_none());
     let without_rate = without.map(|(unit, calls)| RateUse { rate: unit.clone(), calls: *calls }).collect();
     let (from_us, is_of) = (spec.effective_from_us, |price: &tallyd_model::pricing::Price| {
@@ -120,7 +120,7 @@ pub async fn effect(
     })
 }
 
-/// Adds a price as [`effect`] has found it, and notes who did. Returns its id.
+/// Adds a price with the effect from [`effect`], with an audit entry. Returns its id.
 ///
 /// # Errors
 /// PostgreSQL's.
@@ -139,7 +139,7 @@ pub async fn set(
     Ok(id)
 }
 
-/// The calls of the last 30 days that the price would be applied to if it held then, and those of them that use each unit.
+/// The number of calls of the last 30 days to which the price would apply, and how many of them use each unit.
 async fn recent(
     client: &Client,
     after: &Catalog,

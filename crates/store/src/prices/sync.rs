@@ -1,11 +1,11 @@
 //! A public price list: its changes are proposed, previewed on last week's calls, and applied.
 //!
-//! There is one open proposal. A look that finds the same differences confirms it, another one supersedes it, and a list
-//! that agrees with the prices closes it. Prices of people (`tallyd prices set`, the API, the configuration) are not proposed
-//! against: a contract's price is not the list's to change. Such prices are counted as held.
+//! At most one proposal is open. A comparison with the same differences confirms it, one with other differences
+//! supersedes it, and one without differences closes it. Prices that people set (`tallyd prices set`, the API, the
+//! configuration) are not compared, because a list does not know contracts. They are counted as held.
 //!
-//! The proposed prices hold from the instant at which the difference was first seen, unless who applies them says another.
-//! If prices have changed since, the proposal is refused, and the next look makes another.
+//! The proposed prices apply from the instant at which the difference was first seen, unless another instant is given.
+//! If prices have changed since, the proposal is refused, and the next comparison makes another.
 
 use std::collections::HashSet;
 
@@ -80,31 +80,31 @@ pub struct SyncState {
     pub proposal: Option<Proposal>,
 }
 
-/// Why a list is not compared, or a proposal is not applied.
+/// Why a list was not compared, or a proposal not applied.
 #[derive(Debug, thiserror::Error)]
 pub enum SyncError {
     /// PostgreSQL failed.
     #[error("{}", crate::describe(.0))]
     Database(#[from] tokio_postgres::Error),
-    /// It is not a price list.
+    /// The text is not a price list.
     #[error(transparent)]
     List(#[from] ImportError),
-    /// The list names no price at all, which no list does: something else was answered.
+    /// The list does not have any usable price: the answer was something else.
     #[error("the list has no price that is taken, of {priced} models with one; nothing is proposed")]
     Empty {
         /// Models with a price.
         priced: usize,
     },
-    /// A price of it cannot be held.
+    /// A price in the list is invalid.
     #[error(transparent)]
     Price(#[from] CatalogError),
     /// The calls of the last week could not be priced.
     #[error(transparent)]
     Preview(#[from] RepriceError),
-    /// There is nothing to decide about.
+    /// No proposal is open.
     #[error("no proposal is open")]
     NoProposal,
-    /// Prices were changed since the proposal was made.
+    /// Prices have changed since the proposal was made.
     #[error("the price of {provider} {model:?} has changed since proposal {id} was made")]
     Changed {
         /// The proposal.
@@ -114,7 +114,7 @@ pub enum SyncError {
         /// The model.
         model: String,
     },
-    /// The stored proposal has changed.
+    /// The stored proposal cannot be read.
     #[error("proposal {id} cannot be read: {error}")]
     Stored {
         /// The proposal.
@@ -124,7 +124,7 @@ pub enum SyncError {
     },
 }
 
-/// Takes the next look if it is due: true for one daemon of those on the database.
+/// Claims the next comparison if it is due: true for one of the database's daemons.
 ///
 /// # Errors
 /// PostgreSQL's.
@@ -134,7 +134,7 @@ pub async fn claim(client: &Client, sync: &PriceSync) -> Result<bool, tokio_post
     Ok(!client.query_typed(sql, &[(&seconds, Type::FLOAT8)]).await?.is_empty())
 }
 
-/// Notes that a look failed.
+/// Stores the error of a comparison.
 ///
 /// # Errors
 /// PostgreSQL's.
@@ -143,7 +143,7 @@ pub async fn failed(client: &Client, error: &str) -> Result<(), tokio_postgres::
     client.query_typed(sql, &[(&error, Type::TEXT)]).await.map(drop)
 }
 
-/// The state of the looks, and the open proposal.
+/// The last comparison, and the open proposal.
 ///
 /// # Errors
 /// [`SyncError`].
@@ -179,7 +179,7 @@ async fn open(client: &Client) -> Result<Option<Proposal>, SyncError> {
 /// Compares a list with the prices, and proposes the differences. Returns the open proposal.
 ///
 /// # Errors
-/// [`SyncError`]; the open proposal stays then.
+/// [`SyncError`]; the open proposal then stays.
 pub async fn look(
     transaction: &Transaction<'_>,
     pricing: &PricingOptions,
@@ -187,7 +187,7 @@ pub async fn look(
     text: &str,
     now: DateTime<Utc>,
 ) -> Result<Option<Proposal>, SyncError> {
-    // The row is the lock: looks take turns.
+    // The row serves as a lock between comparisons.
     transaction.query_typed("SELECT 1 FROM public.tallyd_price_sync FOR UPDATE", &[]).await?;
     let options = ImportOptions {
         providers: sync.providers.iter().map(|name| normalise_provider(name).into_owned()).collect(),
@@ -295,10 +295,11 @@ async fn locked(transaction: &Transaction<'_>) -> Result<Proposal, SyncError> {
     open(transaction.client()).await?.ok_or(SyncError::NoProposal)
 }
 
-/// Adds the prices of the open proposal, from the instant at which they were seen or from another. Returns the proposal.
+/// Adds the prices of the open proposal, from the instant at which they were seen or from `from`. Returns the
+/// proposal.
 ///
 /// # Errors
-/// [`SyncError`]; nothing was changed then.
+/// [`SyncError`]; nothing has changed then.
 pub async fn apply(
     transaction: &Transaction<'_>,
     pricing: &PricingOptions,
@@ -331,7 +332,7 @@ pub async fn apply(
     Ok(proposal)
 }
 
-/// Closes the open proposal without applying it. The same differences are proposed again if the list is looked at again.
+/// Closes the open proposal without applying it. The next comparison proposes the same differences again.
 ///
 /// # Errors
 /// [`SyncError`].

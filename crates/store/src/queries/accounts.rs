@@ -1,7 +1,7 @@
-//! The application's own table of users, as `[users]` names it: which of its columns there are, and the query that reads them.
+//! The application's own table of users, as `[users]` names it: its columns, and the query that reads them.
 //!
-//! Supabase's `auth.users` by default, or any table or view. It is read with the session's own rights. Where it is not there or may not be
-//! read, users are those that calls name.
+//! The default is Supabase's `auth.users`; any table or view may be named. It is read with the session's own rights. If
+//! the table is missing or may not be read, only the users in calls are known.
 
 use tokio_postgres::Client;
 use tokio_postgres::types::Type;
@@ -13,12 +13,12 @@ use super::QueryError;
 pub struct Accounts {
     /// `SELECT` of `id` (text), `profile` (JSON object of the shown columns) and `shown` (the first one's text).
     pub select: String,
-    /// SQL of the profile of a user whom the table does not know: the placeholder of each column.
+    /// SQL of the profile of a user who is not in the table: the placeholder of each column.
     pub unknown: String,
 }
 
 impl Accounts {
-    /// The query where there is no table: nobody.
+    /// The query without a table: it returns no users.
     #[must_use]
     pub fn none() -> Self {
         Self {
@@ -46,7 +46,7 @@ impl Accounts {
             format!("jsonb_build_object({})", pairs.collect::<Vec<_>>().join(", "))
         };
         let first = shown.first().map_or("NULL".to_owned(), |(column, _)| format!("p.{}::text", identifier(column)));
-        // Supabase keeps the rows of accounts that were deleted.
+        // Supabase keeps the rows of deleted accounts.
         let there = if kind(&"deleted_at".to_owned()).is_some() { " WHERE p.deleted_at IS NULL" } else { "" };
         let select = format!(
             "SELECT p.{}::text AS id, {} AS profile, {first} AS shown FROM {} AS p{there}",
@@ -58,9 +58,9 @@ impl Accounts {
     }
 }
 
-/// The JSON that stands for a missing value in a column of a category of types, as an SQL literal. A page that was written for
-/// the table alone
-/// calls methods of each number and text, so those are never null. A missing time stays null: no instant stands for it.
+/// The JSON of a missing value in a column of a category of types, as an SQL literal. Numbers and texts are never null,
+/// because a page written for the table alone calls their methods. A missing time stays null, because no instant can
+/// stand for it.
 fn missing(category: &str) -> &'static str {
     match category {
         "N" => "'0'",
@@ -70,7 +70,7 @@ fn missing(category: &str) -> &'static str {
     }
 }
 
-/// The columns of a table or view that this session may read, each with its type's category as `pg_type.typcategory` has it.
+/// The columns of a table or view that this session may read, each with its type's category (`pg_type.typcategory`).
 ///
 /// # Errors
 /// PostgreSQL's.
@@ -86,7 +86,7 @@ pub async fn readable(client: &Client, table: &str) -> Result<Vec<(String, Strin
     Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
 }
 
-/// A table's name as a statement names it.
+/// A table's name, quoted for SQL.
 #[must_use]
 pub fn qualified(table: &str) -> String {
     let (schema, table) = split(table);
@@ -104,6 +104,6 @@ fn split(table: &str) -> (&str, &str) {
 }
 
 fn literal(text: &str) -> String {
-    // Backslashes mean nothing special in it: standard_conforming_strings has been on since PostgreSQL 9.1.
+    // Backslashes are plain characters: standard_conforming_strings has been on since PostgreSQL 9.1.
     format!("'{}'", text.replace('\'', "''"))
 }

@@ -1,30 +1,30 @@
-//! The database's view of one of the issuer's users.
+//! The database's information about one of the issuer's users.
 
 use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 
-/// The known facts about a user.
+/// Facts about a user that decide whether they are an admin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UserStanding {
-    /// What `auth.users` says; none if there is no such table, or it may not be read.
+    /// The user's row in `auth.users`; none if there is no such table, or it may not be read.
     pub account: Option<Account>,
-    /// Whether a row of `user_profiles` names the user an admin.
+    /// True if a row of `user_profiles` names the user an admin.
     pub profile_admin: bool,
 }
 
-/// What `auth.users` says.
+/// A user's state in `auth.users`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Account {
-    /// The user is gone, or banned.
+    /// The user was deleted or banned.
     Closed,
-    /// A user like any other.
+    /// A user without the admin role.
     Plain,
     /// `raw_app_meta_data.role` is `admin`.
     Admin,
 }
 
 impl UserStanding {
-    /// Whether the user is an admin, given their token's claims.
+    /// True if the user is an admin, given their token's claim.
     #[must_use]
     pub fn is_admin(self, claimed: bool) -> bool {
         match self.account {
@@ -36,7 +36,7 @@ impl UserStanding {
     }
 }
 
-/// Looks a user up. Neither table need exist; `user_profiles` is known by `user_id` or by `id`.
+/// Looks a user up. Both tables are optional; `user_profiles` is searched by `user_id` or by `id`.
 ///
 /// # Errors
 /// PostgreSQL's.
@@ -97,7 +97,7 @@ mod tests {
             (Some(Plain), false, true, false),
             (Some(Plain), true, false, true),
             (Some(Admin), false, true, true),
-            // Promoted after the token was issued: the next token says so.
+            // Promoted after the token was issued: the next token will have the claim.
             (Some(Admin), false, false, false),
         ] {
             let standing = UserStanding { account, profile_admin };

@@ -1,4 +1,4 @@
-//! `tallyd_audit_log`: who changed what.
+//! `tallyd_audit_log`: changes and their authors.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -12,46 +12,46 @@ use super::{Parameter, QueryError, Reading};
 use tallyd_model::json::Text;
 use tallyd_model::pricing::Usd;
 
-/// Credits of one request that an entry names.
+/// Credits of one request that an entry lists.
 const CREDITS_NAMED: usize = 100;
 
-/// The author of a change. Every operation that changes something takes one, and notes the change itself.
+/// The author of a change. Every operation that changes something takes one, and writes the audit entry itself.
 #[derive(Debug, Clone, Copy)]
 pub struct Actor<'a> {
-    /// Who: `user:<sub>`, `token:<id> <name>` or `<user> (command line)`.
+    /// `user:<sub>`, `token:<id> <name>` or `<user> (command line)`.
     pub name: &'a str,
-    /// Where from; empty on the command line.
+    /// The author's network address; empty on the command line.
     pub address: &'a str,
 }
 
 impl<'a> Actor<'a> {
-    /// The person who has given a command.
+    /// The user who has given a command.
     #[must_use]
     pub const fn at_the_command_line(name: &'a str) -> Self {
         Self { name, address: "" }
     }
 
-    /// A change of theirs, without the values before and after.
+    /// A change by this author, without the values before and after.
     #[must_use]
     pub const fn change(&self, action: &'a str, object: &'a str) -> Change<'a> {
         Change { actor: self.name, address: self.address, action, object, old: None, new: None }
     }
 }
 
-/// A change to be noted, in the transaction that makes it.
+/// A change for the audit log, written in the transaction that makes it.
 #[derive(Debug)]
 pub struct Change<'a> {
     /// The author.
     pub actor: &'a str,
-    /// Where from.
+    /// The author's network address.
     pub address: &'a str,
     /// The action.
     pub action: &'a str,
-    /// To what.
+    /// The changed object.
     pub object: &'a str,
-    /// Before.
+    /// The value before.
     pub old: Option<Value>,
-    /// After.
+    /// The value after.
     pub new: Option<Value>,
 }
 
@@ -62,9 +62,9 @@ pub struct AuditEntry {
     pub id: i64,
     /// When.
     pub at: DateTime<Utc>,
-    /// Who: `user:<sub>`, `token:<id> <name>` or `<user> (command line)`.
+    /// The actor: `user:<sub>`, `token:<id> <name>` or `<user> (command line)`.
     pub actor: String,
-    /// Where from; empty on the command line.
+    /// The address that the request came from; empty on the command line.
     pub address: String,
     /// The action.
     pub action: String,
@@ -78,7 +78,7 @@ pub struct AuditEntry {
     pub new_value: Option<Text>,
 }
 
-/// Notes a change.
+/// Writes an entry.
 ///
 /// # Errors
 /// PostgreSQL's.
@@ -96,7 +96,8 @@ pub async fn write(transaction: &Client, change: &Change<'_>) -> Result<(), toki
     transaction.query_typed(sql, &values).await.map(drop)
 }
 
-/// Notes credits (records of a negative cost). An entry names 100 of them at most; of more it has the number and the sum.
+/// Writes an entry for credits (records with a negative cost). It lists at most 100 of them; beyond, it has their
+/// number and sum.
 ///
 /// # Errors
 /// PostgreSQL's.
@@ -115,7 +116,7 @@ pub async fn note_credits(
     write(client, &Change { new, ..by.change("credit.record", &object) }).await
 }
 
-/// The entries before `before` (or the newest), newest first.
+/// The entries before `before` (or the newest ones), newest first.
 ///
 /// # Errors
 /// [`QueryError`].

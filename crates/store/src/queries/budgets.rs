@@ -1,4 +1,4 @@
-//! The daily budget of everything together: the row of `api_budgets` with scope `global` and period `day`.
+//! The daily budget over all calls: the row of `api_budgets` with scope `global` and period `day`.
 
 use tokio_postgres::{Client, GenericClient};
 
@@ -8,14 +8,14 @@ use crate::budgets::store::{self, ALERT_PERCENTS, SetBudgetError, WARNING_PERCEN
 use crate::budgets::{BudgetScope, NewBudget, Period};
 use tallyd_model::pricing::Usd;
 
-/// A budget.
+/// The daily budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Budget {
-    /// How much.
+    /// The limit in USD.
     pub amount: Usd,
-    /// From this share of it on a warning is due, in hundredths of a percent.
+    /// The share at which a warning is due, in hundredths of a percent.
     pub warning_basis_points: i64,
-    /// Whether applications are asked to hold back once it is used up.
+    /// True if applications are asked to hold back once it is used up.
     pub throttle: bool,
 }
 
@@ -30,21 +30,21 @@ pub async fn daily(reading: &Reading) -> Result<Option<Budget>, QueryError> {
     Ok(read(&**reading, SELECT).await?)
 }
 
-/// A daily budget that is to be set.
+/// A new daily budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DailyBudget {
-    /// How much.
+    /// The limit in USD.
     pub amount: Usd,
-    /// From this share of it on a warning is due, in percent; the present value stays by default.
+    /// The share at which a warning is due, in percent. None keeps the present value.
     pub warning_percent: Option<i64>,
-    /// Nothing is changed where there is a budget already.
+    /// True to leave an existing budget unchanged.
     pub only_if_none: bool,
 }
 
-/// Sets the budget and notes who did. Returns the earlier amount.
+/// Sets the budget with an audit entry. Returns the earlier amount.
 ///
 /// # Errors
-/// [`SetBudgetError`]; nothing was changed then.
+/// [`SetBudgetError`]; nothing has changed then.
 pub async fn set_daily(client: &mut Client, new: &DailyBudget, by: &Actor<'_>) -> Result<Option<Usd>, SetBudgetError> {
     let transaction = client.transaction().await?;
     let old = store::of_scope(transaction.client(), BudgetScope::Global, "", Period::Day).await?;

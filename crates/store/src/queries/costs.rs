@@ -1,4 +1,4 @@
-//! Daily costs as the cost history shows them: days, and within them models and endpoints.
+//! Daily costs for the cost history: days, and in them models and endpoints.
 
 use chrono::{Days, NaiveDate};
 use serde::Serialize;
@@ -10,7 +10,7 @@ use super::sums::{OF_ROLLUP, OF_ROW, Sums};
 use super::{Parameter, QueryError, Reading};
 use tallyd_model::pricing::Usd;
 
-/// A row of the rollup. Its names stand in the answer that it was read from: a year has thousands of rows.
+/// A row of the rollup. Its names are borrowed from the answer, because a year has thousands of rows.
 #[derive(Debug, Clone, Copy)]
 pub struct DayRow<'r> {
     /// The day, in the reporting time zone.
@@ -29,10 +29,10 @@ pub struct DayRow<'r> {
 pub struct DayRows(Vec<Row>);
 
 impl DayRows {
-    /// The rows.
+    /// Reads the rows one by one.
     ///
     /// # Errors
-    /// PostgreSQL's, if a cost cannot be held.
+    /// PostgreSQL's, if a cost does not fit.
     pub fn iter(&self) -> impl Iterator<Item = Result<DayRow<'_>, tokio_postgres::Error>> {
         self.0.iter().map(|row| {
             let (day, provider, model, endpoint) = (row.get(0), row.get(1), row.get(2), row.get(3));
@@ -41,10 +41,10 @@ impl DayRows {
     }
 }
 
-/// The rows of the days from `from` to `to`, both included.
+/// The rows of the days from `from` to `to`, both included, unordered.
 ///
-/// The caller sums and sorts them: PostgreSQL's sums of `int8` are `numeric`, and of a year's rows they took half of the answer's time.
-/// Here only the days are put in order.
+/// The caller sums and sorts them: PostgreSQL's sums of `int8` are `numeric`, and took half of the answer's time for a
+/// year's rows.
 ///
 /// # Errors
 /// [`QueryError`].
@@ -55,7 +55,7 @@ pub async fn history(reading: &Reading, from: NaiveDate, to: NaiveDate) -> Resul
     Ok(DayRows(reading.query_typed(&sql, &[(&from, Type::DATE), (&to, Type::DATE)]).await?))
 }
 
-/// Total spend of these days.
+/// Total costs of these days.
 ///
 /// # Errors
 /// [`QueryError`].
@@ -76,7 +76,7 @@ pub async fn all_calls(client: &Client) -> Result<u64, tokio_postgres::Error> {
     Ok(rows.first().map_or(0, |row| row.get::<_, i64>(0).unsigned_abs()))
 }
 
-/// Lifetime spend by provider.
+/// Lifetime costs by provider.
 ///
 /// # Errors
 /// [`QueryError`].
@@ -101,7 +101,7 @@ pub struct Mover {
     pub previous_usd: Usd,
 }
 
-/// Those that changed most, at most `limit`.
+/// The models whose costs changed most, at most `limit`.
 ///
 /// # Errors
 /// [`QueryError`].

@@ -1,8 +1,9 @@
 //! Costs of any range, grouped and in buckets of time: the SQL behind `GET /api/v1/costs`.
 //!
-//! The rollup that can answer is asked: `daily_api_costs` for providers, models and endpoints, `daily_dimension_costs` for applications or
-//! a tag that is a dimension, `daily_user_api_costs` for users, `hourly_api_costs` for hours. The call log is asked for what no rollup
-//! tells apart: users' models, applications' endpoints, two tags together, other tags, hours of any of them.
+//! A rollup answers if it has the dimensions: `daily_api_costs` for providers, models and endpoints,
+//! `daily_dimension_costs` for applications or a tag that is a dimension, `daily_user_api_costs` for users,
+//! `hourly_api_costs` for hours. For other combinations the call log answers: users' models, applications' endpoints, two
+//! tags, tags that are not dimensions, hours of any of them.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +18,7 @@ use super::{Parameter, QueryError};
 use crate::dimensions::{self, DimensionState};
 use tallyd_model::tags::{APP, name_fault};
 
-/// Days of a range that the call log answers.
+/// Largest number of days that the call log answers.
 pub const LOG_DAYS_MAX: u64 = 31;
 
 /// The dimensions of calls.
@@ -83,7 +84,7 @@ pub enum Source {
     ApiUsageLog,
 }
 
-/// A request.
+/// A request for costs.
 #[derive(Debug, Clone)]
 pub struct CostQuery {
     /// The first day.
@@ -92,7 +93,7 @@ pub struct CostQuery {
     pub to: NaiveDate,
     /// The reporting time zone's name.
     pub zone: String,
-    /// The stretches.
+    /// The buckets of time.
     pub bucket: Bucket,
     /// The groups; each at most once.
     pub group_by: Vec<Dimension>,
@@ -102,9 +103,9 @@ pub struct CostQuery {
     pub dimensions: Vec<String>,
     /// The order.
     pub sort: SortBy,
-    /// The other way round.
+    /// True for the reverse order.
     pub descending: bool,
-    /// Rows at most.
+    /// Largest number of rows.
     pub limit: i64,
     /// Rows to skip.
     pub offset: i64,
@@ -139,14 +140,14 @@ pub struct GroupRow {
     pub sums: Sums,
 }
 
-/// What a tag's name in requests begins with.
+/// The prefix of tags' names in requests.
 const TAG: &str = "tag:";
 
 impl Dimension {
     /// The dimension of a name: `provider` …, or `tag:team`.
     ///
     /// # Errors
-    /// A sentence about what is wrong with it.
+    /// A sentence with the reason.
     pub fn parse(name: &str) -> Result<Self, String> {
         match (name, name.strip_prefix(TAG)) {
             ("provider", _) => Ok(Self::Provider),
@@ -183,7 +184,7 @@ impl Dimension {
         }
     }
 
-    /// The name of a row of `tallyd_dimensions`; none for what is in other rollups.
+    /// Its name in `tallyd_dimensions`; none for those of other rollups.
     fn rollup(&self) -> Option<&str> {
         match self {
             Self::App => Some(APP),
@@ -194,12 +195,12 @@ impl Dimension {
 }
 
 impl CostQuery {
-    /// What is told apart: grouped by, or filtered.
+    /// The dimensions of the groups and of the filters.
     fn asked(&self) -> impl Iterator<Item = &Dimension> {
         self.group_by.iter().chain(self.filters.iter().map(|(dimension, _)| dimension))
     }
 
-    /// The one dimension of `daily_dimension_costs` that is asked for, if it has a rollup and stands beside nothing that this does not tell.
+    /// The requested dimension of `daily_dimension_costs`, if that rollup has all the others, too.
     fn dimension(&self) -> Option<&str> {
         let mut one = None;
         for asked in self.asked() {
@@ -218,7 +219,7 @@ impl CostQuery {
         self.asked().any(|asked| matches!(asked, Dimension::Tag(_)))
     }
 
-    /// Reads which tags are dimensions, where the question asks for any.
+    /// Reads from the database which tags are dimensions, if the request has a tag.
     ///
     /// # Errors
     /// [`QueryError`].
@@ -231,7 +232,7 @@ impl CostQuery {
         Ok(())
     }
 
-    /// Why the call log is asked, which answers a month at most, and what to do about it. None where a rollup answers.
+    /// The reason why the call log answers, which is bounded to a month, and a remedy. None if a rollup answers.
     #[must_use]
     pub fn why_of_the_log(&self) -> Option<String> {
         if self.source() != Source::ApiUsageLog {
@@ -252,7 +253,7 @@ impl CostQuery {
         })
     }
 
-    /// The table that answers it.
+    /// The table that answers the request.
     #[must_use]
     pub fn source(&self) -> Source {
         use Dimension::{Endpoint, Model, Provider, User};
@@ -272,12 +273,12 @@ impl CostQuery {
         }
     }
 
-    /// Whether instants are compared and rounded in the zone, which is a parameter then.
+    /// True if the SQL uses the zone, which is then a parameter.
     fn asks_for_zone(&self) -> bool {
         matches!(self.source(), Source::ApiUsageLog | Source::HourlyApiCosts)
     }
 
-    /// Asks it.
+    /// Runs the query.
     ///
     /// # Errors
     /// [`QueryError`].
@@ -297,7 +298,7 @@ impl CostQuery {
         rows.iter().map(|row| self.read(row)).collect()
     }
 
-    /// The first day that the rollup that answers has whole, if the range begins before it ([`Source::DailyDimensionCosts`],
+    /// The first day of the rollup that answers, if the range begins before that day ([`Source::DailyDimensionCosts`],
     /// [`Source::HourlyApiCosts`]).
     ///
     /// # Errors
@@ -372,7 +373,8 @@ impl CostQuery {
         };
         let keys: Vec<String> = self.group_by.iter().map(|dimension| dimension.column(source)).collect();
         let (columns, groups) = (columns.join(", "), groups.join(", "));
-        // Of these few rows, hardly two to a group, sorting takes a third of the time of a hash of sums, and a page ends early.
+        // A group has hardly two of these few rows, so sorting takes a third of the time of a hash of sums, and a page
+        // ends early.
         let rows = if source == Source::DailyApiCosts && self.bucket == Bucket::Day {
             let day = if self.descending { "day DESC" } else { "day" };
             let order = [&[day.to_owned()], &keys[..]].concat().join(", ");
@@ -380,14 +382,15 @@ impl CostQuery {
         } else {
             format!("{table} WHERE {range}{filters}")
         };
-        // The groups last, so that pages neither repeat nor leave out a row. Rows outside of the page are not written out.
+        // Sorted by the groups last, so that pages neither repeat nor leave out a row. Only the page's rows are
+        // converted to text.
         format!(
             "SELECT {written}, page.* FROM (SELECT {columns}, {sums} FROM {rows} GROUP BY {groups} \
              HAVING count(*) > 0 ORDER BY {first} {direction}, {groups} LIMIT $3 OFFSET $4) AS page"
         )
     }
 
-    /// The bucket as text, as a value, the groups, the sums.
+    /// Reads the columns: the bucket as text and as a value, the groups, the sums.
     fn read(&self, row: &tokio_postgres::Row) -> Result<GroupRow, QueryError> {
         let of = |dimension| {
             let at = self.group_by.iter().position(|grouped| *grouped == dimension);

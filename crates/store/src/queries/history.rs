@@ -1,4 +1,4 @@
-//! Input of the forecast: daily sums by provider, and by model of one provider, from the rollups.
+//! Input of the forecast: daily sums by provider, or by model of one provider, from the rollups.
 
 use std::collections::BTreeMap;
 
@@ -8,11 +8,11 @@ use tallyd_model::pricing::Usd;
 use tokio_postgres::Client;
 use tokio_postgres::types::{ToSql, Type};
 
-/// The largest parts have a series each; the others are one series, [`OTHER`].
+/// The largest parts have a series each; the others share one, [`OTHER`].
 const PARTS_MAX: i64 = 31;
 const OTHER: &str = "(other)";
 
-/// Reads the daily sums, of one provider if it is named.
+/// Reads the daily sums by provider, or those of one provider by model.
 ///
 /// # Errors
 /// PostgreSQL's.
@@ -29,7 +29,7 @@ pub async fn spending_history(
     Ok(History { today, parts, models })
 }
 
-/// `column` is ours, never a request's.
+/// `column` comes from this module, never from a request.
 async fn read(
     client: &Client,
     column: &'static str,
@@ -52,7 +52,7 @@ async fn read(
         found.entry(row.get(0)).or_default().insert(row.get(1), row.get(2));
     }
     let part = |(name, sums): (String, BTreeMap<NaiveDate, Usd>)| {
-        // A series begins with spending, not with a credit.
+        // A series begins with its first cost above 0, not with a credit.
         let first = *sums.iter().find(|(_, usd)| **usd > Usd::ZERO)?.0;
         let days = first.iter_days().take_while(|day| *day <= today);
         Some(Part { name, days: days.map(|day| sums.get(&day).copied().unwrap_or(Usd::ZERO)).collect() })

@@ -1,8 +1,8 @@
-//! Requests of the HTTP API and the command line, and their few changes: all of their SQL, in one place.
+//! The queries of the HTTP API and the command line, and their few changes, with all of their SQL.
 //!
-//! Costs are read from the rollups. Only requests for dimensions that no rollup has (single calls, users' models) read the call
-//! log, over a bounded range. Each answer is read in one snapshot ([`Reading`]), so that its parts agree, with a
-//! statement timeout that is local to its transaction: nothing stays behind in a pooled session.
+//! Costs are read from the rollups. Only requests for dimensions that no rollup has (single calls, users' models) read
+//! the call log, over a bounded range. Each answer is read in one snapshot ([`Reading`]), so that its parts agree. Its
+//! statement timeout is local to the transaction and does not stay in a pooled session.
 
 pub mod accounts;
 pub mod admins;
@@ -26,13 +26,13 @@ use deadpool_postgres::{Object, Pool, PoolError};
 use tokio_postgres::Client;
 use tokio_postgres::types::{ToSql, Type};
 
-/// A parameter and its type: statements have no names, so that poolers may hand sessions around.
+/// A parameter and its type: statements are unnamed, so that poolers may share sessions.
 pub type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
 
-/// Why there is no answer.
+/// Why a query has no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum QueryError {
-    /// No session could be had.
+    /// The pool did not give a session.
     #[error("no connection to the database: {0}")]
     Pool(#[from] PoolError),
     /// PostgreSQL failed.
@@ -40,13 +40,13 @@ pub enum QueryError {
     Database(#[from] tokio_postgres::Error),
 }
 
-/// A read-only snapshot with a bound on each statement's time. One that is not finished takes its session with it.
+/// A read-only snapshot with a time limit for each statement. Dropped unfinished, it closes its session.
 pub struct Reading {
     session: Option<Object>,
 }
 
 impl Reading {
-    /// Begins.
+    /// Begins the transaction.
     ///
     /// # Errors
     /// [`QueryError`].
@@ -60,7 +60,7 @@ impl Reading {
         Ok(reading)
     }
 
-    /// Ends the transaction, so that the session can serve somebody else.
+    /// Ends the transaction and returns the session to the pool.
     ///
     /// # Errors
     /// PostgreSQL's.
@@ -75,13 +75,13 @@ impl Deref for Reading {
     type Target = Client;
 
     fn deref(&self) -> &Client {
-        // It is taken at the very end only, by the two functions that own `self`.
+        // Only the two functions that own `self` take it, at the end.
         self.session.as_ref().expect("a reading has its session until it ends")
     }
 }
 
 impl Drop for Reading {
-    /// A session in the middle of a transaction does not go back to the pool.
+    /// A session in the middle of a transaction must not go back to the pool.
     fn drop(&mut self) {
         if let Some(session) = self.session.take() {
             drop(Object::take(session));
@@ -89,7 +89,7 @@ impl Drop for Reading {
     }
 }
 
-/// A pattern that finds `text` anywhere, with LIKE's own characters taken as they are.
+/// A LIKE pattern that finds `text` anywhere, with LIKE's own characters taken literally.
 #[must_use]
 pub fn containing(text: &str) -> String {
     let mut pattern = String::with_capacity(text.len() + 2);

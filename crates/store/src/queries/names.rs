@@ -1,4 +1,5 @@
-//! Names that no call has. A filter or a budget of such a name is nearly always a slip: the answer says so, and lists existing names.
+//! Names that no call has. Such a name in a filter or budget is nearly always a typing error: the answer says so, and
+//! lists existing names.
 
 use chrono::NaiveDate;
 use tokio_postgres::Client;
@@ -7,11 +8,11 @@ use super::QueryError;
 use super::grouped::{Bucket, CostQuery, Dimension, GroupRow, SortBy};
 use crate::budgets::BudgetScope;
 
-/// Names that are read to find near ones.
+/// Names that are read to find similar ones.
 const NAMES_MAX: i64 = 2_000;
-/// Names that are told.
+/// Names that are listed.
 const TOLD: usize = 5;
-/// A longer name is compared with none.
+/// Longer names are not compared.
 const LONG_NAME_BYTES: usize = 200;
 
 /// The name of a dimension in a sentence.
@@ -24,7 +25,7 @@ pub fn word(dimension: &Dimension) -> String {
     }
 }
 
-/// The names that calls of these days have, those with the largest costs first.
+/// The names in the calls of these days, those with the largest costs first.
 ///
 /// # Errors
 /// [`QueryError`].
@@ -67,14 +68,14 @@ pub fn all_days(today: NaiveDate) -> (NaiveDate, NaiveDate) {
     (NaiveDate::from_ymd_opt(1970, 1, 1).unwrap_or(today), today + chrono::Days::new(1))
 }
 
-/// The names that `name` is near to, the nearest first: of few edits for its length, or with the name in them.
+/// The names that are similar to `name`, the nearest first: few edits for its length, or names that contain it.
 fn closest_names<'a>(name: &str, names: &'a [String]) -> Vec<&'a str> {
     let name = name.to_lowercase();
     let mut found: Vec<(usize, &str)> = names
         .iter()
         .filter_map(|candidate| {
             let known = candidate.to_lowercase();
-            // The table of two long names is large, and none of them is a slip.
+            // The table of edits of two long names is large, and a long name is hardly a typing error.
             let is_long = name.len().max(known.len()) > LONG_NAME_BYTES;
             let edits = if is_long { usize::MAX } else { strsim::levenshtein(&name, &known) };
             let is_near = edits <= name.len() / 3 || name.len() >= 3 && known.contains(&name);
@@ -85,7 +86,7 @@ fn closest_names<'a>(name: &str, names: &'a [String]) -> Vec<&'a str> {
     found.into_iter().take(TOLD).map(|(_, candidate)| candidate).collect()
 }
 
-/// The names that are near, or those that come first: `near names: claude, cohere`.
+/// Similar names, or else the first ones: `near names: claude, cohere`.
 #[must_use]
 pub fn near(name: &str, names: &[String]) -> String {
     let found = closest_names(name, names);
@@ -99,7 +100,7 @@ pub fn near(name: &str, names: &[String]) -> String {
     }
 }
 
-/// A sentence about each filter whose name no call of these days has.
+/// A sentence about each filter whose name is not in the calls of these days.
 ///
 /// # Errors
 /// [`QueryError`].
@@ -119,7 +120,7 @@ pub async fn unseen(
     Ok(notes)
 }
 
-/// A sentence about a budget towards which no call counts so far.
+/// A sentence about a budget to which no call has counted so far.
 ///
 /// # Errors
 /// [`QueryError`].
@@ -139,7 +140,7 @@ pub async fn unseen_budget(
     };
     let name = if scope == BudgetScope::Tag { name.split_once('=').map_or(name, |(_, value)| value) } else { name };
     let names = seen(client, &dimension, all_days(today), zone).await?;
-    // A family's name stands for the dated ones.
+    // A family's name covers the dated models.
     let counts = |known: &String| known == name || scope == BudgetScope::Model && known.starts_with(name);
     if names.iter().any(counts) || names.len() as i64 == NAMES_MAX {
         return Ok(None);

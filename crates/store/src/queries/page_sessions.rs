@@ -1,36 +1,36 @@
-//! `tallyd_page_sessions`: begun, renewed, ended.
+//! `tallyd_page_sessions`: begins, renews and ends sessions of the page.
 
 use chrono::{DateTime, Utc};
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Row, Transaction};
 
-/// The subject that a token proves and a session keeps.
+/// The proven identity that a session keeps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Proven {
-    /// That somebody has the static token of this number.
+    /// The bearer of a static token.
     Token {
         /// Its number.
         id: i32,
     },
-    /// That the issuer knows somebody.
+    /// A user of the issuer.
     User {
-        /// The user.
+        /// The user's subject.
         subject: String,
-        /// Whether the issuer calls them an admin.
+        /// True if the issuer calls the user an admin.
         says_admin: bool,
     },
 }
 
-/// A session as the daemon keeps it.
+/// A session in the form of the table.
 #[derive(Debug, Clone)]
 pub struct StoredSession {
     /// The SHA-256 of its id.
     pub id_sha256: [u8; 32],
     /// The SHA-256 of its proof.
     pub proof_sha256: [u8; 32],
-    /// The session's user.
+    /// Its owner.
     pub owner: Proven,
-    /// When it has to be renewed; none if it need not be.
+    /// The time by which it has to be renewed; none if that is not needed.
     pub valid_until: Option<DateTime<Utc>>,
     /// When it ends.
     pub ends_at: DateTime<Utc>,
@@ -38,7 +38,7 @@ pub struct StoredSession {
     pub sealed: Option<Vec<u8>>,
 }
 
-/// Sessions of one token or user; beyond, the oldest end. So a token cannot fill the table.
+/// Sessions of one token or user; beyond, the oldest are deleted. So a token cannot fill the table.
 const SESSIONS_EACH: i64 = 20;
 /// Sessions that a daemon keeps in memory; others are looked up.
 const SESSIONS_MAX: i64 = 10_000;
@@ -61,7 +61,7 @@ fn read(row: &Row) -> Option<StoredSession> {
     })
 }
 
-/// Those that have not ended, the newest first.
+/// The sessions that have not ended, the newest first.
 ///
 /// # Errors
 /// PostgreSQL's.
@@ -74,7 +74,7 @@ pub async fn in_force(client: &Client) -> Result<Vec<StoredSession>, tokio_postg
     Ok(rows.iter().filter_map(read).collect())
 }
 
-/// The one of this id; none if it has ended.
+/// The session of this id; none if it has ended.
 ///
 /// # Errors
 /// PostgreSQL's.
@@ -86,10 +86,10 @@ pub async fn find(client: &Client, id_sha256: &[u8; 32]) -> Result<Option<Stored
     Ok(rows.first().and_then(read))
 }
 
-/// Stores a new one, and deletes those that have ended and the owner's oldest.
+/// Stores a new session, and deletes ended ones and the owner's oldest.
 ///
 /// # Errors
-/// PostgreSQL's; nothing was changed then.
+/// PostgreSQL's; nothing has changed then.
 pub async fn begin(transaction: &Transaction<'_>, session: &StoredSession) -> Result<(), tokio_postgres::Error> {
     let (token_id, subject, says_admin) = match &session.owner {
         Proven::Token { id } => (Some(*id), None, false),
@@ -119,10 +119,10 @@ pub async fn begin(transaction: &Transaction<'_>, session: &StoredSession) -> Re
     Ok(())
 }
 
-/// Stores the changes of a renewal. False if the session was ended meanwhile.
+/// Stores a renewed session. Returns false if it was ended meanwhile.
 ///
 /// # Errors
-/// PostgreSQL's; nothing was changed then.
+/// PostgreSQL's; nothing has changed then.
 pub async fn renew(client: &Client, session: &StoredSession) -> Result<bool, tokio_postgres::Error> {
     let says_admin = matches!(session.owner, Proven::User { says_admin: true, .. });
     let sql = "UPDATE public.tallyd_page_sessions SET claims_admin = $2, valid_until = coalesce($3, 'infinity'), \
@@ -137,10 +137,10 @@ pub async fn renew(client: &Client, session: &StoredSession) -> Result<bool, tok
     Ok(!client.query_typed(sql, &values).await?.is_empty())
 }
 
-/// Ends one.
+/// Ends a session.
 ///
 /// # Errors
-/// PostgreSQL's; it goes on then.
+/// PostgreSQL's; the session then continues.
 pub async fn end(client: &Client, id_sha256: &[u8; 32]) -> Result<(), tokio_postgres::Error> {
     let sql = "DELETE FROM public.tallyd_page_sessions WHERE id_sha256 = $1";
     client.query_typed(sql, &[(&id_sha256.as_slice(), Type::BYTEA)]).await?;

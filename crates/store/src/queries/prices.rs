@@ -1,4 +1,4 @@
-//! `api_prices`, as it is in the database.
+//! Reads prices from `api_prices`, and adds prices of RentCast.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -16,7 +16,7 @@ use tallyd_model::pricing::{PriceSpec, Usd};
 /// A price.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct PriceRow {
-    /// What `price_id` of a record refers to.
+    /// The number of the price; `price_id` of a record refers to it.
     pub id: i32,
     /// The provider.
     pub provider: String,
@@ -35,7 +35,7 @@ pub struct PriceRow {
     pub origin: String,
 }
 
-/// Prices by provider and model, oldest first. Empty filters take all.
+/// Prices by provider and model, oldest first. An empty filter selects all.
 ///
 /// # Errors
 /// [`QueryError`].
@@ -54,7 +54,7 @@ pub async fn page(
     Ok(reading.query_typed(sql, &values).await?.iter().map(read).collect())
 }
 
-/// The prices in force at an instant, one a provider, model and tier.
+/// The prices in force at an instant, one for each provider, model and tier.
 ///
 /// # Errors
 /// [`QueryError`].
@@ -65,11 +65,11 @@ pub async fn in_force(reading: &Reading, at: DateTime<Utc>) -> Result<Vec<PriceR
     Ok(reading.query_typed(sql, &[(&at, Type::TIMESTAMPTZ)]).await?.iter().map(read).collect())
 }
 
-/// Adds a price of one RentCast request, in force from `from_us` on, and notes who did. Returns the price's id. Every daemon
-/// on the database applies it within seconds ([`crate::prices`]).
+/// Adds a price of one RentCast request, in force from `from_us` on, with an audit entry. Returns the price's id. Every
+/// daemon on the database applies it within seconds ([`crate::prices`]).
 ///
 /// # Errors
-/// PostgreSQL's; nothing was changed then.
+/// PostgreSQL's; nothing has changed then.
 pub async fn set_rentcast_request(
     client: &mut Client,
     cost: Usd,
@@ -89,7 +89,7 @@ pub async fn set_rentcast_request(
     };
     let note = ChangeNote { by: *by, origin: "api", note: "" };
     let ids = add(&transaction, std::slice::from_ref(&spec), &note).await?;
-    // One was added.
+    // One price was added.
     let id = ids.first().copied().unwrap_or_default();
     let (object, new) = (format!("price {id}"), Some(json!({ "per_unit": { "request": cost } })));
     audit::write(transaction.client(), &Change { new, ..by.change("price.add", &object) }).await?;

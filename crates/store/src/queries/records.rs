@@ -1,10 +1,10 @@
 //! Single calls, searched in the call log: newest first, a page at a time.
 //!
-//! A page continues after a call, not after a number of rows: rows that are loaded meanwhile shift nothing.
+//! A page continues after a call, not after a number of rows, so rows loaded meanwhile do not shift it.
 //!
-//! The call log has no index by time but BRIN, which finds a range and gives no order. So a page looks for its calls in windows of time,
-//! from the newest one back, each eight times as wide as the one before it, and stops when it has enough. The first page of a range
-//! of 31 days reads a few minutes of calls. Windows that have no such call are read once.
+//! The call log's only index by time is BRIN, which finds a range and does not give an order. So a page searches
+//! windows of time, from the newest back, each eight times as wide as the one before, and stops when it is full. The
+//! first page of a range of 31 days reads a few minutes of calls. Windows without a matching call are read once.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
@@ -65,43 +65,43 @@ record_row! {
     metadata: Option<Text>,
     /// Where the model ran, if not at its vendor; or empty.
     platform: String,
-    /// What the cost is allocated by; of an `api_key`, a short hash.
+    /// Tags, with a short hash in place of an `api_key`.
     #[schema(value_type = Option<Object>)]
     tags: Option<Text>,
 }
 
-/// The search. Text fields match whole.
+/// A search. Text fields must be equal.
 #[derive(Debug, Clone)]
 pub struct RecordSearch {
-    /// Not before.
+    /// The first instant.
     pub from: DateTime<Utc>,
-    /// Before.
+    /// The first instant after the range.
     pub to: DateTime<Utc>,
-    /// The column and its value: `provider`, `model`, `endpoint`, `user_id`, `app`, `request_id`.
+    /// Columns and their values: `provider`, `model`, `endpoint`, `user_id`, `app`, `request_id`.
     pub equal: Vec<(&'static str, String)>,
     /// The call's id.
     pub id: Option<Uuid>,
-    /// Only calls with a status of 400 and above, or only others.
+    /// Only calls with a status of 400 and above, or only the others.
     pub errors: Option<bool>,
-    /// Only unpriced calls, or only others.
+    /// Only unpriced calls, or only the others.
     pub unpriced: Option<bool>,
-    /// The call that the page comes after.
+    /// The last call of the page before.
     pub after: Option<(DateTime<Utc>, Uuid)>,
-    /// Calls of a page.
+    /// Largest number of calls on a page.
     pub limit: i64,
 }
 
-/// All columns, with an expression in place of one.
+/// All columns, with one of them replaced by an expression.
 fn columns_with(name: &str, expression: &str) -> String {
     let columns = COLUMNS.iter().map(|column| if *column == name { expression } else { column });
     columns.collect::<Vec<_>>().join(", ")
 }
 
-/// Bytes of the texts, units and metadata of one page; a page that would have more ends before its limit. Compression and buffers
-/// hold it several times.
+/// Bytes of texts, units and metadata on one page; a page that would have more ends before its limit. Compression and
+/// buffers need several times this memory.
 const PAGE_BYTES: i64 = 4 << 20;
-/// Bytes of metadata that are told. Rows of the daemon are below; a row that was written by others, or by an old version,
-/// may have numbers that are short in the table and megabytes as text.
+/// Bytes of metadata in an answer. The daemon's rows have less. In rows that other programs or old versions wrote,
+/// numbers may be short in the table and megabytes as text.
 const METADATA_BYTES: i64 = 64 << 10;
 
 /// The width of the first window that is searched.
@@ -125,7 +125,7 @@ fn sized() -> String {
 }
 
 impl RecordSearch {
-    /// Finds a page, and whether another may follow.
+    /// Finds a page. True if another may follow.
     ///
     /// # Errors
     /// [`QueryError`].
@@ -153,11 +153,11 @@ impl RecordSearch {
         Ok((rows.iter().map(read).collect::<Result<_, _>>()?, more))
     }
 
-    /// From where on the range has a page of such calls, or all that there are. None if there is none.
+    /// The beginning of the range that has enough calls for a page, or all matching ones. None without a match.
     async fn first_window(&self, reading: &Reading) -> Result<Option<DateTime<Utc>>, QueryError> {
         let sql =
             format!("SELECT count(*) FROM (SELECT FROM public.api_usage_log WHERE {} LIMIT $8) AS l", self.condition());
-        // The last call of the page before may have others of the same microsecond behind it.
+        // More calls may have the same microsecond as the last call of the page before.
         let after =
             |(at, _): (DateTime<Utc>, Uuid)| at.checked_add_signed(TimeDelta::microseconds(1)).unwrap_or(self.to);
         let mut to = self.after.map_or(self.to, |call| self.to.min(after(call)));
@@ -177,9 +177,9 @@ impl RecordSearch {
         Ok(first)
     }
 
-    /// `$1` and `$2` are the range, `$3` and `$4` the call that the page comes after, `$8` is the limit.
+    /// `$1` and `$2` are the range, `$3` and `$4` the last call of the page before, `$8` is the limit.
     fn condition(&self) -> String {
-        // The page's beginning bounds the time as well, so that partitions before it are left out.
+        // The position bounds the time as well, so that newer partitions are left out.
         let condition = "occurred_at >= $1 AND occurred_at < $2 \
             AND occurred_at <= coalesce($3, 'infinity') AND ($3 IS NULL OR (occurred_at, id) < ($3, $4)) \
             AND ($5 IS NULL OR id = $5) AND ($6 IS NULL OR (status >= 400) = $6) \

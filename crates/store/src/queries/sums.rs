@@ -36,19 +36,19 @@ pub struct Sums {
 /// Columns of [`Sums`].
 pub const COLUMNS: usize = 10;
 
-/// The sums of a rollup's rows: of counts they are `numeric`, see [`Whole`]. A cost keeps 18 decimals: the daemon never writes
-/// more, SQL callers may.
+/// The sums of a rollup's rows. Sums of counts are `numeric`, see [`Whole`]. A cost keeps 18 decimals: the daemon never
+/// writes more, SQL callers may.
 pub const OF_ROLLUP: &str = "coalesce(sum(calls), 0), coalesce(sum(errors), 0), \
     coalesce(sum(input_tokens), 0), coalesce(sum(output_tokens), 0), \
     coalesce(sum(cache_read_tokens), 0), coalesce(sum(cache_write_5m_tokens), 0), \
     coalesce(sum(cache_write_1h_tokens), 0), coalesce(sum(requests), 0), \
     round(coalesce(sum(cost_usd), 0), 18), coalesce(sum(unpriced_calls), 0)";
 
-/// A rollup's row as it is.
+/// The values of one rollup row.
 pub const OF_ROW: &str = "calls, errors, input_tokens, output_tokens, cache_read_tokens, cache_write_5m_tokens, \
     cache_write_1h_tokens, requests, round(cost_usd, 18), unpriced_calls";
 
-/// The same of the call log's rows.
+/// The same sums over the call log's rows.
 pub const OF_LOG: &str = "count(*), count(*) FILTER (WHERE status >= 400), coalesce(sum(input_tokens), 0), \
     coalesce(sum(output_tokens), 0), coalesce(sum(cache_read_tokens), 0), \
     coalesce(sum(cache_write_5m_tokens), 0), coalesce(sum(cache_write_1h_tokens), 0), \
@@ -59,7 +59,7 @@ impl Sums {
     /// Reads them from the column `at` on.
     ///
     /// # Errors
-    /// PostgreSQL's, if a sum cannot be held.
+    /// PostgreSQL's, if a sum does not fit.
     pub fn read(row: &Row, at: usize) -> Result<Self, tokio_postgres::Error> {
         Ok(Self {
             calls: row.try_get(at)?,

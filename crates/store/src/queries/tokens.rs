@@ -1,4 +1,4 @@
-//! `tallyd_tokens`: made, listed and revoked, each change with its line in the audit log.
+//! `tallyd_tokens`: creates, lists and revokes tokens, each change with its entry in the audit log.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -10,7 +10,7 @@ use super::audit::{self, Actor, Change};
 use tallyd_config::StatedCosts;
 use tallyd_model::role::Role;
 
-/// A token that is in force, as the daemon keeps it.
+/// A valid token in the form in which the daemon keeps it.
 #[derive(Debug, Clone)]
 pub struct StoredToken {
     /// Its number.
@@ -21,9 +21,9 @@ pub struct StoredToken {
     pub role: Role,
     /// The SHA-256 of its text.
     pub sha256: Vec<u8>,
-    /// When it ends; none if it does not.
+    /// Its end; none if it does not end.
     pub expires_at: Option<DateTime<Utc>>,
-    /// Costs that it may state, if it may fewer than the configuration lets.
+    /// The costs that it may state, if they are fewer than the configuration allows.
     pub stated_costs: Option<StatedCosts>,
 }
 
@@ -38,50 +38,50 @@ pub struct ListedToken {
     pub role: String,
     /// When it was made.
     pub created_at: DateTime<Utc>,
-    /// By whom.
+    /// The author.
     pub created_by: String,
-    /// When it ends.
+    /// Its end.
     pub expires_at: Option<DateTime<Utc>>,
-    /// When it was revoked.
+    /// The time of its revocation.
     pub revoked_at: Option<DateTime<Utc>>,
-    /// Costs that it may state, if it may fewer than the configuration lets.
+    /// The costs that it may state, if they are fewer than the configuration allows.
     pub stated_costs: Option<String>,
 }
 
-/// A token to be made.
+/// A new token.
 #[derive(Debug, Clone)]
 pub struct NewToken {
     /// Its name or purpose.
     pub name: String,
     /// Its rights.
     pub role: Role,
-    /// When it ends.
+    /// Its end.
     pub expires_at: Option<DateTime<Utc>>,
-    /// Costs that it may state, if it may fewer than the configuration lets. Of the role ingest alone.
+    /// The costs that it may state, if they are fewer than the configuration allows. For the role ingest only.
     pub stated_costs: Option<StatedCosts>,
 }
 
 /// Characters of a name.
 const NAME_CHARS_MAX: usize = 100;
 
-/// Why a token is not made.
+/// Why a token was not created.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenError {
     /// PostgreSQL failed.
     #[error("{}", crate::describe(.0))]
     Database(#[from] tokio_postgres::Error),
-    /// The name cannot be listed.
+    /// The name is empty, too long or not printable.
     #[error("a name has 1 to {NAME_CHARS_MAX} printable characters")]
     Name,
-    /// The limit would limit nothing.
+    /// The limit does not apply to the role.
     #[error("stated costs limit a token of the role ingest; an admin's may state any cost")]
     StatedCosts,
 }
 
-/// Tokens that a daemon keeps.
+/// Tokens that a daemon keeps in memory.
 const TOKENS_MAX: i64 = 10_000;
 
-/// Whether their table is there yet: a daemon makes the schema at its first start.
+/// True if the table exists: a daemon creates the schema at its first start.
 ///
 /// # Errors
 /// PostgreSQL's.
@@ -90,7 +90,7 @@ pub async fn has_table(client: &Client) -> Result<bool, tokio_postgres::Error> {
     Ok(rows.first().is_some_and(|row| row.get(0)))
 }
 
-/// Those that are in force.
+/// The valid tokens.
 ///
 /// # Errors
 /// PostgreSQL's.
@@ -101,7 +101,7 @@ pub async fn in_force(client: &Client) -> Result<Vec<StoredToken>, tokio_postgre
     Ok(rows.iter().filter_map(stored).collect())
 }
 
-/// The one of this number, if it is in force.
+/// The token of this number, if it is valid.
 ///
 /// # Errors
 /// PostgreSQL's.
@@ -112,16 +112,16 @@ pub async fn one_in_force(client: &Client, id: i32) -> Result<Option<StoredToken
 }
 
 fn stored(row: &tokio_postgres::Row) -> Option<StoredToken> {
-    // A role that a later version has made means nothing here.
+    // Roles of later versions are ignored.
     let role = Role::of(row.get(2))?;
-    // A limit that a later version has made is not let go of.
+    // An unknown limit of a later version must not become no limit.
     let limit = row.get::<_, Option<&str>>(5);
     let stated_costs = limit.map(|name| StatedCosts::of(name).unwrap_or(StatedCosts::Refuse));
     let (id, name, sha256, expires_at) = (row.get(0), row.get(1), row.get(3), row.get(4));
     Some(StoredToken { id, name, role, sha256, expires_at, stated_costs })
 }
 
-/// All of them, the revoked ones included.
+/// All tokens, including revoked ones.
 ///
 /// # Errors
 /// PostgreSQL's.
@@ -141,10 +141,11 @@ pub async fn list(client: &Client) -> Result<Vec<ListedToken>, tokio_postgres::E
     Ok(rows.iter().map(read).collect())
 }
 
-/// Makes one, and notes who did: draws its number, lets `compose` make the digest of the text that has that number in it, and stores it.
+/// Creates a token with an audit entry: draws its number, calls `compose` for the digest of the text with that number,
+/// and stores it.
 ///
 /// # Errors
-/// [`TokenError`]; nothing was made then.
+/// [`TokenError`]; nothing was created then.
 pub async fn create(
     transaction: &Transaction<'_>,
     token: &NewToken,
@@ -185,10 +186,11 @@ pub async fn create(
     Ok(id)
 }
 
-/// Revokes one, and notes who did. False if there is none of that number in force, or `created_by` is given and it was made by another.
+/// Revokes a token with an audit entry. Returns false if no valid token has that number, or another author than
+/// `created_by` made it.
 ///
 /// # Errors
-/// PostgreSQL's; nothing was changed then.
+/// PostgreSQL's; nothing has changed then.
 pub async fn revoke(
     transaction: &Transaction<'_>,
     id: i32,

@@ -1,5 +1,5 @@
-//! Users: the lifetime cost of each, joined with the application's own table of users where there is one that may be read
-//! ([`super::accounts`]). Users whom only one side knows are in the list, too: no costs disappear.
+//! Users: the lifetime cost of each, joined with the application's own table of users if that may be read
+//! ([`super::accounts`]). Users that only one side knows are in the list, too, so that no costs disappear.
 
 use std::collections::HashMap;
 
@@ -16,7 +16,7 @@ use crate::whole::Whole;
 use tallyd_model::json::Raw;
 use tallyd_model::pricing::Usd;
 
-/// The shown columns of a user, as the text of a JSON object: PostgreSQL wrote it, and it is handed on as it is.
+/// The shown columns of a user, as the text of a JSON object, passed on as PostgreSQL wrote it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Profile(pub String);
 
@@ -81,9 +81,9 @@ pub enum UserSort {
 pub struct UserPage {
     /// The users.
     pub users: Vec<UserTotals>,
-    /// How many there are on all pages.
+    /// The number of users on all pages.
     pub total: i64,
-    /// Whether the application's table was joined; without it only users with calls are listed.
+    /// True if the application's table was joined; without it only users with calls are listed.
     pub joined: bool,
 }
 
@@ -96,9 +96,9 @@ pub struct UserQuestion {
     pub id: Option<String>,
     /// The order.
     pub sort: UserSort,
-    /// From the largest on.
+    /// True for the largest first.
     pub descending: bool,
-    /// Users of a page.
+    /// Largest number of users on a page.
     pub limit: i64,
     /// Users to skip.
     pub offset: i64,
@@ -112,7 +112,7 @@ const TOTALS: &str = "SELECT user_id, sum(calls) AS calls, \
     FROM public.tallyd_user_total_parts WHERE user_id <> ''";
 
 impl UserQuestion {
-    /// Asks it of the configured table of users and the lifetime totals.
+    /// Queries the configured table of users and the lifetime totals.
     ///
     /// # Errors
     /// [`QueryError`].
@@ -149,9 +149,10 @@ impl UserQuestion {
         )
     }
 
-    /// `$1` is a pattern that the id or a shown column must match, `$2` the one id that is asked for.
+    /// `$1` is a pattern for the id or a shown column, `$2` the requested id.
     fn filtered(&self, accounts: &Accounts) -> String {
-        // Within both sides of the join: PostgreSQL does not move a condition below a full join, and would read every user.
+        // The condition is on both sides of the join: PostgreSQL does not push it below a full join, and would read
+        // every user.
         let (of_totals, of_accounts) = if self.id.is_some() { ("AND user_id = $2", "WHERE id = $2") } else { ("", "") };
         format!(
             "SELECT * FROM ( \
@@ -182,7 +183,7 @@ fn read(row: &tokio_postgres::Row) -> Result<UserTotals, QueryError> {
     })
 }
 
-/// How often each of the users has called one endpoint, by the present call log. Users without such a call are left out.
+/// Each user's number of calls of one endpoint, by the present call log. Users without such a call are left out.
 ///
 /// # Errors
 /// [`QueryError`].

@@ -60,7 +60,7 @@ pub struct Between {
     pub models_left_off: usize,
 }
 
-/// Reads the calls of a period, and prices each by both catalogs. Changes nothing.
+/// Prices the calls of a period by both catalogs. Changes nothing.
 ///
 /// # Errors
 /// [`RepriceError`].

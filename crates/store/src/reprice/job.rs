@@ -1,4 +1,4 @@
-//! A job's row: its scope and progress.
+//! A job's row: the scope and progress of a repricing.
 
 use tokio_postgres::Client;
 use tokio_postgres::types::{ToSql, Type};
@@ -9,7 +9,7 @@ use crate::queries::audit::{self, Actor, Change};
 use crate::retry::in_transaction;
 use tallyd_model::pricing::Usd;
 
-/// How far a job is, microseconds since 1970 UTC.
+/// The job's position, microseconds since 1970 UTC.
 const POSITION: &str = "(extract(epoch FROM position) * 1000000)::int8";
 
 /// A job, as its row says.
@@ -30,8 +30,8 @@ pub(super) struct Step {
 }
 
 impl Job {
-    /// The unfinished job of the same scope and the same prices, or a new one. Unfinished jobs of the same scope with other
-    /// prices are superseded.
+    /// Continues the unfinished job of the same scope and prices, or begins a new one. Unfinished jobs of the same
+    /// scope with other prices are superseded.
     pub(super) async fn take(
         client: &Client,
         options: &RepriceOptions,
@@ -58,7 +58,8 @@ impl Job {
         Ok(in_transaction(client, Self::begin(client, options, catalog, by)).await?)
     }
 
-    /// Inserts a new job and notes who begins it, within the caller's transaction: nothing is rewritten before that is noted.
+    /// Inserts a new job and its audit entry, in the caller's transaction: nothing is rewritten before that entry
+    /// exists.
     async fn begin(
         client: &Client,
         options: &RepriceOptions,
@@ -79,14 +80,15 @@ impl Job {
             (&by.name, Type::TEXT),
         ];
         let rows = client.query_typed(&insert, &values).await?;
-        // RETURNING has a row for the one that was inserted.
+        // An INSERT with RETURNING returns its row.
         let row = rows.first().expect("an insert returns its row");
         let job = Self { id: row.get(0), position_us: row.get(1), resumed: false };
         job.audit(client, "reprice.begin", by).await?;
         Ok(job)
     }
 
-    /// Moves the position from where this process left it, within the caller's transaction. False if it stands elsewhere.
+    /// Moves the position from this process' last one, in the caller's transaction. Returns false if the row has
+    /// another position.
     pub(super) async fn advance(&self, client: &Client, to_us: i64) -> Result<bool, tokio_postgres::Error> {
         let sql = format!(
             "UPDATE public.reprice_jobs SET position = {}, updated_at = clock_timestamp() \
@@ -97,7 +99,7 @@ impl Job {
         Ok(client.query_typed(&sql, &[(&self.id, Type::INT8)]).await?.len() == 1)
     }
 
-    /// Adds a step's numbers, within the caller's transaction; the last step notes the job's end and author.
+    /// Adds a step's numbers, in the caller's transaction; the last step also stores the job's end and author.
     pub(super) async fn note(
         &self,
         client: &Client,
@@ -122,7 +124,7 @@ impl Job {
         if done { self.audit(client, "reprice.end", by).await } else { Ok(()) }
     }
 
-    /// Notes in the audit log the job's scope, and the sums of all its runs until now.
+    /// Adds an audit entry with the job's scope, and the sums of all its runs until now.
     async fn audit(&self, client: &Client, action: &str, by: &Actor<'_>) -> Result<(), tokio_postgres::Error> {
         let sql = "SELECT jsonb_build_object('from', from_at, 'to', to_at, 'provider', provider, 'model', model, \
             'include_client', include_client, 'calls_read', calls_read, 'calls_changed', calls_changed, \

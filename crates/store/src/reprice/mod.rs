@@ -1,26 +1,26 @@
 //! Computes stored costs anew after prices were corrected or became known.
 //!
 //! ## Method
-//! Every call of a period is priced as it would be today, by its own instant. Where the result differs from the stored cost, the
-//! call log's row and the rollups change in one transaction. Costs that the caller stated are left alone
-//! unless asked for; a call that has a price and would have none today keeps it.
+//! Every call of a period is priced by today's catalog, at the call's own time. If the result differs from the stored
+//! cost, the call log's row and the rollups change in one transaction. Costs that the caller stated are changed only on
+//! request. A priced call that today's catalog cannot price keeps its cost.
 //!
-//! ## In steps ([`run`])
-//! The period is cut into slices of time, each one transaction: the job's position is moved from where it was left (a
-//! fence: no two processes do the same slice), the slice's calls are read through a cursor, their rows are updated where
-//! they lie, and the differences are added to the rollups by the statements that the loader uses, tables and keys in the
-//! loader's order. A process that is killed leaves a position and whole slices. The same command goes on from there.
+//! ## Steps ([`run`])
+//! The period is cut into slices of time, each one transaction. The transaction moves the job's position from its last
+//! value (a fence: two processes cannot do the same slice) and reads the slice's calls through a cursor. It updates
+//! their rows in place, and adds the differences to the rollups with the loader's statements, tables and keys in the
+//! loader's order. A process that is killed leaves a position and complete slices. The same command goes on from there.
 //!
-//! Nothing can be priced twice: the stored cost is replaced, not added to, and its difference goes into the rollups in the
-//! same transaction. Loading goes on meanwhile, and `reconcile` holds at every instant. Calls that arrive late for a slice
-//! that is done were priced at their arrival.
+//! A call cannot be priced twice: the stored cost is replaced, not added to, and its difference goes into the rollups
+//! in the same transaction. Loading goes on meanwhile, and `reconcile` holds at every instant. Calls that arrive late
+//! for a finished slice were priced at their arrival.
 //!
-//! A row is found by its place (`ctid`) within the transaction that has read it. A change in between, such as by another job,
-//! shows in the count of updated rows, and the slice is done again. Tables that are distributed over
-//! several servers have no such places: reprice them before they are distributed.
+//! A row is found by its place (`ctid`) within the transaction that has read it. A change in between, such as by
+//! another job, shows in the count of updated rows, and the slice is done again. Distributed tables do not have such
+//! places: reprice them before they are distributed.
 //!
-//! Calls that were dropped from the call log cannot be priced anew: there is nothing left of them but sums. [`dropped_calls`] says
-//! whether a period has any.
+//! Calls that were dropped from the call log cannot be priced anew, because only their sums are left. [`dropped_calls`]
+//! finds them in a period.
 //!
 //! [`preview`](mod@preview) reads the same calls by the same rules, and changes nothing.
 
@@ -35,24 +35,24 @@ use tallyd_model::pricing::Catalog;
 pub use preview::{DayDifference, DroppedCalls, Preview, dropped_calls, preview};
 pub use run::{Progress, reprice};
 
-/// The calls to be priced anew.
+/// The calls to price anew.
 #[derive(Debug, Clone)]
 pub struct RepriceOptions {
     /// Calls from here on, microseconds since 1970 UTC.
     pub from_us: i64,
     /// Calls before this, microseconds since 1970 UTC.
     pub to_us: i64,
-    /// One provider's; empty for all.
+    /// A provider; empty for all.
     pub provider: String,
-    /// One model's, as it stands in the call log; empty for all.
+    /// A model, as in the call log; empty for all.
     pub model: String,
     /// Also calls whose cost the caller stated.
     pub include_client: bool,
-    /// About how many calls one transaction should read.
+    /// Approximate number of calls per transaction.
     pub batch_rows: u32,
 }
 
-/// Why it stopped. Committed steps stay, and are whole.
+/// Why a repricing stopped. Committed steps stay, and are complete.
 #[derive(Debug, thiserror::Error)]
 pub enum RepriceError {
     /// PostgreSQL failed.
@@ -61,7 +61,7 @@ pub enum RepriceError {
     /// Another process has moved the job.
     #[error("another process is working on job {0}; wait for it, or end it")]
     Overtaken(i64),
-    /// Rows kept moving under it.
+    /// Rows kept moving during a step.
     #[error("the calls around {at} kept changing while they were priced; run the same command again to go on")]
     Moving {
         /// The slice's beginning.
@@ -70,12 +70,12 @@ pub enum RepriceError {
     /// The rollups were rebuilt with days in another zone meanwhile.
     #[error("repricing stopped: {0}")]
     Zone(#[from] super::ZoneMoved),
-    /// The schema is not there, or somebody has removed the setting.
+    /// The schema is missing, or somebody has removed the setting.
     #[error("tallyd_settings has no valid reporting_time_zone. hint: run `tallyd migrate`")]
     NoTimeZone,
 }
 
-/// Tells one set of prices from another.
+/// Distinguishes two sets of prices.
 fn digest(catalog: &Catalog) -> String {
     use sha2::{Digest, Sha256};
     let mut hash = Sha256::new();

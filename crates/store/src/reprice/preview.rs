@@ -105,7 +105,7 @@ pub async fn preview(client: &Client, catalog: &Catalog, options: &RepriceOption
     Ok(preview)
 }
 
-/// Adds costs of records: 10^11 of the largest ones would be needed to overflow.
+/// Adds two costs; only 10^11 of the largest ones would overflow.
 pub(super) fn sum(a: Usd, b: Usd) -> Usd {
     a.checked_add(b).expect("a sum of records' costs fits 10^20 USD")
 }
@@ -117,20 +117,20 @@ pub(super) async fn zone(client: &Client) -> Result<Tz, RepriceError> {
     zone.ok_or(RepriceError::NoTimeZone)
 }
 
-/// Calls that were dropped from the call log in partitions that a period touches.
+/// Dropped calls of the partitions that a period overlaps.
 #[derive(Debug, Clone, Serialize)]
 pub struct DroppedCalls {
-    /// The first of those partitions began here; none: it had no lower bound.
+    /// Beginning of the first of these partitions; none: it had no lower bound.
     pub from: Option<DateTime<Utc>>,
-    /// The last of them ended here; none: it had no upper bound.
+    /// End of the last of them; none: it had no upper bound.
     pub to: Option<DateTime<Utc>>,
-    /// Calls that they held, also such as lie outside of the period.
+    /// Their calls, including those outside of the period.
     pub calls: i64,
     /// The sum of their costs in USD, as exact decimal text.
     pub cost_usd: String,
 }
 
-/// The dropped part of a period, microseconds since 1970 UTC; none if nothing was.
+/// The dropped calls of a period, whose bounds are microseconds since 1970 UTC; none if nothing was dropped.
 ///
 /// # Errors
 /// PostgreSQL's.

@@ -1,4 +1,4 @@
-//! One call of the call log, as far as its cost goes, and the result for it.
+//! The columns of one call that its cost depends on, and the decision for it.
 
 use std::borrow::Cow;
 
@@ -15,7 +15,7 @@ use tallyd_model::rollup::dimensions::{Dimension, Dimensions};
 
 /// A call.
 pub(super) struct LogRow {
-    /// Where the row stands. Rows of one time and one user are in one table, on one node, so that these three are one row.
+    /// The row's place. Rows of one time and user are in one table on one node, so place, time and user identify a row.
     pub place: String,
     pub occurred_at_us: i64,
     pub provider: String,
@@ -35,7 +35,7 @@ pub(super) struct LogRow {
     pub is_catalog: bool,
     pub price_id: Option<i32>,
     pub rollup_other: i16,
-    /// Its usage was not understood whole: no catalog prices it.
+    /// Its usage was not fully understood: no catalog prices it.
     pub not_understood: bool,
 }
 
@@ -43,24 +43,24 @@ pub(super) struct LogRow {
 #[derive(Clone, Copy)]
 pub(super) enum Stored {
     Exact(Usd),
-    /// Written by somebody else with more decimals than are kept: its difference could not be stated exactly.
+    /// A cost of more than 18 decimals, which another program wrote: its difference could not be stored exactly.
     Inexact,
 }
 
-/// The result for a call.
+/// The decision for a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Decision {
-    /// It stays as it is.
+    /// The cost stays.
     Keep,
-    /// It has no price today; its stored cost stays.
+    /// Today's catalog cannot price the call; its stored cost stays.
     Unpriceable,
-    /// Its stored cost cannot be read exactly.
+    /// The stored cost cannot be read exactly.
     Inexact,
-    /// It gets this cost. `old` is its stored cost.
+    /// The call gets the cost `new`. `old` is its stored cost.
     Change { old: Option<Usd>, new: Usd, price_id: i32 },
 }
 
-/// The query for the calls of `[from, to)`; every parameter is written out, for a cursor takes none.
+/// The query for the calls of `[from, to)`, with all values inside its text, because a cursor does not take parameters.
 pub(super) fn select(options: &RepriceOptions, dimensions: &Dimensions, from_us: i64, to_us: i64) -> String {
     let mut filter = format!("l.occurred_at >= {} AND l.occurred_at < {}", instant(from_us), instant(to_us));
     if !options.include_client {
@@ -122,13 +122,13 @@ impl LogRow {
         }
     }
 
-    /// The call's cost by a catalog, and the price's id; none if it has no price there.
+    /// The call's cost and price id by a catalog; none if the catalog cannot price it.
     pub(super) fn priced(&self, catalog: &Catalog) -> Option<(Usd, i32)> {
         let extra_units = self.quantities()?;
         if self.not_understood {
             return None;
         }
-        // Calls of earlier versions were stored with the names that were sent.
+        // Earlier versions stored the names as sent.
         let provider = normalise_provider(&self.provider);
         let usage = Usage {
             provider: &provider,

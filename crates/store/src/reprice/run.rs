@@ -21,36 +21,36 @@ use tallyd_model::rollup::dimensions::Dimensions;
 use tallyd_model::rollup::fold::{Deltas, Names};
 use tallyd_model::rollup::measures::{Measures, UserKey, UserSums};
 
-/// Rows that are fetched, and updated, at once.
+/// Rows that are fetched and updated at once.
 const FETCH_ROWS: usize = 10_000;
-/// The first slice, and the widest one.
+/// Width of the first slice, and the largest one: an hour in microseconds.
 const FIRST_US: i64 = 3_600_000_000;
 const WIDEST_US: i64 = 31 * 24 * FIRST_US;
 
-/// How far a job is.
+/// Progress of a job, and the totals of one run.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 pub struct Progress {
     /// The job.
     pub job: i64,
     /// True if an earlier run had begun it.
     pub resumed: bool,
-    /// Everything before is done, microseconds since 1970 UTC.
+    /// Everything before it is done. Microseconds since 1970 UTC.
     pub position_us: i64,
     /// Calls that were read by this run.
     pub read: u64,
     /// Calls that this run has changed.
     pub changed: u64,
-    /// Of those, the ones that had no price.
+    /// Of those, the ones that were unpriced.
     pub priced: u64,
-    /// The amount that this run has added to the sum of all costs.
+    /// The change of the sum of all costs by this run.
     pub difference_usd: Usd,
 }
 
-/// Prices the period anew; continues an earlier run of the same scope with the same prices. `report` is
-/// called after each committed step.
+/// Prices the period anew; continues an earlier run of the same scope and prices. `report` is called after each
+/// committed step.
 ///
 /// # Errors
-/// [`RepriceError`]. The same call goes on from there.
+/// [`RepriceError`]. Another call continues the job.
 pub async fn reprice(
     client: &Client,
     catalog: &Catalog,
@@ -76,7 +76,7 @@ pub async fn reprice(
         if to_us >= options.to_us {
             return Ok(progress);
         }
-        // So that a slice has about as many calls as asked for, for any traffic.
+        // Adapts the width, so that a slice has about the requested number of calls for any traffic.
         let wanted = u64::from(options.batch_rows);
         if step.read > wanted.saturating_mul(2) {
             width_us = (width_us / 2).max(1);
@@ -89,7 +89,7 @@ pub async fn reprice(
 /// The scope, the prices, and the author.
 type Work<'a> = (&'a Catalog, &'a RepriceOptions, &'a Actor<'a>);
 
-/// A step, again while others are in the way.
+/// A step, with retries while other transactions block it.
 async fn persistent_step(
     client: &Client,
     work: Work<'_>,
@@ -109,7 +109,7 @@ async fn persistent_step(
     persistently(client, passes, work).await?.ok_or_else(|| RepriceError::Moving { at: at() })
 }
 
-/// Does the slice within the caller's transaction. None if a row was moved by somebody else.
+/// Does the slice in the caller's transaction. None if another transaction has moved a row.
 async fn step(
     client: &Client,
     (catalog, options, by): Work<'_>,
@@ -150,14 +150,14 @@ async fn step(
         }
     }
     client.batch_execute("CLOSE repriced").await?;
-    // After the calls: who takes calls from the log locks these first, too.
+    // After the calls: operations that take calls out of the call log lock those first, too.
     let side = Side::enter(client).await?;
     rollup_upserts::add(client, side, &sums.deltas(&dimensions)).await?;
     job.note(client, done, to_us >= options.to_us, by).await?;
     Ok(Some(done))
 }
 
-/// New costs of rows, by place, time and user: the time tells the partition, the user the node.
+/// New costs of rows, by place, time and user: the time gives the partition, the user the node.
 #[derive(Default)]
 struct Updates {
     places: Vec<String>,
@@ -177,7 +177,7 @@ impl Updates {
         self.prices.push(price_id);
     }
 
-    /// False if a row is not where it was.
+    /// Returns false if a row is not at its place.
     async fn apply(&self, client: &Client, from_us: i64, to_us: i64) -> Result<bool, tokio_postgres::Error> {
         if self.places.is_empty() {
             return Ok(true);
@@ -202,8 +202,8 @@ impl Updates {
     }
 }
 
-/// What rollups tell a call by that has no user: the day, the hour, provider, model, endpoint, application, its values of the dimensions and
-/// `rollup_other`.
+/// The rollups' key of a call, without the user: day, hour, provider, model, endpoint, application, values of the dimensions
+/// and `rollup_other`.
 type CallKey = (NaiveDate, i64, [String; 5], i16);
 
 /// Differences by the rollups' keys.
@@ -225,7 +225,7 @@ impl Sums {
         add(self.calls.entry((day, hour_us, names, row.rollup_other)).or_default());
         let user = self.users.entry((row.user_id.clone(), row.provider.clone(), day)).or_default();
         add(&mut user.measures);
-        // The user's first and last call are known already; these change neither.
+        // The user's first and last call stay, because this call is not outside of them.
         user.first_us = user.first_us.min(row.occurred_at_us);
         user.last_us = user.last_us.max(row.occurred_at_us);
     }

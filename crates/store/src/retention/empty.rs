@@ -1,4 +1,4 @@
-//! The first step: the partition's sums are kept, and its rows are gone, in one transaction.
+//! The first step: keeps the partition's sums and deletes its rows, in one transaction.
 
 use std::time::Duration;
 
@@ -12,23 +12,23 @@ use crate::partitions::PartitionInfo;
 use crate::queries::audit::{self, Actor, Change};
 use crate::rollups::ROLLUPS;
 
-/// Readers are asked so often to let go of the partition, once its sums are made.
+/// Attempts to lock out readers, once the sums are made.
 const TRIES: u32 = 40;
-/// How long each time: new readers wait behind us for as long.
+/// Time limit of each attempt: new readers wait behind it.
 const TRUNCATE_WAIT: &str = "250ms";
 const PAUSE: Duration = Duration::from_millis(250);
 
-/// The result for the rows.
+/// Result of emptying a partition.
 pub(super) enum Emptied {
-    /// There is no such partition any more.
+    /// The partition does not exist any more.
     Gone,
     /// Others were using it; nothing has changed.
     Busy,
-    /// It is empty now.
+    /// It is now empty.
     Was {
-        /// The calls that it held.
+        /// The number of calls that it had.
         calls: i64,
-        /// The sum of their costs.
+        /// The sum of their costs in USD, as exact decimal text.
         cost_usd: String,
     },
 }
@@ -61,12 +61,12 @@ async fn within(client: &Client, partition: &PartitionInfo, by: &Actor<'_>) -> R
         return Err(RetentionError::Taken);
     }
     let name = &partition.name;
-    // Transactions with rows in it whose rollups are still to come are waited for; later ones wait for us.
+    // The lock waits for transactions with rows in it whose rollups are still to come; later ones wait for the lock.
     client.batch_execute(&format!("LOCK TABLE {name} IN SHARE ROW EXCLUSIVE MODE")).await?;
     if !is_partition(client, partition).await? {
         return Ok(Emptied::Gone);
     }
-    // Asked under the lock: a rebuild of the rollups, which changes it, locks the partition too.
+    // Read under the lock: a rebuild of the rollups, which changes the zone, locks the partition too.
     let zone = "SELECT value FROM public.tallyd_settings WHERE key = 'reporting_time_zone'";
     let zone = client.query_typed(zone, &[]).await?;
     let zone: &str = zone.first().ok_or(RetentionError::NoTimeZone)?.get(0);
@@ -78,14 +78,14 @@ async fn within(client: &Client, partition: &PartitionInfo, by: &Actor<'_>) -> R
     Ok(Emptied::Was { calls: held.calls, cost_usd: held.cost_usd })
 }
 
-/// The content of a partition.
+/// Totals of a partition.
 struct Held {
     calls: i64,
     cost_usd: String,
     unpriced_calls: i64,
 }
 
-/// Adds the partition's sums to the dropped ones. None if it has no rows.
+/// Adds the partition's sums to the dropped ones. None if it does not have rows.
 async fn keep_sums(client: &Client, name: &str, zone: &str) -> Result<Option<Held>, tokio_postgres::Error> {
     let any = client.query_typed(&format!("SELECT EXISTS (SELECT 1 FROM {name})"), &[]).await?;
     if !any.first().is_some_and(|row| row.get(0)) {
@@ -100,13 +100,13 @@ async fn keep_sums(client: &Client, name: &str, zone: &str) -> Result<Option<Hel
             add = rollup.add_to(rollup.dropped, "TABLE sums"),
         );
         let rows = client.query_typed(&sql, &[(&zone, Type::TEXT)]).await?;
-        // An aggregate returns a row, and the partition has some to add up.
+        // An aggregate returns a row, and there are rows to add up.
         held = rows.first().map(|row| Held { calls: row.get(0), cost_usd: row.get(1), unpriced_calls: row.get(2) });
     }
     Ok(held)
 }
 
-/// Writes down the dropped content, for later readers, and for the audit log.
+/// Stores the dropped totals, and writes an audit entry.
 async fn note(
     client: &Client,
     partition: &PartitionInfo,
@@ -134,7 +134,7 @@ async fn note(
     audit::write(client, &change).await
 }
 
-/// Takes the rows away, once no reader is in them. The sums are not made again for a reader that takes its time.
+/// Truncates the partition once it has no readers. A slow reader does not cause the sums to be made again.
 async fn truncate(client: &Client, name: &str) -> Result<(), tokio_postgres::Error> {
     client.batch_execute(&format!("SET LOCAL lock_timeout = '{TRUNCATE_WAIT}'; SAVEPOINT summed")).await?;
     let mut tries = 0;

@@ -1,26 +1,28 @@
-//! Drops old partitions of the call log, and keeps the proof.
+//! Drops old partitions of the call log, and keeps their sums.
+//!
 //! ## Invariant
-//! Rollups and lifetime totals stay as they are. A partition's part of the sums goes into the tables `tallyd_dropped_*` in the
-//! transaction that empties it, so in every committed state a rollup is the sum of the call log and of dropped calls.
+//! Rollups and lifetime totals do not change. A partition's sums go into the tables `tallyd_dropped_*` in the
+//! transaction that empties it. So in every committed state a rollup is the sum of the call log and of dropped calls.
 //!
-//! ## In two steps
-//! 1. `empty`: one transaction locks the partition against writers, adds its sums to the dropped ones, notes the dropped content
-//!    and the author, and truncates it. Nothing but this partition is locked: loading goes on, unless a batch has
-//!    calls of just this period, which waits. Readers wait for the moment of truncating alone.
-//! 2. `remove`: the empty partition is dropped. That takes a lock on the whole log, which is asked for with short
-//!    patience, again and again; where it cannot be had, an empty partition stays until the next time, and costs nothing.
+//! ## Two steps
+//! 1. `empty`: one transaction locks the partition against writers, adds its sums to the dropped ones, stores its
+//!    totals and the author, and truncates it. Only this partition is locked: loading goes on, except for a batch with
+//!    calls of just this period, which waits. Readers wait only during the truncation.
+//! 2. `remove`: the empty partition is dropped. That takes a lock on the whole call log, which is tried again and again
+//!    with a short time limit. If that fails, the empty partition stays until the next run, at no cost.
 //!
-//! A process that is killed leaves one of three states, and each is whole: nothing done, an empty partition, none. Calls
-//! that arrive for the partition between the steps are found when it is locked for dropping, and it begins anew. Calls
-//! that arrive later make the partition again, and count; the next time their sums are added to those that are there.
+//! A process that is killed leaves one of three complete states: nothing done, an empty partition, or a dropped one.
+//! Calls that arrive for the partition between the steps are found when it is locked for dropping, and both steps are
+//! repeated. Calls that arrive later make the partition again, and count; the next run adds their sums to the dropped
+//! ones.
 //!
-//! `DETACH … CONCURRENTLY` is not used. It cannot be in a transaction with the sums, and a detached table may have taken rows
-//! since they were made.
+//! `DETACH … CONCURRENTLY` is not used. It cannot run in one transaction with the sums, and a detached table may have
+//! received rows since the sums were made.
 //!
-//! ## Several at once
-//! A lock ([`Lock::Retention`](super::locks::Lock)), held until the transaction ends, admits one at a time. Repricing and
-//! forgetting write to partitions, and
-//! so wait, or are waited for. A transaction that waits for longer than two seconds gives way.
+//! ## Concurrency
+//! A lock ([`Lock::Retention`](super::locks::Lock)), held until the transaction ends, admits one run at a time.
+//! Repricing and forgetting write to partitions, so they and a run wait for one another. A transaction that waits for
+//! longer than two seconds gives way.
 
 mod empty;
 mod remove;
@@ -34,38 +36,38 @@ use tokio_postgres::types::Type;
 use super::partitions::{self, PartitionInfo};
 use crate::queries::audit::Actor;
 
-/// How long a lock on a partition is waited for.
+/// Time limit for a lock on a partition.
 const LOCK_WAIT: &str = "2s";
-/// Calls that arrived while a partition was dropped make it begin anew, so often.
+/// Repetitions of both steps after calls arrived in between.
 const ROUNDS: u32 = 3;
 
-/// The result for a partition.
+/// Result for a partition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Dropped {
-    /// Its name, as SQL.
+    /// Its name, quoted for SQL.
     pub partition: String,
-    /// Calls that were taken out of the call log now.
+    /// Calls that this run took out of the call log.
     pub calls: i64,
     /// The sum of their costs in USD, as exact decimal text.
     pub cost_usd: String,
-    /// How far it is.
+    /// Its state after the run.
     pub state: DropState,
 }
 
-/// How far a partition is.
+/// State of a partition after a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DropState {
-    /// It is gone.
+    /// It was dropped.
     Gone,
-    /// It is empty, and still there: others were using the call log all the time. The next run drops it.
+    /// It is empty, and still there: others were using the call log. The next run drops it.
     Emptied,
-    /// It is as it was: others were using it all the time. The next run tries again.
+    /// It is unchanged: others were using it. The next run tries again.
     Busy,
 }
 
 impl DropState {
-    /// Its name.
+    /// The state as text.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -76,13 +78,13 @@ impl DropState {
     }
 }
 
-/// Why partitions were not dropped. Committed steps stay, and are whole.
+/// Why partitions were not dropped. Committed steps stay, and are complete.
 #[derive(Debug, thiserror::Error)]
 pub enum RetentionError {
     /// PostgreSQL failed.
     #[error("dropping partitions stopped: {}; run it again to go on", super::describe(.0))]
     Database(#[from] tokio_postgres::Error),
-    /// Another process drops partitions at this moment.
+    /// Another process is dropping partitions.
     #[error("another process is dropping partitions; wait for it")]
     Taken,
     /// This role does not own the partition.
@@ -96,12 +98,12 @@ pub enum RetentionError {
         /// The first partition that it does not own.
         partition: String,
     },
-    /// The schema is not there, or somebody has removed the setting.
+    /// The schema is missing, or somebody has removed the setting.
     #[error("tallyd_settings has no reporting_time_zone. hint: run `tallyd migrate`")]
     NoTimeZone,
 }
 
-/// The partitions that lie wholly before an instant and no longer grow.
+/// The partitions that end before an instant and are sealed.
 ///
 /// # Errors
 /// PostgreSQL's.
@@ -110,11 +112,10 @@ pub async fn due(client: &Client, before: DateTime<Utc>) -> Result<Vec<Partition
     Ok(all.into_iter().filter(|one| one.sealed && one.to.is_some_and(|to| to <= before)).collect())
 }
 
-/// Drops the partitions that lie wholly before an instant and no longer grow, oldest first. `report` is called for each
-/// once it is done with.
+/// Drops the partitions that end before an instant and are sealed, oldest first. `report` is called after each.
 ///
 /// # Errors
-/// [`RetentionError`]. The same call goes on from there.
+/// [`RetentionError`]. Another call continues.
 pub async fn drop_before(
     client: &Client,
     before: DateTime<Utc>,
@@ -165,24 +166,24 @@ async fn drop_one(client: &Client, partition: &PartitionInfo, by: &Actor<'_>) ->
     Ok(dropped)
 }
 
-/// Begins a transaction in which locks are waited for as long as this at most.
+/// Begins a transaction with a time limit for its locks.
 async fn begin(client: &Client, lock_wait: &str) -> Result<(), tokio_postgres::Error> {
     client.batch_execute(&format!("BEGIN; SET LOCAL lock_timeout = '{lock_wait}'")).await
 }
 
-/// Whether a table still is a partition of the call log with this end.
+/// True if a table still is a partition of the call log with this end.
 async fn is_partition(client: &Client, partition: &PartitionInfo) -> Result<bool, tokio_postgres::Error> {
     let sql = "SELECT FROM public.tallyd_partitions() AS p WHERE p.relation = to_regclass($1) AND p.to_at = $2";
     let rows = client.query_typed(sql, &[(&partition.name, Type::TEXT), (&partition.to, Type::TIMESTAMPTZ)]).await?;
     Ok(!rows.is_empty())
 }
 
-/// True if somebody else held a lock for too long, or two were in each other's way.
+/// True for a lock timeout or a deadlock.
 fn gives_way(error: &tokio_postgres::Error) -> bool {
     matches!(error.code(), Some(&SqlState::LOCK_NOT_AVAILABLE | &SqlState::T_R_DEADLOCK_DETECTED))
 }
 
-/// True if the table is not there any more.
+/// True if the table does not exist any more.
 fn is_gone(error: &tokio_postgres::Error) -> bool {
     error.code() == Some(&SqlState::UNDEFINED_TABLE)
 }

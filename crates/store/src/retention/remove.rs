@@ -1,7 +1,7 @@
-//! The second step: the empty partition goes.
+//! The second step: drops the empty partition.
 //!
-//! Dropping a partition takes a lock that nobody else may share, on the call log as a whole. While it is waited for, everybody
-//! who comes waits behind: so it is waited for shortly at first, and longer only where batches take longer to load.
+//! Dropping a partition takes an exclusive lock on the whole call log. While it waits, all newcomers wait behind it. So
+//! the first attempts have short time limits; the later ones are longer, for batches that take longer to load.
 
 use std::time::Duration;
 
@@ -11,17 +11,17 @@ use super::{RetentionError, begin, gives_way, is_gone, is_partition};
 use crate::locks::Lock;
 use crate::partitions::PartitionInfo;
 
-/// How long the lock is waited for, try by try.
+/// Time limit of each attempt to lock.
 const WAITS: [&str; 6] = ["50ms", "100ms", "200ms", "400ms", "800ms", "2s"];
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// The result for an empty partition.
+/// Result for an empty partition.
 pub(super) enum Removed {
-    /// It is gone.
+    /// It was dropped.
     Gone,
     /// Calls have arrived since it was emptied; it stays.
     Refilled,
-    /// Others were using the call log all the time; it stays.
+    /// Others were using the call log; it stays.
     Busy,
 }
 

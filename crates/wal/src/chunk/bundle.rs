@@ -1,15 +1,15 @@
-//! Shares records out among the flusher's lanes by their users, where there are enough of them.
+//! Distributes records to the flusher's lanes by their users, if there are enough records.
 //!
-//! Beyond its rows, a batch's cost in PostgreSQL grows with its distinct users: each is a row of two rollups. If the lanes
-//! share the records as they come, each of them touches every user's rows, and waits for the others' commits to do so. If
-//! they share the users, each touches its own. Nothing rests on who gets which user: a hint is best effort, and where one
-//! user has most of the calls, the others' lane takes some of them.
+//! Beyond its rows, a batch's cost in PostgreSQL grows with its distinct users: each is a row of two rollups. If lanes
+//! took records in the order of arrival, each lane would update every user's rows, and wait for the others' commits.
+//! With users hashed to lanes, each lane updates its own. This is an optimisation: any lane may load any user's calls,
+//! and if one user has most of the calls, other lanes take some of them.
 //!
-//! Records of one producer are numbered, and a number says that all before it are there. Chunks that are filled side by side
-//! hold numbers of each other's gaps, so they belong together: a [`Bundle`] becomes durable whole or not at all, and
-//! is acknowledged once.
+//! Records of one producer are numbered, and a durable number means that all before it are durable. Chunks that are
+//! filled side by side have numbers in each other's gaps, so they belong together: a [`Bundle`] becomes durable
+//! completely or not at all, and is acknowledged once.
 //!
-//! Under light load nothing is shared out: a frame of a few records would become two chunks.
+//! Under light load records are not distributed: a frame of a few records would become two chunks.
 
 use super::write::{Chunk, ChunkBuilder, tail_of};
 use super::{Refused, Ticket};
@@ -18,7 +18,7 @@ use tallyd_model::call::Call;
 /// Chunks of one producer that become durable together or not at all.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bundle {
-    /// Each with the lane whose users it has; without one it is anybody's.
+    /// Each with the lane of its users, or none if any lane may load it.
     pub chunks: Vec<(Option<u16>, Chunk)>,
 }
 
@@ -29,36 +29,36 @@ impl From<Chunk> for Bundle {
 }
 
 impl Bundle {
-    /// Bytes of payload.
+    /// Number of bytes of payload.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.chunks.iter().map(|(_, chunk)| chunk.payload.len()).sum()
     }
 
-    /// Calls in it.
+    /// Number of calls.
     #[must_use]
     pub fn records(&self) -> u32 {
         self.chunks.iter().map(|(_, chunk)| chunk.records).sum()
     }
 
-    /// The highest sequence number in it.
+    /// The highest sequence number.
     #[must_use]
     pub fn last_seq(&self) -> u64 {
         self.chunks.iter().map(|(_, chunk)| chunk.last_seq).max().unwrap_or(0)
     }
 }
 
-/// A bundle of this number of calls is followed by one that is shared out.
+/// After a bundle with this number of calls, the next one is distributed to lanes.
 const MANY_RECORDS: u32 = 64;
-/// By how many bytes a user's own chunk may be fuller than another: more than chance makes of many users. A user whose calls
-/// went to another lane now and then would soon have rows in both.
+/// Bytes by which a user's own chunk may be fuller than another: more than chance causes with many users. A user whose
+/// calls went to another lane now and then would soon have rows in both.
 const LEAN_BYTES: usize = 4 * 1024;
 
-/// Builds bundles: a chunk for each lane, filled side by side.
+/// Builds bundles: a chunk for each lane, filled at the same time.
 pub struct BundleBuilder {
     builders: Vec<ChunkBuilder>,
     shares: bool,
-    /// Which one has the last call.
+    /// The builder with the last call.
     last: usize,
 }
 
@@ -70,7 +70,7 @@ impl BundleBuilder {
         Self { builders, shares: false, last: 0 }
     }
 
-    /// Adds a call. Returns the bundle that it found no place in, if so.
+    /// Adds a call. If it did not fit, returns the bundle before it.
     pub fn push_call(&mut self, seq: u64, call: &Call<'_>) -> Option<Bundle> {
         let mut at = self.place(call.user_id);
         let full = if self.builders[at].has_room_for(call) { None } else { self.finish() };
@@ -82,13 +82,13 @@ impl BundleBuilder {
         full
     }
 
-    /// Where it will be said whether the call that was pushed last is known already; none if nothing of its identity is stated.
+    /// The ticket that will tell whether the last call is a duplicate; none if the call does not state its identity.
     #[must_use]
     pub fn ticket(&self) -> Option<Ticket> {
         self.builders[self.last].ticket()
     }
 
-    /// Adds a refused record. Returns the bundle that it found no place in, if so.
+    /// Adds a refused record. If it did not fit, returns the bundle before it.
     pub fn push_refused(&mut self, seq: u64, refused: &Refused<'_>) -> Option<Bundle> {
         let at = self.least();
         let full = if self.builders[at].has_room_for_refused(refused) { None } else { self.finish() };
@@ -113,14 +113,14 @@ impl BundleBuilder {
         Some(bundle)
     }
 
-    /// The builder that the user's calls go to.
+    /// The builder for the user's calls.
     fn place(&self, user_id: &str) -> usize {
         if !self.shares {
             return 0;
         }
         let least = self.least();
         if user_id.is_empty() {
-            // Calls without a user may be the majority, and are a row or two.
+            // Calls without a user may be the majority, but have only a row or two.
             return least;
         }
         let home = home_of(user_id, self.builders.len());
@@ -136,10 +136,10 @@ impl BundleBuilder {
     }
 }
 
-/// The lane that has the user's calls, if they fit: the same in every daemon, so that daemons' lanes of one number meet at
-/// the same users' rows, and others do not.
+/// The lane for the user's calls, if they fit. It is the same in every daemon, so that only lanes of one number meet at
+/// a user's rows.
 fn home_of(user_id: &str, lanes: usize) -> usize {
-    // 2^64 by the golden ratio: each bit of the name's end bears on the highest ones.
+    // 2^64 divided by the golden ratio: each bit of the name's end affects the highest bits.
     let mixed = tail_of(user_id.as_bytes()).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     (mixed >> 40) as usize % lanes
 }
@@ -191,7 +191,7 @@ mod tests {
         Refused { code: CODE, field: "", message: "", payload_format: "json", payload, ..Refused::default() }
     }
 
-    /// Pushes a record of each size, refused where that is odd, and ends the bundle where `ends` says so.
+    /// Pushes a record of each size, refused if the size is odd, and ends the bundle at each `true`.
     fn bundles(lanes: u16, records: &[(usize, u8, bool)]) -> Vec<Bundle> {
         let mut builder = BundleBuilder::new(lanes);
         let mut bundles = Vec::new();
@@ -218,7 +218,7 @@ mod tests {
             let mut next = 1;
             for bundle in &bundles {
                 let (seqs, _) = contents(bundle);
-                // All numbers from the one after the bundle before to its own last: acknowledged bundles are whole.
+                // All numbers after those of the last bundle up to its own last: acknowledged bundles are complete.
                 prop_assert_eq!(&seqs, &(next..=bundle.last_seq()).collect());
                 next = bundle.last_seq() + 1;
                 let lanes_of: Vec<_> = bundle.chunks.iter().map(|(lane, _)| *lane).collect();

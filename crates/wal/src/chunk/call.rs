@@ -1,14 +1,14 @@
-//! A call in a payload: its flag word, and its writing beside its reading.
+//! A call in a payload: its flag word, its writing and its reading.
 //!
-//! A new field gets the next flag bit, a line in [`flags`], and one each in `write_call` and `call`, at the same place. A field
-//! without its flag takes no byte, so payloads of older versions stay readable.
+//! A new field gets the next flag bit, a line in [`flags`], and one each in `write_call` and `call`, at the same place.
+//! A field without its flag takes no byte, so payloads of older versions stay readable.
 
 use super::varint::{read_u128, unzigzag, unzigzag128, write_u64, write_u128, zigzag, zigzag128};
 use super::{ChunkBuilder, PayloadReader, TAG_CALL};
 use tallyd_model::call::{Call, Cost, Stated};
 use tallyd_model::pricing::{STANDARD_TIER, Tokens, Usd};
 
-/// Bits of a call's flag word: which of the optional parts follow.
+/// Bits of a call's flag word: the optional parts that follow.
 mod flag {
     pub(super) const REQUEST_ID: u64 = 1;
     pub(super) const CACHE: u64 = 1 << 1;
@@ -33,7 +33,7 @@ mod flag {
     pub(super) const ALL: u64 = (1 << 15) - 1;
 }
 
-/// Columns whose names repeat, beside those that every call writes: provider, model, endpoint, user, app.
+/// Columns of repeated names, beside those in every call: provider, model, endpoint, user, app.
 mod name {
     pub(super) const TIER: usize = 5;
     pub(super) const PLATFORM: usize = 6;
@@ -41,12 +41,12 @@ mod name {
     pub(super) const TAGS: usize = 7;
 }
 
-/// How many columns have names that repeat.
+/// Number of columns of repeated names.
 pub(super) const NAME_COLUMNS: usize = 8;
-/// More than the bytes of a call that are not text: tags, flags, numbers.
+/// Upper bound of a call's bytes without its texts: tags, flags, numbers.
 const FIXED_BYTES_MAX: usize = 180;
 
-/// Bytes that a call takes at most.
+/// Upper bound of a call's bytes.
 pub(super) fn call_bytes_max(call: &Call<'_>) -> usize {
     let texts = [call.provider, call.model, call.endpoint, call.user_id, call.app, call.service_tier];
     let long = [call.request_id, call.extra_units, call.metadata, call.platform, call.tags];
@@ -190,7 +190,7 @@ impl<'a> PayloadReader<'a> {
 
 const NANO: i128 = 1_000_000_000;
 
-/// True where the amount fits nano-dollars exactly. Only the common range is looked at: there a division is cheap.
+/// True if the amount fits nano-dollars exactly. Only the usual range is checked, where a division is cheap.
 fn is_whole_nano(atto: i128) -> bool {
     i64::try_from(atto).is_ok_and(|atto| atto % NANO as i64 == 0)
 }

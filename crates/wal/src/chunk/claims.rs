@@ -1,39 +1,39 @@
 //! Stated identities of calls, and their way into the WAL.
 //!
-//! A sender may *state* a call's identity: by an id, or by the id that the vendor gave the response. Such a call has keys, and the
-//! writer looks each of them up in the window ([`crate::window`]). Keys follow from the call's own bytes and two flags
-//! of its entry, so the WAL's content restores them: a key is as durable as its record, and never without it.
+//! A sender may *state* a call's identity: by an id, or by the vendor's id of the response. Such a call has keys, and
+//! the writer looks each of them up in the window ([`crate::window`]). Keys follow from the call's own bytes and two
+//! flags of its entry, so the WAL's content restores them: a key is as durable as its record, and never without it.
 //!
-//! An id that a client library has made has no key. Its record is numbered, and the number keeps it from being counted twice
-//! ([`crate::producers`]). For such a call this costs one test of two bits: no digest, no list, no look-up.
+//! An id that a client library has made does not have a key. Its record is numbered, and the number keeps it from being
+//! counted twice ([`crate::producers`]). Such a call costs one test of two bits here: no digest, no list, no lookup.
 
 use std::sync::{Arc, OnceLock};
 
 use tallyd_model::call::{Call, Key};
 
-/// A key, and the place among its chunk's calls of the one that it names.
+/// A key, and the place of its call among the chunk's calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Claim {
     /// The key.
     pub key: Key,
-    /// The place.
+    /// The place, from 0.
     pub place: u32,
 }
 
-/// A chunk's claims, by place, and where it will be said which of them were known.
+/// A chunk's claims by place, and the result of their lookup.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct IdentityClaims {
-    /// The claims. A call has one or two, one after the other.
+    /// The claims. A call has one or two, next to each other.
     pub list: Vec<Claim>,
     verdict: Option<Verdict>,
 }
 
-/// The places of a chunk's calls that were known already, in rising order; unset if none was. The writer sets it before it says that the
-/// chunk is durable.
+/// The places of a chunk's known calls, in ascending order; unset without any. The writer sets it before it reports the
+/// chunk as durable.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Verdict(Arc<OnceLock<Vec<u32>>>);
 
-/// Where it will be said whether one call was known.
+/// The future result of one call's lookup.
 #[derive(Debug, Clone)]
 pub struct Ticket {
     verdict: Verdict,
@@ -52,17 +52,17 @@ impl IdentityClaims {
         Some(Ticket { verdict, place })
     }
 
-    /// Says which calls were known.
+    /// Sets the places of the known calls.
     pub fn set_known(&self, places: Vec<u32>) {
         if let Some(Verdict(verdict)) = &self.verdict {
-            // Once for each chunk: the writer takes it out of the channel once.
+            // Set once for each chunk, because the writer takes it out of the channel once.
             let _ = verdict.set(places);
         }
     }
 }
 
 impl Ticket {
-    /// True if the call was known. To be asked once its chunk is durable.
+    /// True if the call was known. Valid once its chunk is durable.
     #[must_use]
     pub fn is_duplicate(&self) -> bool {
         self.verdict.0.get().is_some_and(|places| places.binary_search(&self.place).is_ok())

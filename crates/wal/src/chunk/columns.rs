@@ -1,21 +1,23 @@
-//! Which of the call log's optional columns a set of calls needs.
+//! Sets of the call log's optional columns.
 //!
-//! Most products leave most of a record's fields alone: no units of their own, no tier, no metadata. A column that is at
-//! the table's default in every call of a batch need not be sent: PostgreSQL fills it in for less than it takes to
-//! receive it. The WAL's values carry the set, so that a lane knows a batch's columns before it encodes the first row.
+//! Most products leave most of a record's fields at their defaults: no units of their own, no tier, no metadata. A
+//! column whose value is the table's default in every call of a batch need not be sent: PostgreSQL fills in a default
+//! faster than it receives one. The WAL's values have the set, so that a lane knows a batch's columns before it encodes
+//! the first row.
 
 use std::ops::{BitOr, BitOrAssign};
 
 use tallyd_model::call::Call;
 use tallyd_model::pricing::STANDARD_TIER;
 
-/// A set of optional columns of `api_usage_log`, a bit each.
+/// A set of optional columns of `api_usage_log`, one bit each.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Columns(u32);
 
-/// Hands the list of the optional columns to the macro `$with`: for each its constant's name, its bit in a [`Columns`],
-/// its name in the table, its kind (`text`, `count`, `status`, `latency`, `json`: how COPY writes it), its place in a
-/// [`Call`], the value that need not be sent, and that default as PostgreSQL's catalog prints it; none is NULL.
+/// Passes the list of the optional columns to the macro `$with`. Each has:
+/// * its constant's name, its bit in a [`Columns`], and its name in the table
+/// * its kind (`text`, `count`, `status`, `latency`, `json`), which names its writer in COPY, and its place in a [`Call`]
+/// * the default value that need not be sent, and that default as PostgreSQL's catalog prints it; none is NULL
 ///
 /// The bits are on disk: a new column gets the next one.
 #[macro_export]
@@ -53,7 +55,7 @@ macro_rules! columns {
             /// Each with its name, and its default as PostgreSQL's catalog prints it; none is NULL.
             pub const ALL: &[(Self, &'static str, Option<&'static str>)] = &[$((Self::$name, $column, $default)),*];
 
-            /// Those in which the call differs from the table's defaults.
+            /// The columns in which the call differs from the table's defaults.
             #[inline]
             #[must_use]
             pub fn of(call: &Call<'_>) -> Self {
@@ -68,10 +70,10 @@ macro_rules! columns {
 for_each_column!(columns);
 
 impl Columns {
-    /// None.
+    /// The empty set.
     pub const NONE: Self = Self(0);
 
-    /// Every one.
+    /// All columns.
     pub const EVERY: Self = Self(u32::MAX);
 
     /// True if all of `columns` are in the set.
@@ -87,7 +89,7 @@ impl Columns {
         self.0
     }
 
-    /// The set that [`Columns::bits`] gave.
+    /// The set of [`Columns::bits`].
     #[must_use]
     pub const fn from_bits(bits: u32) -> Self {
         Self(bits)

@@ -1,21 +1,23 @@
-//! A chunk: the accepted records of one producer that travel together, from the connection to PostgreSQL.
+//! A chunk: accepted records of one producer that stay together, from the connection to PostgreSQL.
 //!
-//! The connection encodes a record once, in the form that the WAL stores and the flusher reads; nothing
-//! between the two looks inside. The form is compact rather than PostgreSQL's: the WAL's throughput goes by bytes, and
-//! turning a record into a COPY row costs a tenth of a microsecond.
+//! The connection encodes a record once, in the form that the WAL stores and the flusher reads; nothing in between
+//! reads the content. The form is compact rather than PostgreSQL's: bytes limit the WAL's throughput, and turning a
+//! record into a COPY row takes only a tenth of a microsecond.
 //!
 //! ## Layout
-//! A payload is a sequence of entries, a tag byte each: [`TAG_CALL`], [`TAG_REFUSED`] or [`TAG_REFUSED_BY`]. Integers are LEB128 varints,
-//! signed ones zigzag. Names that repeat (provider, model, endpoint, user, app, tier, platform, tags) are written once a chunk and
-//! referred to afterwards: `0` is empty, an odd varint `2n+1` a literal of `n` bytes that joins the chunk's table, an
-//! even one `2(i+1)` the table's entry `i`. Times are differences from the entry before. A call is in `call.rs`, the rest in
-//! `write.rs` and `read.rs`.
+//! A payload is a sequence of entries, each with a tag byte: [`TAG_CALL`], [`TAG_REFUSED`] or [`TAG_REFUSED_BY`].
+//! Integers are LEB128 varints, signed ones zigzag. Times are differences from the previous entry. A call is in
+//! `call.rs`, the rest in `write.rs` and `read.rs`.
+//!
+//! Repeated names (provider, model, endpoint, user, app, tier, platform, tags) are written once per chunk and referred to
+//! afterwards. The varint `0` is the empty name. An odd one, `2n+1`, begins a literal of `n` bytes that joins the
+//! chunk's table. An even one, `2(i+1)`, is the table's entry `i`.
 //!
 //! ## Bounds
-//! Under load a connection fills a chunk for each lane side by side (`bundle.rs`).
+//! Under load a connection fills a chunk for each lane at the same time (`bundle.rs`).
 //!
-//! A chunk is closed before it outgrows [`PAYLOAD_TARGET_BYTES`], so that it fits one value of the WAL. A record that
-//! is larger by itself makes a chunk of its own, which the WAL stores in several parts.
+//! A chunk is closed before it exceeds [`PAYLOAD_TARGET_BYTES`], so that it fits one value of the WAL. A single larger
+//! record makes a chunk of its own, which the WAL stores in several parts.
 //!
 //! ## Versions
 //! The WAL's value header carries the format number. A new field gets a new flag bit; a changed meaning a new number.
@@ -34,35 +36,35 @@ pub use columns::Columns;
 pub use read::{Entry, PayloadError, PayloadReader};
 pub use write::{Chunk, ChunkBuilder};
 
-/// Bytes of payload that a chunk aims to stay within: one value of the WAL (7 KB) less its header.
+/// Intended bound of a chunk's payload in bytes: one value of the WAL (7 KB) minus its header.
 pub const PAYLOAD_TARGET_BYTES: usize = 6_900;
 
 const TAG_CALL: u8 = 1;
 const TAG_REFUSED: u8 = 2;
-/// A refused record whose sender is not the chunk's producer, or a number of refused records of which nothing else is kept.
+/// A refused record whose sender is not the chunk's producer, or a number of refused records that are only counted.
 const TAG_REFUSED_BY: u8 = 3;
 
-/// A record that was refused: its reason and as much of it as the dead letters keep.
+/// A refused record: its reason, and its content as far as the dead letters keep it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Refused<'a> {
-    /// The sender, if the chunk's producer does not name it: a token's holder.
+    /// The sender, if it is not the chunk's producer: a token's holder.
     pub sender: &'a str,
-    /// 0: the record is kept. Otherwise it stands for this number of records, of which only the number is kept.
+    /// 0: the record is kept. Otherwise the number of records that are only counted.
     pub counted: u32,
-    /// A stable name for the reason.
+    /// The reason's stable name.
     pub code: &'a str,
     /// The field at fault, or empty.
     pub field: &'a str,
     /// The problem, for a person.
     pub message: &'a str,
-    /// `json` or `msgpack`: what the payload is.
+    /// The payload's format, `json` or `msgpack`.
     pub payload_format: &'a str,
-    /// The record as it was sent, cut at [`REFUSED_PAYLOAD_BYTES`].
+    /// The sent record, cut at [`REFUSED_PAYLOAD_BYTES`].
     pub payload: &'a [u8],
 }
 
-/// Bytes of a refused record that are kept: more than a record within the default bounds takes, so that one that is wrong
-/// in a field can be corrected and retried whole.
+/// Kept bytes of a refused record: more than the largest record within the default bounds, so that a record with a
+/// wrong field can be corrected and retried.
 pub const REFUSED_PAYLOAD_BYTES: usize = 48 * 1024;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Reads a chunk's payload: an iterator of entries whose text borrows from it.
+//! Reads a chunk's payload: an iterator of entries that borrow their text from it.
 
 use super::varint::read_u64;
 use super::{Refused, TAG_CALL, TAG_REFUSED, TAG_REFUSED_BY};
@@ -17,11 +17,11 @@ pub enum Entry<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a chunk's payload does not decode {at} bytes before its end; was it written by a newer tallyd?")]
 pub struct PayloadError {
-    /// Bytes that were left when the entry was begun.
+    /// Remaining bytes at the beginning of the invalid entry.
     pub at: usize,
 }
 
-/// Iterates over a payload's entries, and ends after the first that does not decode.
+/// Iterates over a payload's entries, up to and including the first that does not decode.
 pub struct PayloadReader<'a> {
     pub(super) rest: &'a [u8],
     names: Vec<&'a str>,
@@ -29,13 +29,13 @@ pub struct PayloadReader<'a> {
 }
 
 impl<'a> PayloadReader<'a> {
-    /// Reads from the payload's beginning.
+    /// Starts at the payload's beginning.
     #[must_use]
     pub fn new(payload: &'a [u8]) -> Self {
         Self { rest: payload, names: Vec::new(), previous_us: 0 }
     }
 
-    /// Reads another payload with the memory of this reader.
+    /// Starts with another payload, and reuses this reader's memory.
     pub fn reset(&mut self, payload: &'a [u8]) {
         self.rest = payload;
         self.names.clear();
@@ -63,7 +63,7 @@ impl<'a> PayloadReader<'a> {
 
     fn refused_by(&mut self) -> Option<Refused<'a>> {
         let sender = self.text(true)?;
-        // As many as a chunk's header can count.
+        // At most as many as a chunk's header can count.
         let counted = u16::try_from(self.number()?).ok()?.into();
         Some(Refused { sender, counted, ..self.refused()? })
     }

@@ -19,7 +19,7 @@ pub(crate) fn write_u128(out: &mut Vec<u8>, mut value: u128) {
     out.push(value as u8);
 }
 
-/// Reads a number and moves `input` past it. None if it is cut short or longer than 64 bits.
+/// Reads a number and moves `input` past it. None if it is truncated or longer than 64 bits.
 #[inline]
 pub(crate) fn read_u64(input: &mut &[u8]) -> Option<u64> {
     let mut value = 0;
@@ -38,7 +38,7 @@ pub(crate) fn read_u64(input: &mut &[u8]) -> Option<u64> {
     None
 }
 
-/// Reads a number and moves `input` past it. None if it is cut short or longer than 128 bits.
+/// Reads a number and moves `input` past it. None if it is truncated or longer than 128 bits.
 pub(crate) fn read_u128(input: &mut &[u8]) -> Option<u128> {
     let mut value = 0u128;
     for (index, byte) in input.iter().enumerate().take(19) {
@@ -111,7 +111,7 @@ mod tests {
             prop_assert_eq!(short, long);
         }
 
-        /// Also where it is cut short, stands before something else, or has zeros that it does not need.
+        /// Also if it is truncated, has following bytes, or has superfluous zeros.
         #[test]
         fn a_number_reads_the_same_whatever_its_width(start in prop::collection::vec(0x80..=0xff_u8, 0..12), rest: Vec<u8>) {
             let bytes = [start, rest].concat();

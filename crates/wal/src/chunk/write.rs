@@ -1,4 +1,4 @@
-//! Builds chunks: one encoding of each record, made while its frame is still in the socket's buffer.
+//! Builds chunks: encodes each record once, while its frame is still in the socket's buffer.
 
 use super::call::{NAME_COLUMNS, call_bytes_max};
 use super::varint::write_u64;
@@ -9,12 +9,12 @@ use super::{
     TAG_REFUSED, TAG_REFUSED_BY, Ticket,
 };
 
-/// How many recent names each column remembers. Providers and models hit; a product's users mostly do not.
+/// Number of recent names for each column. Providers and models usually repeat; users mostly do not.
 const RECENT_NAMES: usize = 8;
-/// Bytes that a chunk may keep beyond its payload. Of a bundle's chunks only one is full.
+/// Bytes that a chunk may keep allocated beyond its payload. Of a bundle's chunks only one is full.
 const SPARE_BYTES: usize = 512;
 
-/// Records that travel together, encoded.
+/// Encoded records that stay together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chunk {
     /// The entries; see the module's header.
@@ -23,37 +23,37 @@ pub struct Chunk {
     pub records: u32,
     /// Refused records in the payload.
     pub refused: u32,
-    /// The producer's first sequence number that the chunk settles; 0 without a producer.
+    /// The producer's first sequence number in the chunk; 0 without a producer.
     pub first_seq: u64,
     /// The last one.
     pub last_seq: u64,
     /// The earliest `occurred_at_us` of its calls; `i64::MAX` without any.
     pub min_us: i64,
-    /// The latest; `i64::MIN` without any.
+    /// The latest `occurred_at_us`; `i64::MIN` without any.
     pub max_us: i64,
-    /// Columns in which some call differs from the table's defaults.
+    /// Columns in which a call differs from the table's defaults.
     pub columns: Columns,
-    /// Calls with a stated identity; empty if clients made all ids.
+    /// Claims of calls with a stated identity; empty if client libraries made all ids.
     pub claims: IdentityClaims,
 }
 
 impl Chunk {
-    /// A chunk of one record with these bytes for entries: for tests of what looks at its frame alone.
+    /// A chunk of one record with these bytes as entries: for tests that use only its header.
     #[cfg(test)]
     pub(crate) fn of_bytes(seq: u64, payload: Vec<u8>) -> Self {
         Self { payload, records: 1, first_seq: seq, last_seq: seq, min_us: 0, max_us: 0, ..empty() }
     }
 
-    /// True if it settles nothing but numbers.
+    /// True if it has numbers only, and no records.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.records == 0 && self.refused == 0
     }
 
-    /// The same without some of its calls, by their places among its calls in rising order.
+    /// The chunk without some of its calls, given by their places among its calls in ascending order.
     ///
     /// # Errors
-    /// [`PayloadError`], for a payload that no builder has made.
+    /// [`PayloadError`], for an invalid payload.
     pub fn without(&self, places: &[u32]) -> Result<Self, PayloadError> {
         let mut builder = ChunkBuilder::new();
         let mut place = 0;
@@ -74,13 +74,13 @@ impl Chunk {
     }
 }
 
-/// Where a name stands in the payload, and its place in the chunk's table.
+/// A name's position in the payload, and its place in the chunk's table.
 #[derive(Clone, Copy, Default)]
 struct Name {
     start: u32,
     len: u32,
     index: u32,
-    /// Its last bytes: users' ids begin alike and end differently, so these settle most comparisons.
+    /// Its last bytes: users' ids often have equal beginnings and different ends, so these decide most comparisons.
     tail: u64,
 }
 
@@ -94,7 +94,7 @@ pub struct ChunkBuilder {
     counted: Vec<Counted>,
 }
 
-/// Refused records of which only the number is kept: one entry, written at the chunk's end.
+/// Refused records that are only counted: one entry, written at the chunk's end.
 struct Counted {
     sender: String,
     code: String,
@@ -112,7 +112,7 @@ impl Counted {
     }
 }
 
-/// More than the bytes of a counted entry that are not text.
+/// Upper bound of a counted entry's bytes without its texts.
 const COUNTED_BYTES: usize = 24;
 /// The WAL's header has 16 bits for the refused records of a chunk.
 const REFUSED_MAX: u32 = u16::MAX as u32;
@@ -137,14 +137,14 @@ impl ChunkBuilder {
         }
     }
 
-    /// Adds a call. Returns the chunk before it, if the call would not have fitted.
+    /// Adds a call. If it does not fit, returns the chunk before it.
     pub fn push_call(&mut self, seq: u64, call: &Call<'_>) -> Option<Chunk> {
         let full = if self.has_room_for(call) { None } else { self.finish() };
         self.append_call(seq, call);
         full
     }
 
-    /// Adds a call that there is room for.
+    /// Adds a call that fits.
     pub(super) fn append_call(&mut self, seq: u64, call: &Call<'_>) {
         self.settle(seq);
         self.chunk.records += 1;
@@ -157,19 +157,19 @@ impl ChunkBuilder {
         self.write_call(call);
     }
 
-    /// The last call's, if something of its identity is stated.
+    /// The ticket of the last call, if it states its identity.
     pub(super) fn ticket(&self) -> Option<Ticket> {
         self.chunk.claims.ticket(self.chunk.records.checked_sub(1)?)
     }
 
-    /// Adds a refused record. Returns the chunk before it, if it would not have fitted.
+    /// Adds a refused record. If it does not fit, returns the chunk before it.
     pub fn push_refused(&mut self, seq: u64, refused: &Refused<'_>) -> Option<Chunk> {
         let full = if self.has_room_for_refused(refused) { None } else { self.finish() };
         self.append_refused(seq, refused);
         full
     }
 
-    /// Adds a refused record that there is room for.
+    /// Adds a refused record that fits.
     pub(super) fn append_refused(&mut self, seq: u64, refused: &Refused<'_>) {
         self.settle(seq);
         self.chunk.refused += refused.counted.max(1);
@@ -205,7 +205,7 @@ impl ChunkBuilder {
         }
     }
 
-    /// Takes the chunk, if anything is in it.
+    /// Takes the chunk if it is not empty.
     pub fn finish(&mut self) -> Option<Chunk> {
         if self.is_empty() {
             return None;
@@ -219,23 +219,23 @@ impl ChunkBuilder {
         self.recent = [[Name::default(); RECENT_NAMES]; NAME_COLUMNS];
         let mut chunk = std::mem::replace(&mut self.chunk, empty());
         if chunk.payload.len() + SPARE_BYTES <= PAYLOAD_TARGET_BYTES {
-            // It waits in memory for a batch, or for long: behind a database that is down.
+            // The chunk waits in memory for a batch, or longer while the database is down.
             chunk.payload.shrink_to_fit();
         }
         Some(chunk)
     }
 
-    /// Bytes of payload so far.
+    /// Number of bytes of payload.
     pub(super) fn bytes(&self) -> usize {
         self.chunk.payload.len()
     }
 
-    /// True if the call fits beside the others, or is the first.
+    /// True if the call fits, or is the first.
     pub(super) fn has_room_for(&self, call: &Call<'_>) -> bool {
         self.is_empty() || self.fits(call_bytes_max(call))
     }
 
-    /// The same of a refused record.
+    /// True if the refused record fits, or is the first.
     pub(super) fn has_room_for_refused(&self, refused: &Refused<'_>) -> bool {
         let has_number = self.chunk.refused + refused.counted.max(1) <= REFUSED_MAX;
         let is_shared = refused.counted > 0 && self.counted.iter().any(|counted| counted.is_of(refused));
@@ -254,7 +254,7 @@ impl ChunkBuilder {
     fn settle(&mut self, seq: u64) {
         if self.is_empty() {
             self.chunk.first_seq = seq;
-            // Not before there is something: thousands of connections are idle.
+            // Allocated with the first record only, because thousands of connections are idle.
             self.chunk.payload.reserve_exact(PAYLOAD_TARGET_BYTES);
         }
         self.chunk.last_seq = seq;
@@ -312,7 +312,7 @@ fn empty() -> Chunk {
     }
 }
 
-/// Bytes that a refused record takes at most.
+/// Upper bound of a refused record's bytes.
 fn refused_bytes_max(refused: &Refused<'_>) -> usize {
     let texts = [refused.code, refused.field, refused.message, refused.payload_format];
     let payload = refused.payload.len().min(REFUSED_PAYLOAD_BYTES);

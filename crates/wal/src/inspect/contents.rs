@@ -1,4 +1,4 @@
-//! From values to whole chunks, and the gaps between them.
+//! Assembles chunks from values, and finds the gaps between them.
 
 use std::collections::BTreeMap;
 
@@ -6,10 +6,10 @@ use super::SegmentContents;
 use crate::recent::{Payload, StoredChunk};
 use crate::value;
 
-/// Chunks from values, and the gaps between them.
+/// Chunks of values, and the gaps between them.
 pub(crate) fn assemble(values: &BTreeMap<u64, Vec<u8>>, first_key: u64, sealed: Option<u64>) -> SegmentContents {
     let synced = values.values().map(|value| value::trusted(value).0.synced).max().unwrap_or(0);
-    // A seal claims the most: values in a store beyond it did not count at an earlier start.
+    // A seal is decisive: values beyond it were invalid at an earlier start.
     let claimed = sealed.unwrap_or(synced);
     let last = values.keys().next_back().copied().unwrap_or(first_key).max(claimed);
     let mut end =
@@ -46,7 +46,7 @@ pub(crate) fn assemble(values: &BTreeMap<u64, Vec<u8>>, first_key: u64, sealed: 
     contents
 }
 
-/// The chunk that begins with this key, if it is whole.
+/// The chunk that begins with this key, if it is complete.
 fn chunk(values: &BTreeMap<u64, Vec<u8>>, first_key: u64, end: u64) -> Option<StoredChunk> {
     let (head, payload) = values.get(&first_key).map(|value| value::trusted(value))?;
     let parts = u64::from(head.parts);
@@ -64,7 +64,7 @@ fn chunk(values: &BTreeMap<u64, Vec<u8>>, first_key: u64, end: u64) -> Option<St
     Some(StoredChunk {
         first_key,
         last_key: first_key + parts - 1,
-        // Nobody loads it as a lane.
+        // No lane loads it.
         lane: 0,
         records: head.records,
         refused: head.refused,
@@ -84,7 +84,8 @@ mod tests {
     use crate::identity::Proof;
     use crate::value::{Stamp, encode};
 
-    /// A chunk of three parts beside chunks of one, as a log of these keys: each value claims that `synced` was.
+    /// A chunk of three parts beside chunks of one, in a WAL with these keys: each value claims that `synced` was
+    /// synced.
     fn wal(parts: &[(u64, &[u64])]) -> BTreeMap<u64, Vec<u8>> {
         let mut values = BTreeMap::new();
         for (synced, keys) in parts {

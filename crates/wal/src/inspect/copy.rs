@@ -1,4 +1,4 @@
-//! A copy of a store, to be opened instead of it.
+//! A copy of a store, which is opened instead of the store.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::store::Engine;
 use crate::{WalError, value};
 
-/// A copy of a store in a folder of its own, which goes with it.
+/// A copy of a store in a folder of its own, which is deleted with this value.
 pub(super) struct Copy {
     /// The copy's folder.
     pub path: PathBuf,
@@ -23,7 +23,7 @@ impl Copy {
     pub(super) fn of(store: &Path) -> Result<Self, WalError> {
         let name = format!("tallyd-inspect-{}-{:016x}", std::process::id(), rand::random::<u64>());
         let path = std::env::temp_dir().join(name);
-        // Records are nobody else's to read.
+        // Other users may not read the records.
         let made = fs::DirBuilder::new().mode(0o700).create(&path);
         made.map_err(|error| WalError::io("create", &path, error))?;
         let copy = Self { path };
@@ -34,7 +34,7 @@ impl Copy {
 
 impl Drop for Copy {
     fn drop(&mut self) {
-        // Remains are in the system's temporary folder.
+        // Remaining files are in the system's temporary folder.
         let _ = fs::remove_dir_all(&self.path);
     }
 }
@@ -55,13 +55,13 @@ fn copy_files(from: &Path, to: &Path) -> Result<(), WalError> {
     Ok(())
 }
 
-/// All values that sled still finds and whose checksum is right.
+/// All values that sled finds and whose checksum is right.
 pub(crate) fn from_store(path: &Path, keys: &RangeInclusive<u64>) -> Result<BTreeMap<u64, Vec<u8>>, WalError> {
     let store = Engine::Sled.reopen(path)?;
     let mut values = BTreeMap::new();
     let Some(last) = store.last_key()? else { return Ok(values) };
     for key in *keys.start()..=last.min(*keys.end()) {
-        // One page that cannot be read says nothing of the others.
+        // An unreadable page does not affect the others.
         let Ok(Some(value)) = store.get(key) else { continue };
         if value::decode(key, &value).is_ok() {
             values.insert(key, value.to_vec());

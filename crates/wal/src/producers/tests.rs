@@ -10,7 +10,7 @@ fn names(producers: &mut Producers, now_us: i64) -> Vec<String> {
     producers.snapshot(now_us).into_iter().map(|state| state.name).collect()
 }
 
-/// One that connects, has a record stored and is gone.
+/// A producer that connects, has a record stored and disconnects.
 fn store(producers: &mut Producers, name: &str, now_us: i64) -> Result<(), Closed> {
     let origin = origin(name, 1);
     let last_seq = producers.open_session(&origin, None, now_us);

@@ -1,8 +1,8 @@
 //! A segment's store: values by key, appended by one thread and read by many.
 //!
-//! [`Store`] is the whole interface. The engine is sled, and all code that depends on sled stands in this folder: its
-//! calls, its errors and panics ([`sled`]), and its file, where sled does not find a value any more ([`salvage`]). Tests of the
-//! WAL have a second engine, one file of frames ([`plain_file`]).
+//! [`Store`] is the whole interface. The engine is sled, and all code that depends on sled is in this folder: its
+//! calls, its errors and panics ([`sled`]), and its file, for values that sled no longer finds ([`salvage`]). Tests of
+//! the WAL have a second engine, one file of frames ([`plain_file`]).
 
 #[cfg(test)]
 mod plain_file;
@@ -18,22 +18,22 @@ use self::sled::SledStore;
 pub(crate) use self::sled::alter;
 use super::WalError;
 
-/// An open store. A store is closed when it is dropped; a close that fails panics.
+/// An open store. Dropping it closes it; a failed close panics.
 pub(crate) trait Store: Send + Sync {
-    /// Puts a value in memory.
+    /// Adds a value in memory.
     fn insert(&self, key: u64, value: &[u8]) -> Result<(), WalError>;
 
-    /// Hands everything to the operating system: it survives this process.
+    /// Passes all values to the operating system: they survive this process.
     fn flush(&self) -> Result<(), WalError>;
 
     /// Makes flushed values durable: they survive this machine.
     fn sync_data(&self) -> Result<(), WalError>;
 
-    /// Fails if the store holds something that [`Store::sync_data`] does not make durable.
+    /// Fails if the store has files that [`Store::sync_data`] does not make durable.
     fn check_durable(&self) -> Result<(), WalError>;
 
-    /// The value under `key`, unchecked. None also where the engine cannot make sense of the value's place: the value is
-    /// missing then.
+    /// The value under `key`, unchecked. None also if the engine cannot read the value's place: the value then counts
+    /// as missing.
     ///
     /// # Errors
     /// [`WalError`] if the operating system refuses.
@@ -63,7 +63,7 @@ impl Engine {
         })
     }
 
-    /// Opens a store that exists. It is only read from now on.
+    /// Opens an existing store, which is only read from now on.
     pub(crate) fn reopen(self, path: &Path) -> Result<Arc<dyn Store>, WalError> {
         Ok(match self {
             Self::Sled => Arc::new(SledStore::reopen(path)?),
@@ -72,7 +72,7 @@ impl Engine {
         })
     }
 
-    /// Opens the store, looks, and closes it. sled writes and syncs as it closes a store, and panics where it cannot.
+    /// Opens the store, reads, and closes it. sled writes and syncs at the close, and panics if that fails.
     pub(crate) fn read<T>(
         self,
         path: &Path,

@@ -1,6 +1,6 @@
 //! A store for tests of the WAL: one file of frames, key, length, CRC32C and value, and the same in memory.
 //!
-//! Nothing is synced: these tests kill the process at most, and what [`Store::flush`] has written survives that.
+//! Nothing is synced: these tests at most kill the process, and values written by [`Store::flush`] survive that.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -50,7 +50,7 @@ impl PlainFile {
     }
 }
 
-/// The first frame, and the rest. None at the end, and where the frame is torn.
+/// The first frame, and the rest. None at the end, and for a torn frame.
 fn frame(bytes: &[u8]) -> Option<(u64, &[u8], &[u8])> {
     let (head, rest) = bytes.split_first_chunk::<FRAME_HEAD_BYTES>()?;
     let key = u64::from_le_bytes(head[..8].try_into().ok()?);

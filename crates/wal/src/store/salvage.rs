@@ -1,20 +1,20 @@
-//! Finds values in a store's file without sled: where the store does not open, or opens without most of its values.
+//! Finds values in a store's file without sled: if the store does not open, or opens without most of its values.
 //!
-//! sled stops reading its file at the first message that is damaged, and everything after it is out of its reach. The
-//! values are there all the same: uncompressed, each in one piece, its length in front of it (sled 0.34's
-//! `serialization.rs`: one byte up to 240, two up to 2,287, three up to 67,823). So any place that looks like the
-//! beginning of a value is tried, and the value's own checksum, which its key is a part of, says whether it is one. A
-//! place that is none passes with a chance of one in 2^32 for each key tried.
+//! sled stops reading its file at the first damaged message, and cannot reach anything after it. The values are still
+//! there: uncompressed, each contiguous, with its length before it (sled 0.34's `serialization.rs`: one byte up to 240,
+//! two up to 2,287, three up to 67,823). So each place that looks like the beginning of a value is tried, and the
+//! value's own checksum, which includes its key, decides. A wrong place passes with a chance of one in 2^32 for each
+//! key tried.
 //!
-//! The key stands elsewhere in sled's page. A value says up to which key the WAL was synced when it was written, and so it has
-//! one of the next ones.
+//! The key is elsewhere in sled's page. But a value has the highest synced key at its writing, and its own key is one
+//! of the next ones.
 //!
-//! ## The file as it was
-//! sled repairs a store when it opens it: behind the first damaged message it takes the file for empty, and writes there. A value
-//! that one flipped bit hides from sled would then be gone for good, and with it the values that are found here. So the
-//! file is copied first, inside the store's folder, and moves or goes with it. The copy is not synced: it serves as evidence,
-//! and each value in it has its own checksum. It costs some milliseconds where a store is opened, at a start and behind
-//! a backlog; where the file system shares blocks, nothing.
+//! ## The original file
+//! sled repairs a store when it opens it: it treats the file as empty behind the first damaged message, and writes
+//! there. A value that one flipped bit hides from sled would then be lost, with all others behind it. So the file is
+//! first copied, inside the store's folder, and moved or deleted with it. The copy is not synced: it serves as
+//! evidence, and each value in it has its own checksum. It takes some milliseconds when a store is opened, at a start
+//! and behind a backlog; nothing on file systems that share blocks.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -24,11 +24,11 @@ use std::{fs, io};
 use crate::identity::Proof;
 use crate::value::{self, FORMAT, FORMAT_1, FORMAT_2, HEADER_BYTES, VALUE_BYTES_MAX};
 
-/// How far beyond the last synced key a value's own key may be. Groups have at most 64 values; where syncs are seldom, more
+/// Largest distance of a value's key from its last synced key. Groups have at most 64 values; if syncs are rare, more
 /// are written between two.
 const KEYS_TRIED: u64 = 16 * 1024;
 
-/// Every value in the file's bytes whose key is one of these, by key.
+/// Every value in the file's bytes with one of these keys, by key.
 pub(crate) fn values(file: &[u8], keys: &RangeInclusive<u64>) -> BTreeMap<u64, Vec<u8>> {
     let mut found = BTreeMap::new();
     let mut at = 0;
@@ -47,7 +47,7 @@ pub(crate) fn values(file: &[u8], keys: &RangeInclusive<u64>) -> BTreeMap<u64, V
     found
 }
 
-/// The bytes that could be a value, by the length in front of them.
+/// The bytes that could be a value, by the length before them.
 fn value_at(file: &[u8], at: usize) -> Option<&[u8]> {
     let head = file.get(at..at + HEADER_BYTES)?;
     let [_, part, parts, ..] = *head else { return None };
@@ -62,14 +62,14 @@ fn value_at(file: &[u8], at: usize) -> Option<&[u8]> {
     let long = byte(3).filter(|first| *first == 249).and(byte(2).zip(byte(1)));
     let long = long.map(|(second, third)| 2288 + 256 * second + third);
     let fits = |length: &usize| (HEADER_BYTES + producer_bytes..=VALUE_BYTES_MAX).contains(length);
-    // The last byte of a longer length may look like a short one: the longest comes first, and checksums decide later.
+    // The last byte of a longer length may look like a short one: the longest is tried first, and the checksum decides.
     let lengths = [long, medium, short].into_iter().flatten().filter(fits);
     lengths.filter_map(|length| file.get(at..at + length)).find(|bytes| is_whole(bytes))
 }
 
-/// Tried with all lengths before any key is: cheap, and rarely wrong.
+/// Compares lengths before any key is tried: cheap, and rarely wrong.
 fn is_whole(bytes: &[u8]) -> bool {
-    // A producer's name is text; before it stands a proof, which a value without a producer has not.
+    // A producer's name is text, with a proof before it; a value without a producer has neither.
     let producer_bytes = usize::from(u16::from_le_bytes([bytes[64], bytes[65]]));
     let proof_bytes = if bytes[0] == FORMAT && producer_bytes > 0 { size_of::<Proof>() } else { 0 };
     let name = bytes.get(HEADER_BYTES + proof_bytes..HEADER_BYTES + producer_bytes);
@@ -79,11 +79,11 @@ fn is_whole(bytes: &[u8]) -> bool {
 fn key_of(bytes: &[u8], keys: &RangeInclusive<u64>) -> Option<u64> {
     let synced = u64::from_le_bytes(bytes[8..16].try_into().ok()?);
     let first = synced.checked_add(1)?.max(*keys.start());
-    // The first values of a log that leapt were written long after the last sync before it.
+    // After a leap, the first values were written long after the last sync before it.
     value::key_of(bytes, first..=first.saturating_add(KEYS_TRIED).min(*keys.end()))
 }
 
-/// The copy's name in the store's folder. sled looks at names of its own only.
+/// The copy's name in the store's folder. sled reads only its own names.
 const NAME: &str = "original";
 
 /// sled's file.
@@ -93,12 +93,12 @@ fn original(store: &Path) -> PathBuf {
     store.join(NAME)
 }
 
-/// The bytes of a store's file before sled touches it, and those from before sled did the first time.
+/// The bytes of a store's file before this opening by sled, and those before the first one.
 pub(crate) fn files(store: &Path) -> Vec<Vec<u8>> {
     [store.join(DB), original(store)].into_iter().filter_map(|file| fs::read(file).ok()).collect()
 }
 
-/// Copies the file, unless there is a copy from before. Without room for it the store is opened all the same.
+/// Copies the file, unless there is a copy. Without room for it the store is opened all the same.
 pub(crate) fn keep_original(store: &Path) {
     let kept = original(store);
     if kept.exists() {
@@ -109,16 +109,16 @@ pub(crate) fn keep_original(store: &Path) {
     match copied {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             tracing::warn!(store = %store.display(), %error, "a segment is opened without a copy of its file");
-            // Half a copy helps nobody; it goes with the folder at the latest.
+            // A partial copy is useless; it is deleted with the folder at the latest.
             let _ = fs::remove_file(&unfinished);
         }
         _ => {}
     }
 }
 
-/// Deletes the copy: the store turned out to be whole.
+/// Deletes the copy of a store that turned out to be undamaged.
 pub(crate) fn forget_original(store: &Path) {
-    // It goes with the folder at the latest.
+    // It is deleted with the folder at the latest.
     let _ = fs::remove_file(original(store));
 }
 

@@ -1,9 +1,8 @@
 //! sled 0.34.7 as a store, and its peculiarities.
 //!
-//! A store is opened with everything of sled's own housekeeping off that the WAL does not need: no background flush
-//! (the writer syncs), no compression, a small cache. Every call runs inside `catch_unwind`, because sled panics on some
-//! kinds of damage and where the system refuses a write or a sync. The bounds within which sled keeps the WAL's promise stand in
-//! the crate's own documentation.
+//! A store is opened without the parts of sled that the WAL does not need: no background flush (the writer syncs), no
+//! compression, a small cache. Every call runs inside `catch_unwind`, because sled panics on some kinds of damage, and
+//! if the system refuses a write or a sync. The crate's header lists the limits in which sled keeps the WAL's promise.
 
 use std::fs::{self, File};
 use std::io;
@@ -17,17 +16,17 @@ use tallyd_base::threads;
 
 /// An open sled store.
 pub(super) struct SledStore {
-    /// None while it is dropped.
+    /// None during the drop.
     db: Option<sled::Db>,
     file: File,
     path: PathBuf,
-    /// It existed before, and is only read.
+    /// True for a store that existed before, which is only read.
     is_reopened: bool,
 }
 
-/// How long another handle of the same store may take to let go of its lock.
+/// Time limit for another handle of the same store to release its lock.
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
-/// A process that cannot have so much more has not enough memory to tell a store that is damaged from one that is not.
+/// A process that cannot allocate this has too little memory to distinguish a damaged store.
 const PLENTY_BYTES: usize = 64 << 20;
 
 impl SledStore {
@@ -46,7 +45,7 @@ impl SledStore {
         Ok(store)
     }
 
-    /// Opens a store that exists. It is only read from now on.
+    /// Opens an existing store, which is only read from now on.
     pub(super) fn reopen(path: &Path) -> Result<Self, WalError> {
         remove_unfinished_snapshots(path)?;
         let start = Instant::now();
@@ -112,8 +111,8 @@ impl Store for SledStore {
 }
 
 impl Drop for SledStore {
-    /// sled syncs its file once more, and panics where the system refuses that: the message names the file. A store that was
-    /// only read has nothing to lose.
+    /// sled syncs its file once more, and panics if the system refuses that: the message names the file. A store that
+    /// was only read cannot lose anything.
     fn drop(&mut self) {
         let db = self.db.take();
         let closed = guarded("close", &self.path, || {
@@ -131,7 +130,7 @@ impl Drop for SledStore {
     }
 }
 
-/// sled's errors and panics.
+/// Converts sled's errors and panics.
 fn guarded<T>(action: &'static str, path: &Path, ask: impl FnOnce() -> sled::Result<T>) -> Result<T, WalError> {
     match catch_unwind(AssertUnwindSafe(ask)) {
         Ok(answer) => answer.map_err(|error| reported(action, path, error)),
@@ -139,7 +138,8 @@ fn guarded<T>(action: &'static str, path: &Path, ask: impl FnOnce() -> sled::Res
     }
 }
 
-/// sled's error with its text. The kind says whether the system is to blame or the bytes ([`WalError::is_the_systems`]).
+/// sled's error with its text. The kind tells whether the system or the bytes are the cause
+/// ([`WalError::is_the_systems`]).
 fn reported(action: &'static str, path: &Path, error: sled::Error) -> WalError {
     let kind = match &error {
         sled::Error::Io(error) => error.kind(),
@@ -148,11 +148,11 @@ fn reported(action: &'static str, path: &Path, error: sled::Error) -> WalError {
     WalError::Store { action, path: path.display().to_string(), source: io::Error::new(kind, error) }
 }
 
-/// The meaning of sled's panic. It panics on damage, and where the system gives it no memory or no thread.
+/// The cause of sled's panic. It panics on damage, and if the system refuses memory or a thread.
 fn panicked(action: &'static str, path: &Path, panic: &(dyn std::any::Any + Send)) -> WalError {
     let said = panic.downcast_ref::<&str>().map(|said| (*said).to_owned());
     let said = said.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
-    // Its message for lack of memory depends on the place.
+    // sled's message for lack of memory depends on the place.
     let is_starved = Vec::<u8>::new().try_reserve_exact(PLENTY_BYTES).is_err();
     if is_starved || ["allocate", "os error", "Os {"].iter().any(|sign| said.contains(sign)) {
         return WalError::io(action, path, io::Error::other(said));
@@ -161,7 +161,7 @@ fn panicked(action: &'static str, path: &Path, panic: &(dyn std::any::Any + Send
     WalError::Foreign { path: path.display().to_string(), reason }
 }
 
-/// A snapshot that was being written when the process died keeps sled from opening the store.
+/// A snapshot that was being written when the process died prevents sled from opening the store.
 fn remove_unfinished_snapshots(path: &Path) -> Result<(), WalError> {
     let entries = fs::read_dir(path).map_err(|error| WalError::io("read", path, error))?;
     for entry in entries.flatten() {
@@ -175,12 +175,12 @@ fn remove_unfinished_snapshots(path: &Path) -> Result<(), WalError> {
     Ok(())
 }
 
-/// sled wraps the lock's error in one of its own, so only the text tells.
+/// sled wraps the lock's error in one of its own, so only the text identifies it.
 fn is_locked(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::WouldBlock || error.to_string().contains("could not acquire lock")
 }
 
-/// Replaces or removes a value behind the WAL's back.
+/// Replaces or removes a value without the WAL's knowledge.
 #[cfg(test)]
 pub(crate) fn alter(path: &Path, key: u64, value: Option<&[u8]>) {
     let db = sled::open(path).unwrap();

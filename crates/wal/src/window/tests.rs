@@ -20,7 +20,7 @@ fn claims(numbers: &[u16]) -> Vec<Claim> {
 
 #[derive(Debug, Clone)]
 enum Operation {
-    /// Records with these ids come; the segment that they are in is not sealed.
+    /// Records with these ids arrive; their segment is not sealed.
     Take(Vec<u16>),
     /// The segment ends.
     Seal,
@@ -89,7 +89,7 @@ impl Model {
 }
 
 proptest! {
-    /// 400 ids, and a bound beyond it: none is ever forgotten, even if the wall clock jumps.
+    /// 400 ids, with a bound above that: none is forgotten, even if the wall clock jumps.
     #[test]
     fn a_key_is_known_from_its_first_record_on_and_over_seals_and_kills(
         operations in prop::collection::vec(operation(), 1..60)
@@ -134,7 +134,7 @@ fn a_slice_ends_with_a_quarter_of_the_time_and_what_is_old_is_forgotten_but_not_
     assert!(!window.wants_seal(1_249) && window.wants_seal(1_250));
     window.seal(1, 1_250).unwrap();
     assert!(window.take(&claims(&[2]), 1_900).is_empty());
-    // Its own time is a millisecond, so it has passed by the clock that does not jump, too.
+    // Its own time is a millisecond, so it has passed by the monotonic clock, too.
     std::thread::sleep(Duration::from_millis(2));
     window.forget(2_100).unwrap();
     assert_eq!((window.state.status().known, window.state.status().forgotten_early), (1, 0));

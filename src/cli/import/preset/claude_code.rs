@@ -1,8 +1,8 @@
 //! Claude Code's transcripts: a JSON object a line, `~/.claude/projects/<project>/<session>.jsonl`.
 //!
-//! A line of type `assistant` holds a part of an answer, and the answer's usage as it was told until then: the last line of an
-//! id counts. A session that is resumed or forked repeats lines of another in its own file, under the same ids. Answers that
-//! Claude Code makes itself have the model `<synthetic>`.
+//! A line of type `assistant` has a part of an answer, and the answer's usage so far: the last line of an id counts. A
+//! resumed or forked session repeats lines of another in its own file, under the same ids. Answers that Claude Code
+//! makes itself have the model `<synthetic>`.
 
 use tallyd_protocol::Record;
 
@@ -11,7 +11,7 @@ use super::cells::{add_metadata, set, set_time, text};
 use crate::cli::import::row::RowError;
 use tallyd_model::json::{self, Value};
 
-/// How the ids of answers begin that came through a cloud.
+/// Prefixes of the ids of answers that came through a cloud, with the platform.
 const PLATFORMS: [(&str, &str); 2] = [("msg_bdrk_", "bedrock"), ("msg_vrtx_", "vertex")];
 
 pub(super) fn read(row: &Value, record: &mut Record) -> Result<RowKind, RowError> {
@@ -31,7 +31,7 @@ pub(super) fn read(row: &Value, record: &mut Record) -> Result<RowKind, RowError
     if key.is_empty() {
         return Err(RowError::row("neither message.id nor requestId nor uuid tells which answer this is"));
     }
-    // The client's own reader of Anthropic's usage.
+    // By the client's own reader of Anthropic's usage.
     let usage =
         json::to_string(&message["usage"]).ok().and_then(|text| json::from_str::<serde_json::Value>(&text).ok());
     let answer = serde_json::json!({ "model": model, "usage": usage, "stop_reason": text(message, &["stop_reason"]) });

@@ -1,7 +1,8 @@
 //! Langfuse's observations: the blob export (`start_time`), or the API's and the table's (`startTime`).
 //!
-//! Usage is a map of counts, each billed by itself; `total` is their sum, or what was sent. A name that is not known leaves the
-//! call unpriced, unless Langfuse states a cost. A cost of 0 for used tokens means that Langfuse knows no price.
+//! Usage is a map of counts, each billed by itself; `total` is their sum, or a value from the sender. An unknown name
+//! leaves the call unpriced, unless Langfuse states a cost. A cost of 0 for used tokens means that Langfuse knows no
+//! price.
 
 use tallyd_protocol::Record;
 
@@ -12,7 +13,7 @@ use tallyd_model::call::NOT_UNDERSTOOD;
 use tallyd_model::json::Value;
 use tallyd_model::pricing::Usd;
 
-/// Vendors by how the names of their models begin, where no other vendor's do.
+/// Vendors by the beginning of their models' names, where it belongs to one vendor alone.
 const VENDORS: [(&str, &str); 12] = [
     ("claude-", "claude"),
     ("gpt-", "openai"),
@@ -64,7 +65,7 @@ pub(super) fn read(row: &Value, record: &mut Record) -> Result<RowKind, RowError
     Ok(RowKind::Call(key))
 }
 
-/// Langfuse does not say whose model it was; `--set` does, or OpenTelemetry's attributes in its metadata, or the name.
+/// Langfuse does not name the vendor. `--set` does, or OpenTelemetry's attributes in the metadata, or the model's name.
 fn set_provider(record: &mut Record, row: &Value, model: &str) -> Result<(), RowError> {
     let attributes = value(row, &["metadata"])["attributes"].clone();
     let stated = text(&attributes, &["gen_ai.provider.name", "gen_ai.system"]);
@@ -77,7 +78,7 @@ fn set_provider(record: &mut Record, row: &Value, model: &str) -> Result<(), Row
     Ok(())
 }
 
-/// Adds up the counts by bucket. Returns the name of a count that has none.
+/// Adds up the counts by bucket. Returns the name of a count without a bucket; empty if there is none.
 fn set_usage(record: &mut Record, usage: &Value) -> Result<String, RowError> {
     let (mut unknown, mut sum, mut total) = (String::new(), 0_u64, None);
     let mut units = Vec::new();
@@ -112,7 +113,8 @@ fn set_usage(record: &mut Record, usage: &Value) -> Result<String, RowError> {
         sum = sum.saturating_add(count);
     }
     record.extra_units = units;
-    // Counts that hold one another would be billed twice, and a total that is more was not told apart.
+    // If the total differs from the sum, some counts include others and would be billed twice, or some usage is not
+    // broken down.
     if unknown.is_empty() && total.is_some_and(|total| total != sum) {
         "usage_details.total".clone_into(&mut unknown);
     }
@@ -153,7 +155,7 @@ fn bucket(name: &str) -> Bucket {
     }
 }
 
-/// The stated cost; none for a 0 that only means that no price was known.
+/// The stated cost; none for a 0 that means an unknown price.
 fn cost(row: &Value, record: &Record) -> Result<Option<tallyd_protocol::record::Text>, RowError> {
     let mut stated = text(row, &["total_cost", "totalCost", "calculatedTotalCost"]);
     if stated.is_empty() {

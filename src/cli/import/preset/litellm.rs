@@ -1,7 +1,9 @@
-//! `LiteLLM_SpendLogs`, the table of LiteLLM's proxy: `\copy … CSV HEADER`, or what `GET /spend/logs` answers, an object a line.
+//! `LiteLLM_SpendLogs`, the table of LiteLLM's proxy: `\copy … CSV HEADER`, or the answer of `GET /spend/logs`, an
+//! object a line.
 //!
-//! `prompt_tokens` hold what was read from and written to the vendor's cache; how much that was stands in `metadata`. A spend of
-//! 0 for used tokens means that LiteLLM knows no price, unless its own cache has answered: the catalog prices such a call.
+//! `prompt_tokens` include tokens read from and written to the vendor's cache; `metadata` has the numbers of these. A
+//! spend of 0 for used tokens means that LiteLLM knows no price, and the catalog prices the call; unless LiteLLM's own
+//! cache answered.
 
 use std::collections::BTreeMap;
 
@@ -76,7 +78,7 @@ fn tags(row: &Value, metadata: &Value) -> BTreeMap<String, String> {
     tags
 }
 
-/// The stated spend; none for a 0 that only means that no price was known.
+/// The stated spend; none for a 0 that means an unknown price.
 fn spend(row: &Value, is_free: bool) -> Result<Option<tallyd_protocol::record::Text>, RowError> {
     let text = text(row, &["spend"]);
     if text.is_empty() {

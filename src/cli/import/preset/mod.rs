@@ -34,12 +34,12 @@ pub(super) enum Preset {
     Langfuse,
 }
 
-/// What a row of such a file is.
+/// A row of such a file.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum RowKind {
-    /// A call, and what tells it apart from others.
+    /// A call, with its key.
     Call(String),
-    /// Something else, of this kind.
+    /// Not a call, with its kind.
     Other(String),
 }
 
@@ -67,7 +67,7 @@ impl Preset {
         }
     }
 
-    /// Keys that a file has which is its own: one of each.
+    /// Keys that identify the program's files: one of each list must be there.
     const fn marks(self) -> &'static [&'static [&'static str]] {
         match self {
             Self::ClaudeCode => &[&["type"], &["sessionId", "leafUuid", "messageId"]],
@@ -77,13 +77,13 @@ impl Preset {
         }
     }
 
-    /// The marks that none of these keys is.
+    /// The marks of which the file has no key, for a message.
     pub(super) fn missing<'k>(self, keys: impl Iterator<Item = &'k str> + Clone) -> Vec<String> {
         let is_there = |mark: &&[&str]| keys.clone().any(|key| mark.contains(&key));
         self.marks().iter().filter(|mark| !is_there(mark)).map(|mark| mark.join(" or ")).collect()
     }
 
-    /// The preset whose file has these keys.
+    /// The preset whose marks these keys have.
     pub(super) fn of<'k>(keys: impl Iterator<Item = &'k str> + Clone) -> Option<Self> {
         Self::value_variants().iter().copied().find(|preset| preset.missing(keys.clone()).is_empty())
     }

@@ -1,7 +1,7 @@
 //! The CSV of OpenRouter's activity page: a row a generation.
 //!
-//! `cost_total` is what OpenRouter charged; `byok_usage_inference` is what the vendor charges for a key of one's own. Cached
-//! tokens are among the prompt's, those of reasoning among the completion's.
+//! `cost_total` is OpenRouter's charge; `byok_usage_inference` is the vendor's charge for a key of the customer's own.
+//! Cached tokens are included in the prompt's, reasoning tokens in the completion's.
 
 use tallyd_protocol::Record;
 
@@ -35,7 +35,7 @@ pub(super) fn read(row: &Value, record: &mut Record) -> Result<RowKind, RowError
     Ok(RowKind::Call(key))
 }
 
-/// What the generation cost, at OpenRouter and at the vendor.
+/// The charges of OpenRouter and of the vendor together.
 fn cost(row: &Value) -> Result<Usd, RowError> {
     let amount = |name: &str| match &*text(row, &[name]) {
         "" => Ok(Usd::ZERO),

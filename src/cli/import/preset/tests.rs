@@ -1,4 +1,4 @@
-//! Files made by hand after what the programs write; no file of a real account is in the repository.
+//! Files made by hand in the programs' formats; no file of a real account is in the repository.
 
 use super::*;
 use crate::cli::import::mapping::Mapping;
@@ -6,7 +6,7 @@ use crate::cli::import::reader::FileRows;
 use crate::cli::import::snapshot::Snapshot;
 use crate::cli::import::{FileFormat, row};
 
-/// The calls with their keys, the refusals, and what was passed over.
+/// The calls with their keys, the refusals, and the counts of passed-over lines.
 struct Read {
     calls: Vec<(String, Record)>,
     refused: Vec<String>,
@@ -82,7 +82,7 @@ r5,acompletion,0.1,0,10,0,2026-08-10T10:00:00Z,x,gpt-4o,openai,,,"{""additional_
     assert_eq!(costs, [(None, 200), (Some("0"), 200), (Some("0"), 429)]);
     assert_eq!(found.calls[1].1.user_id, "proxy");
     assert!(found.refused[0].contains("prompt_tokens are 10, and more than that was cached"), "{:?}", found.refused);
-    // The same as the proxy's API has it.
+    // The same call in the form of the proxy's API.
     let line = r#"{"request_id":"r1","spend":7.2e-3,"prompt_tokens":10000,"completion_tokens":100,"startTime":"2026-08-10T10:00:00.250Z","model":"claude-sonnet-4-5","custom_llm_provider":"anthropic","end_user":"u-1","metadata":{"usage_object":{"prompt_tokens_details":{"cached_tokens":9000}},"user_api_key_team_alias":"search"},"api_key":"88dc28d0","team_id":"t-1","request_tags":["job:7","nightly","a:b:c"]}"#;
     let lines = read(Preset::LitellmSpendLogs, FileFormat::Ndjson, line);
     let of =

@@ -1,4 +1,4 @@
-//! Delimited cells, the first line naming the columns. Cells are trimmed.
+//! Delimited cells; the first line names the columns. Cells are trimmed.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -16,27 +16,26 @@ use super::{ROW_BYTES, Read as RowRead, RowDraft, not_of, nothing_known};
 use tallyd_model::files::{Utf8, line_shift, separator};
 use tallyd_model::json::value::{Map, Value};
 
-/// A field, and where it comes from.
+/// A field with the place of its values.
 struct Column {
     field: &'static str,
     place: Place,
     name: String,
 }
 
-/// A cell, or what is under a path in the JSON of one.
+/// A cell, or the value under a path in the JSON of a cell.
 struct Place {
     at: usize,
     path: Option<String>,
 }
 
-/// What the first lines say.
+/// The file's first lines.
 struct Head {
     headers: Vec<String>,
-    /// Bytes and lines before the one that names the columns.
+    /// Bytes and lines before the line that names the columns.
     before: (u64, u64),
 }
 
-/// The rows of a CSV file.
 pub(super) struct CsvRows {
     reader: csv::Reader<Bounded>,
     head: Head,
@@ -79,12 +78,11 @@ impl CsvRows {
         Ok(Self { reader, head: Head { headers, before }, columns, key, mapping, cells: StringRecord::new() })
     }
 
-    /// Bytes of the file that the rows so far take, as UTF-8.
+    /// Bytes of the rows so far, as UTF-8.
     pub(super) fn bytes_read(&self) -> u64 {
         self.head.before.0 + self.reader.position().byte()
     }
 
-    /// Reads the next row into the draft.
     pub(super) fn next(&mut self, draft: &mut RowDraft) -> anyhow::Result<Option<RowRead>> {
         let lines_before = self.head.before.1;
         Ok(self.read(draft)?.map(|(line, read)| (line + lines_before, read)))
@@ -153,7 +151,7 @@ fn too_long_or(reader: &csv::Reader<Bounded>, line: u64) -> String {
     }
 }
 
-/// Finds the column of this name, or the one whose JSON has the rest of it for a path.
+/// Finds the column of this name, or a column of JSON with a path into it.
 fn place(headers: &[String], name: &str) -> anyhow::Result<Place> {
     if let Some(at) = headers.iter().position(|header| header == name) {
         return Ok(Place { at, path: None });
@@ -195,12 +193,12 @@ fn columns(headers: &[String], mapping: &Mapping) -> anyhow::Result<Vec<Column>>
         bail!(nothing_known("column", &keys));
     }
     if !mapping.names("provider") && !columns.iter().any(|column| column.field == "provider") {
-        bail!("nothing says who the provider is: add --set provider=claude, or --map provider=COLUMN");
+        bail!("the provider is not known: add --set provider=claude, or --map provider=COLUMN");
     }
     Ok(columns)
 }
 
-/// A file that hands out so many bytes between two rows, and then fails.
+/// Fails after this many bytes without the end of a row, so that a row is bounded.
 struct Bounded {
     source: BufReader<Utf8<File>>,
     left: usize,

@@ -15,10 +15,9 @@ use super::{ROW_BYTES, Read as RowRead, RowDraft, not_of, nothing_known};
 use tallyd_model::files::Utf8;
 use tallyd_model::json::Value;
 
-/// Ignored keys that are named. A file may have any number of them.
+/// The most ignored keys that a note names. A file may have any number of them.
 const NAMED_KEYS: usize = 20;
 
-/// The rows of an NDJSON file.
 pub(super) struct JsonRows {
     lines: Lines,
     mapping: Mapping,
@@ -26,18 +25,17 @@ pub(super) struct JsonRows {
 }
 
 impl JsonRows {
-    /// Makes sure that every mapped key is there, which mostly takes no more than the first line.
+    /// Checks that every mapped key exists, which mostly takes no more than the first line.
     pub(super) fn open(snapshot: &Snapshot, mapping: Mapping) -> anyhow::Result<Self> {
         check_keys(&mut Lines::new(snapshot.reader()?), &mapping)?;
         Ok(Self { lines: Lines::new(snapshot.reader()?), mapping, ignored: BTreeSet::new() })
     }
 
-    /// Bytes of the file that the rows so far take.
     pub(super) const fn bytes_read(&self) -> u64 {
         self.lines.bytes
     }
 
-    /// Reads the next row into the draft. Notes each key that is ignored when it is first seen.
+    /// Reads the next row into the draft. Adds a note for each ignored key when it first occurs.
     pub(super) fn next(&mut self, draft: &mut RowDraft, notes: &mut Vec<String>) -> anyhow::Result<Option<RowRead>> {
         let Some(line) = self.lines.next()? else { return Ok(None) };
         let (mapping, ignored) = (&self.mapping, &mut self.ignored);
@@ -57,7 +55,7 @@ fn object(line: &str) -> Result<Object<'_>, RowError> {
 }
 
 fn tree(line: &str) -> Result<Value, RowError> {
-    // For what is wrong with a line in its own words.
+    // For its error messages.
     object(line)?;
     let read =
         Value::read_all(line).map_err(|error| RowError::row(format!("not a JSON object: {}", error.message())))?;
@@ -76,7 +74,7 @@ fn fill(
         let mut is_used = mapping.named().any(|name| starts_path(name, key));
         for field in mapping.fields_of(key) {
             is_used = true;
-            // Twenty-one fields have room in 32 bits.
+            // A bit for each field of the record; 32 bits suffice.
             let bit = 1 << FIELDS.iter().position(|name| *name == field).unwrap_or_default();
             if filled & bit != 0 {
                 return Err(RowError::field(field, "there is more than one value").in_column(key));
@@ -106,18 +104,19 @@ fn fill(
     Ok(())
 }
 
-/// True if the path is the key, or goes on below it.
+/// True if the path is the key, or begins with it.
 fn starts_path(path: &str, key: &str) -> bool {
     path.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
-/// Looks for every key that the command line names, and for one that is a field, which mostly takes no more than the first line.
+/// Looks for every key that the command line names, and for one that is a field. This mostly takes no more than the
+/// first line.
 fn check_keys(lines: &mut Lines, mapping: &Mapping) -> anyhow::Result<()> {
     let mut missing: BTreeSet<&str> = mapping.named().collect();
     let (mut seen, mut is_any_known) = (BTreeSet::new(), false);
     while !missing.is_empty() || !is_any_known {
         let Some(line) = lines.next()? else { break };
-        // What is wrong with a line is told when it is its turn.
+        // The fault is reported when the row is read.
         let Ok(object) = line.and_then(object) else { continue };
         missing.retain(|path| at(&object, path).is_none());
         let keys = || object.0.iter().map(|(key, _)| key.as_str());
@@ -143,7 +142,7 @@ fn check_keys(lines: &mut Lines, mapping: &Mapping) -> anyhow::Result<()> {
     }
 }
 
-/// Lines of bounded length; empty ones are passed over.
+/// Lines of bounded length; empty ones are skipped.
 struct Lines {
     reader: BufReader<Utf8<File>>,
     line: Vec<u8>,
@@ -178,7 +177,7 @@ impl Lines {
         Ok(Some(std::str::from_utf8(line).map_err(|_| RowError::row("the line is not UTF-8"))))
     }
 
-    /// Passes over what is left of a line. Returns whether anything was left.
+    /// Skips the rest of a line. Returns whether there was any.
     fn skip_line(&mut self) -> std::io::Result<bool> {
         let mut skipped = 0;
         loop {

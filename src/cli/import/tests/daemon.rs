@@ -1,5 +1,5 @@
-//! A daemon that keeps what it is sent in memory, serves one connection at a time, and fails on command. It reads frames
-//! with the real daemon's code.
+//! A daemon for tests: it keeps received records in memory, serves one connection at a time, and fails on command. It
+//! reads frames with the real daemon's code.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{self, Read, Write};
@@ -13,34 +13,34 @@ use tallyd_protocol::{Ack, ErrorFrame, Rejection, ServerMessage, Welcome, frame,
 use tallyd_intake::frame::{ClientFrame, Records, read};
 use tallyd_intake::raw_value::Field;
 
-/// What befalls a connection, counted in its frames from 1 on.
+/// A fault of a connection, with the number of its frame from 1 on.
 pub(crate) enum Fault {
     /// The frame is kept; the connection ends before its ack.
     CutAfter(usize),
     /// The frame is lost with the connection.
     CutBefore(usize),
-    /// The frame is not taken, and this error is the last word.
+    /// The frame is not taken, and this error is the last message.
     Error(usize, &'static str),
 }
 
-/// What the daemon knows, which outlives its connections.
+/// The daemon's state, which outlives its connections.
 #[derive(Default)]
 pub(crate) struct Kept {
     /// Each producer's highest sequence number.
     pub last_seq: BTreeMap<String, u64>,
     /// Recorded rows: number, model, input tokens.
     pub rows: Vec<(u64, String, i128)>,
-    /// Ids of the recorded rows, as they came.
+    /// Ids of the recorded rows, in their order.
     pub ids: Vec<String>,
-    /// Every frame that came: first number, records.
+    /// Every received frame: first number, records.
     pub frames: Vec<(u64, usize)>,
     /// Rows to refuse.
     pub refuse: BTreeSet<u64>,
-    /// One a connection, in order; then there are no more.
+    /// One for each connection, in order; later connections have no faults.
     pub faults: VecDeque<Fault>,
-    /// Records of a frame, bytes of a frame; the protocol's limits if 0.
+    /// The most records and bytes of a frame; the protocol's limits if 0.
     pub max: (u32, u32),
-    /// The next to connect ends the daemon.
+    /// The next connection ends the daemon.
     pub stopping: bool,
 }
 
@@ -61,7 +61,7 @@ impl Daemon {
                 if shared.lock().unwrap().stopping {
                     break;
                 }
-                // How a connection ends is the test's business.
+                // The test decides how a connection ends.
                 let _ = serve(&stream.unwrap(), &shared);
             }
         });
@@ -80,7 +80,7 @@ impl Daemon {
 impl Drop for Daemon {
     fn drop(&mut self) {
         self.kept.lock().unwrap().stopping = true;
-        // The serving thread looks at the flag when somebody comes.
+        // The serving thread checks the flag at each new connection.
         let woken = UnixStream::connect(&self.socket);
         let joined = self.serving.take().map(|serving| woken.map(|_| serving.join()));
         assert!(std::thread::panicking() || matches!(joined, Some(Ok(Ok(())))), "the test's daemon failed");
@@ -104,7 +104,7 @@ fn say(mut stream: &UnixStream, message: &ServerMessage) -> io::Result<()> {
 fn serve(stream: &UnixStream, kept: &Mutex<Kept>) -> io::Result<()> {
     let body = receive(stream)?;
     let Ok(ClientFrame::Hello(hello)) = read(&body, limits::FRAME_RECORDS) else {
-        panic!("the first message is no hello")
+        panic!("the first message is not a hello")
     };
     let (fault, welcome) = {
         let mut kept = kept.lock().unwrap();

@@ -14,7 +14,7 @@ struct Place {
     folder: TempDir,
 }
 
-/// What a run came to.
+/// The result of a run.
 struct Outcome {
     summary: anyhow::Result<Summary>,
     said: Vec<String>,
@@ -55,12 +55,12 @@ impl Place {
         self.import_and(path, &[], |_| {})
     }
 
-    /// The same, with arguments of `--map`; `before_sending` runs when the file has been digested.
+    /// As [`Self::import`], with arguments of `--map`. `before_sending` runs after the file was digested.
     fn import_and(&self, path: &Path, map: &[&str], before_sending: impl FnOnce(&Path)) -> Outcome {
         import_into(self.daemon.socket(), path, map, before_sending)
     }
 
-    /// The numbers of the recorded rows, in the order in which they were recorded.
+    /// The numbers of the recorded rows, in the order of recording.
     fn recorded(&self) -> Vec<u64> {
         self.daemon.with(|kept| kept.rows.iter().map(|(number, ..)| *number).collect())
     }
@@ -90,7 +90,7 @@ fn import_with(socket: &Path, path: &Path, mapping: Mapping, before_sending: imp
     Outcome { summary, said: talk.said }
 }
 
-/// So many rows, whose tokens are their numbers.
+/// This many rows, with their numbers as tokens.
 fn csv(rows: u64) -> String {
     let lines = (1..=rows).map(|row| format!("m,{row}\n"));
     format!("model,input_tokens\n{}", lines.collect::<String>())
@@ -109,7 +109,7 @@ fn every_row_arrives_once_and_a_second_run_adds_nothing() {
     assert_eq!(sentence(again.summary.as_ref().unwrap()), "nothing to do: all 1,003 rows were there already");
     assert_eq!(place.recorded().len(), 1_003);
 
-    // A copy is the same file; one that is read in another way is not.
+    // A copy is the same file; a file that is read in another way is not.
     let copy = place.file("copy.csv", &csv(1_003));
     assert_eq!(place.import(&copy).counts(), (1_003, 1_003, 0, 0));
     assert_eq!(
@@ -125,7 +125,7 @@ fn a_connection_that_is_cut_is_made_again_and_no_row_is_lost_or_doubled() {
         vec![Fault::CutBefore(7)],
         vec![Fault::CutBefore(1), Fault::CutAfter(1), Fault::CutAfter(30), Fault::CutBefore(3)],
         vec![Fault::Error(7, "shutting_down"), Fault::Error(2, "internal")],
-        // The last frame's ack is lost: the welcome is what settles it.
+        // The last frame's ack is lost, so the welcome settles it.
         vec![Fault::CutAfter(50)],
     ] {
         let place = Place::failing(cuts);
@@ -138,8 +138,8 @@ fn a_connection_that_is_cut_is_made_again_and_no_row_is_lost_or_doubled() {
 
 #[test]
 fn an_interrupted_import_is_resumed_by_the_same_command() {
-    // One connection that takes six frames, and then a daemon that dies of every first frame: more often than anybody has the
-    // patience to try, whether the death is noticed while the frame is sent or after.
+    // One connection takes six frames; after it the daemon dies of every first frame, more often than any import
+    // retries. The death may show while the frame is sent or after.
     let deaths = std::iter::repeat_with(|| Fault::CutBefore(1)).take(10_000);
     let place = Place::failing(std::iter::once(Fault::CutBefore(7)).chain(deaths));
     let file = place.file("calls.csv", &csv(300));
@@ -187,10 +187,10 @@ fn refused_rows_are_told_and_the_others_go_on() {
     assert_eq!(said, expected);
     let gaps = [2, 4, 11, 15];
     assert_eq!(place.recorded(), (1..=25).filter(|row| !gaps.contains(row)).collect::<Vec<_>>());
-    // A frame holds consecutive numbers, so each gap ends one.
+    // A frame has consecutive numbers, so each gap ends one.
     let frames = place.daemon.with(|kept| kept.frames.clone());
     assert_eq!(frames, [(1, 3), (5, 6), (12, 10), (22, 4)]);
-    // What cannot be read is not there, however often it is tried.
+    // Rows that cannot be read are refused in every run.
     assert_eq!(place.import(&file).counts(), (25, 23, 0, 2));
 }
 
@@ -219,7 +219,7 @@ fn frames_keep_to_what_the_daemon_takes() {
     place.import(&place.file("calls.csv", &csv(9))).summary.unwrap();
     assert_eq!(place.daemon.with(|kept| kept.frames.clone()), [(1, 4), (5, 4), (9, 1)]);
 
-    // Three rows of 1,000 bytes go into 4,000 bytes; one of 5,000 goes into none.
+    // Three rows of 1,000 bytes fit into 4,000 bytes; one of 5,000 fits into no frame.
     let place = Place::new(Kept { max: (0, 4_000), ..Kept::default() });
     let wide = (1..=7).map(|row| format!("{},{row}\n", "x".repeat(if row == 4 { 5_000 } else { 1_000 })));
     let file = place.file("calls.csv", &format!("model,input_tokens\n{}", wide.collect::<String>()));

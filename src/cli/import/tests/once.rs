@@ -1,9 +1,9 @@
-//! A row is imported once, even if it stands in several files.
+//! A row is imported once, even if it is in several files.
 
 use super::*;
 
 impl Place {
-    /// Imports a file whose calls `--key` tells apart.
+    /// Imports a file with `--key`.
     fn import_by(&self, path: &Path, key: &str) -> Outcome {
         let mapping = Mapping::parse(&[], &["provider=claude".to_owned()]).unwrap();
         let mapping = Mapping { key: Some(key.to_owned()), ..mapping };
@@ -56,7 +56,7 @@ fn a_corrected_cell_is_read_and_the_rows_around_it_are_there_already() {
     assert_eq!(place.import(&place.file("calls.csv", &file("7x"))).counts(), (2, 0, 1, 1));
     assert_eq!(place.import(&place.file("calls.csv", &file("7"))).counts(), (2, 1, 1, 0));
     assert_eq!(place.tokens(), [5, 7]);
-    // A call that is recorded is not changed, and that is said.
+    // A recorded call is not changed, and its row is refused.
     let changed = place.import(&place.file("calls.csv", &file("8")));
     assert_eq!(changed.counts(), (2, 1, 0, 1));
     assert!(
@@ -96,11 +96,11 @@ fn rows_of_an_import_that_was_cut_short_are_known_to_the_next_one_of_another_fil
     let long = place.file("long.csv", &csv(100));
     place.import(&long).error();
     place.daemon.with(|kept| kept.faults.clear());
-    // Rows 51 to 110: ten of them are there.
+    // Rows 51 to 110, of which ten are already recorded.
     let rows: String = (51..=110).map(|row| format!("m,{row}\n")).collect();
     let other = place.file("other.csv", &format!("model,input_tokens\n{rows}"));
     assert_eq!(place.import(&other).counts(), (60, 10, 50, 0));
-    // And the first file goes on without what the second has recorded.
+    // The first file resumes without the rows that the second has recorded.
     assert_eq!(place.import(&long).counts(), (100, 100, 0, 0));
     assert_eq!(place.tokens(), (1..=110).collect::<Vec<_>>());
 }

@@ -38,7 +38,7 @@ fn sample(at: Instant, acked: f64, committed: f64) -> Sample {
 }
 
 fn view() -> View {
-    // The clock does not matter: rates are of the time between.
+    // Only the time between two samples matters, not the clock.
     let (began, mut view) = (Instant::now(), View::default());
     for (second, (acked, committed)) in
         [(0.0, 0.0), (100.0, 50.0), (300.0, 200.0), (1_500.0, 600.0)].into_iter().enumerate()
@@ -79,7 +79,7 @@ fn a_narrow_one_leaves_columns_out_and_stacks_the_panels() {
     assert!(drawn.contains("model") && drawn.contains("12.30") && !drawn.contains("1.2 M"), "{drawn}");
     let (rates, log) = (drawn.find("Records a second"), drawn.find("Write-ahead log"));
     assert!(rates < log, "{drawn}");
-    // Whatever the size, it is drawn.
+    // Any size can be drawn.
     for (width, height) in [(1, 1), (20, 3), (300, 100)] {
         text(&view(), width, height);
     }

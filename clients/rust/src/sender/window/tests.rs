@@ -14,7 +14,7 @@ fn add(window: &mut Window, position: u64) {
     window.add(&Record { id, ..Record::rentcast("/avm") }, position, MAX).unwrap();
 }
 
-/// Writes everything within `max_records`; each frame must be handed over in full.
+/// Writes everything within `max_records`; the window must hand over each frame completely.
 fn write_all(window: &mut Window, max_records: usize) -> Vec<Vec<u8>> {
     let mut frames = Vec::new();
     loop {
@@ -34,7 +34,7 @@ fn a_welcome_settles_what_it_covers_and_the_rest_is_written_again_unchanged() {
     assert_eq!(window.welcome(0), 0);
     let first = write_all(&mut window, 10_000);
     assert_eq!(first.len(), 3);
-    // Half of the second frame is durable: it is sent again whole.
+    // Half of the second frame is durable, so the whole frame is sent again.
     assert_eq!(window.welcome(1500), 1024);
     assert_eq!(write_all(&mut window, 10_000), first[1..]);
     assert_eq!((window.settle(2048), window.position(), window.records()), (1024, Some(2048), 952));
@@ -47,7 +47,7 @@ fn a_frame_that_was_cut_short_gives_its_numbers_back() {
     let _ = window.welcome(0);
     let mut out = Vec::new();
     assert_eq!(window.next(&mut out, 10_000, MAX), Next::Frame);
-    // The socket took a part, and broke. Another process used numbers up to 5000 meanwhile.
+    // The socket took a part, and broke. Meanwhile another process used numbers up to 5000.
     assert_eq!(window.welcome(5000), 0);
     write_all(&mut window, 10_000);
     let numbers: Vec<u64> = window.frames.iter().map(|frame| frame.first_seq).collect();

@@ -29,7 +29,7 @@ fn each_span_decides_whether_its_input_has_the_cached_tokens() {
         // The total, for any setting.
         (RULE, vec![(IN, 5000), (OUT, 100), (READ, 3000), (TOTAL, 8100)], [5000, 100, 3000, 0, 0]),
         (exclusive, vec![(IN, 5000), (OUT, 100), (READ, 3000), (TOTAL, 5100)], [2000, 100, 3000, 0, 0]),
-        // Numbers that cannot be otherwise.
+        // Numbers with only one interpretation.
         (RULE, vec![(IN, 10), (READ, 600)], [10, 0, 600, 0, 0]),
         (RULE, vec![(IN, 10), (OUT, 5), (READ, 600), (TOTAL, 15)], [10, 5, 600, 0, 0]),
         (

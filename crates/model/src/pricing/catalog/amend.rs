@@ -1,19 +1,19 @@
-//! A price that states only changes: other rates are taken from the price that holds.
+//! A price that states only changes: other rates come from the present price.
 //!
-//! A statement of input and output alone would otherwise leave cached tokens without a rate, and each call that uses them
-//! unpriced. Rates of larger prompts are rates like any other: those that are not named stay as well.
+//! Otherwise a statement of input and output alone would leave cached tokens without a rate, and make each call with
+//! them unpriced. Rates of larger prompts work the same way: unnamed ones stay.
 
 use super::{Catalog, CatalogError, Price, PriceOrigin, PriceSpec, Rates, SizeTier, check};
 
-/// A stated price beside the one that it follows.
+/// A stated price beside the price that it follows.
 #[derive(Debug, Clone)]
 pub struct Amended {
     /// The price as it is to be added.
     pub spec: PriceSpec,
-    /// The price that holds at that instant today; none: the model has no price then.
+    /// The present price at that instant; none if the model does not have one then.
     pub old: Option<Price>,
-    /// The rates of `old` that the statement does not name, `cache_read` or `above 200000: cache_read`. They were kept, or
-    /// are lost if the statement replaces the price.
+    /// The rates of `old` that the statement does not name, `cache_read` or `above 200000: cache_read`. They are kept,
+    /// or lost if the statement replaces the price.
     pub unnamed: Vec<Unnamed>,
 }
 
@@ -36,11 +36,11 @@ impl std::fmt::Display for Unnamed {
 }
 
 impl Catalog {
-    /// The stated price with its missing rates taken from the price that holds at its instant; `replace`: the statement
-    /// is the whole price.
+    /// The stated price, with its missing rates from the present price at its instant. With `replace` the statement is
+    /// the whole price.
     ///
     /// # Errors
-    /// [`CatalogError`] if the outcome is not a price.
+    /// [`CatalogError`] if the result is not a valid price.
     pub fn amend(&self, stated: &PriceSpec, replace: bool) -> Result<Amended, CatalogError> {
         let old = self.price_at(&stated.provider, &stated.model, &stated.service_tier, stated.effective_from_us);
         let names_nothing = stated.rates.is_empty() && stated.above.iter().all(|tier| tier.rates.is_empty());
@@ -65,10 +65,10 @@ impl Catalog {
 }
 
 impl PriceSpec {
-    /// Takes missing rates from the price that holds. Sizes of prompts that it does not state are not added.
+    /// Takes missing rates from the present price. Sizes of prompts that it does not state are not added.
     pub fn complete(&mut self, price: &Price) {
         for tier in &mut self.above {
-            // Units that are stated now cost the same for any prompt size.
+            // Stated units now cost the same for any prompt size.
             let stated = Rates { request: self.rates.request, extra: self.rates.extra.clone(), ..Rates::default() };
             complete(&mut tier.rates, &stated);
             complete(&mut tier.rates, price.rates_for(tier.prompt_tokens.saturating_add(1)));
@@ -76,7 +76,7 @@ impl PriceSpec {
         complete(&mut self.rates, &price.rates);
     }
 
-    /// Names the bucket that larger prompts have no rate for.
+    /// Names the bucket that larger prompts do not have a rate for.
     fn check_sizes(&self) -> Result<(), CatalogError> {
         for tier in &self.above {
             let rates = tier.rates.token_rates().into_iter().zip(self.rates.token_rates());

@@ -1,6 +1,6 @@
-//! Prices as people and programs state them: without an id, in configuration, in JSON, on the command line.
+//! Prices without ids, as stated in configuration, in JSON and on the command line.
 //!
-//! One set of checks for all of them, so that a price that is accepted anywhere can be held exactly and priced with.
+//! All of them pass the same checks, so that an accepted price can be stored and applied exactly.
 
 use std::collections::BTreeMap;
 
@@ -41,7 +41,7 @@ pub struct TokenRates {
 }
 
 impl TokenRates {
-    /// The rate of a bucket by its name; none if there is no such bucket.
+    /// The rate of a bucket by its name; none for an unknown bucket.
     pub fn bucket_mut(&mut self, name: &str) -> Option<&mut Option<Usd>> {
         Some(match name {
             "input" => &mut self.input,
@@ -140,7 +140,7 @@ impl Default for PricingOptions {
     }
 }
 
-/// A price that has no id yet.
+/// A price without an id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PriceSpec {
     /// The provider's stored name.
@@ -149,7 +149,7 @@ pub struct PriceSpec {
     pub model: String,
     /// `standard`, `batch` …
     pub service_tier: String,
-    /// The price holds from here on, microseconds since 1970 UTC; 0 for all time.
+    /// The first instant of the price, microseconds since 1970 UTC; 0 for all time.
     pub effective_from_us: i64,
     /// The rates of prompts up to the first entry of `above`.
     pub rates: Rates,
@@ -161,26 +161,26 @@ pub struct PriceSpec {
     pub source_date: String,
 }
 
-/// The service tier of an entry that names none.
+/// The service tier of an entry that does not state one.
 pub(super) fn standard() -> String {
     STANDARD_TIER.to_owned()
 }
 
 impl PriceEntry {
-    /// The entry as a price, its rates brought to one token.
+    /// The entry as a price, with its rates per token.
     ///
     /// # Errors
-    /// [`CatalogError`] if a rate cannot be held exactly, or the rates contradict each other.
+    /// [`CatalogError`] if a rate does not fit exactly, or the rates contradict each other.
     pub fn spec(&self) -> Result<PriceSpec, CatalogError> {
         let spec = self.stated()?;
         check(&spec.clone().with_id(0, PriceOrigin::Config))?;
         Ok(spec)
     }
 
-    /// The entry as a statement that need not be whole: [`Catalog::amend`](super::Catalog::amend) completes it.
+    /// The entry as a statement that may be incomplete: [`Catalog::amend`](super::Catalog::amend) completes it.
     ///
     /// # Errors
-    /// [`CatalogError`] if a rate cannot be held exactly.
+    /// [`CatalogError`] if a rate does not fit exactly.
     pub fn stated(&self) -> Result<PriceSpec, CatalogError> {
         let (rates, above) = all_rates(&self.per_million, &self.per_unit, &self.above, 0)?;
         Ok(PriceSpec {
@@ -215,8 +215,8 @@ impl PriceSpec {
         }
     }
 
-    /// The price under an id that follows from its content: configuration has no ids, and the same entry must have the
-    /// same id after every restart. Negative, so that no other price has it.
+    /// The price under an id that follows from its content: entries of the configuration do not have ids, and the same
+    /// entry must have the same id after every restart. Negative, so that no other price has it.
     #[must_use]
     pub fn with_derived_id(self) -> Price {
         let mut price = self.with_id(0, PriceOrigin::Config);
@@ -228,12 +228,12 @@ impl PriceSpec {
             price.effective_from_us,
             price.rates_json()
         );
-        // The sign bit is set: the id is negative.
+        // The set sign bit makes the id negative.
         price.id = (crc32c::crc32c(text.as_bytes()) | 1 << 31).cast_signed();
         price
     }
 
-    /// Whether it charges the same as another price.
+    /// True if it has the same charges as another price.
     #[must_use]
     pub fn charges_as(&self, price: &Price) -> bool {
         self.rates.same_as(&price.rates)
@@ -246,7 +246,8 @@ impl PriceSpec {
     }
 }
 
-/// The rates of an entry, and those of its larger prompts; `per_unit` holds for them as well, but for the units that they name.
+/// The rates of an entry, and those of its larger prompts. `per_unit` applies to these too, except for units that they
+/// name.
 pub(super) fn all_rates(
     per_million: &TokenRates,
     per_unit: &BTreeMap<String, Usd>,
@@ -262,7 +263,7 @@ pub(super) fn all_rates(
     Ok((rates(per_million, per_unit, id)?, above))
 }
 
-/// Turns rates a million into rates a token, exactly.
+/// Turns rates per million tokens into rates per token, exactly.
 pub(super) fn rates(
     per_million: &TokenRates,
     per_unit: &BTreeMap<String, Usd>,

@@ -3,10 +3,10 @@
 use crate::pricing::money::Usd;
 use crate::pricing::plan::Plan;
 
-/// Why a catalog is refused. It names the entry, so that it can be found in the file.
+/// Why a catalog is refused. It names the entry at fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CatalogError {
-    /// The text is not TOML, or has a key or a type that does not belong there.
+    /// The text is not TOML, or has an unknown key or a wrong type.
     #[error("the price catalog does not parse: {0}")]
     Toml(Box<toml::de::Error>),
     /// Two prices have one id.
@@ -15,7 +15,7 @@ pub enum CatalogError {
         /// The id.
         id: i32,
     },
-    /// A price prices nothing.
+    /// A price does not have any rate.
     #[error("price {id} has no rate at all; add per_million or per_unit")]
     NoRates {
         /// The price's id.
@@ -29,7 +29,7 @@ pub enum CatalogError {
         /// The rate, as quoted.
         rate: Usd,
     },
-    /// A rate for a million tokens is not a whole number of attodollars a token.
+    /// A rate per million tokens is not a whole number of attodollars per token.
     #[error("price {id}: {rate} for a million tokens has more than 12 decimals")]
     RateTooPrecise {
         /// The price's id.
@@ -49,7 +49,7 @@ pub enum CatalogError {
         /// The price's id.
         id: i32,
     },
-    /// A price has a rate for some sizes of prompts, and not for others.
+    /// A price has a rate for some sizes of prompts only.
     #[error("{bucket} needs a rate for every size of prompts{}", lacks(*prompt_tokens))]
     SizeLacks {
         /// Prompts larger than this lack it; 0: prompts of the usual size do.
@@ -57,7 +57,7 @@ pub enum CatalogError {
         /// The token bucket.
         bucket: &'static str,
     },
-    /// One name leads to two models, or an alias leads nowhere.
+    /// One name stands for two models, or an alias for an unknown model.
     #[error("the name {name:?} of provider {provider:?} must stand for exactly one model")]
     AmbiguousName {
         /// The provider.
@@ -65,7 +65,7 @@ pub enum CatalogError {
         /// The name.
         name: String,
     },
-    /// A person's name for a model stands for none that has a price.
+    /// A person's name for a model stands for a model without a price.
     #[error(
         "the name {name:?} is to stand for {model:?}, which has no price there; add one first: `tallyd prices set`"
     )]
@@ -81,12 +81,12 @@ pub enum CatalogError {
         /// The plan.
         plan: Plan,
     },
-    /// A row of `api_prices` does not have the form that prices are stored in.
+    /// A row of `api_prices` does not have the form of a price.
     #[error("price {id} of api_prices: {reason}; rates look like {{\"per_million_tokens\": {{\"input\": \"3\"}}}}")]
     Row {
         /// The row's id.
         id: i32,
-        /// What is wrong.
+        /// The first problem.
         reason: String,
     },
     /// A date does not parse.
@@ -94,7 +94,7 @@ pub enum CatalogError {
     Date {
         /// The model or plan.
         entry: String,
-        /// The text there.
+        /// The invalid text.
         text: String,
     },
 }

@@ -36,7 +36,7 @@ use super::{Alias, CatalogError};
 use crate::pricing::money::Usd;
 use crate::pricing::plan::{Plan, PlanTerms};
 
-/// A catalog file's content, before the entries are checked against each other.
+/// A catalog file's content, before checks across entries.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Contents {
     pub prices: Vec<Price>,
@@ -47,7 +47,7 @@ pub(super) struct Contents {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
-    /// Of the models that state none.
+    /// Date of the models that do not state one.
     #[serde(default)]
     source_date: String,
     #[serde(default, rename = "model")]

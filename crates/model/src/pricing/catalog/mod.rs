@@ -1,22 +1,23 @@
-//! The price catalog: every known price, and the one that applies to a call.
+//! The price catalog: every known price, and the choice of the price for a call.
 //!
-//! *Which price.* The model is looked up by its exact name or alias, then without a date suffix, then by the meaning of its
-//! spelling ([`names`]). The rest is a documented name, or the model is unknown. Nothing is guessed from
-//! resemblance: `claude-sonnet-4-9` does not cost the same as `claude-sonnet-4` costs. Where a platform runs the model and bills
-//! for it, the platform stands for the provider: a platform's prices have its name. A provider that prices all of its calls alike (its
-//! entry has no model name) is found for any model of the call. Of the model's prices for the call's service tier,
-//! the last one that took effect by the time of the call applies. Before the first one there is none: a call of that time is
-//! unpriced. A price without an instant holds for all time.
+//! *Choice.* The model is looked up by its exact name or alias, then without a date suffix, then by the meaning of its
+//! spelling ([`names`]). The rest is a documented name, or the model is unknown. Similar names do not count:
+//! `claude-sonnet-4-9` does not cost the same as `claude-sonnet-4`. If a platform runs the model and bills for it, the
+//! platform takes the provider's place: its prices are under its name. A provider with the same prices for all calls
+//! (its entry does not have a model name) is found for any model. Of the model's prices for the call's service tier,
+//! the last one that took effect by the time of the call applies. A call before the first one is unpriced. A price
+//! without an instant applies at all times.
 //!
-//! *How fast.* A record is priced while it is decoded, so a lookup hashes borrowed text, allocates nothing, and then
-//! walks lists of one or two entries.
+//! *Speed.* A record is priced while it is decoded. So a lookup hashes borrowed text, does not allocate, and then walks
+//! lists of one or two entries.
 //!
-//! *Layers.* Built-in prices, over them those of the configuration, over both those of `api_prices`. From the instant of
-//! its first price on, a layer replaces the layers below it for that model and service tier, including their later prices. A
-//! stated price must not give way to a change of the vendor's list. Before that instant, the layers below hold.
+//! *Layers.* The configuration's prices are above the built-in ones, and those of `api_prices` above both. From the
+//! instant of its first price on, a layer replaces the layers below it for that model and service tier, including their
+//! later prices. A stated price must not give way to a change of the vendor's list. Before that instant, the layers
+//! below apply.
 //!
-//! *What changes it.* A catalog is immutable. A correction builds a new one and swaps it in; ids stay, because stored
-//! rows refer to them.
+//! *Changes.* A catalog is immutable. A correction builds a new one and swaps it in; ids stay, because stored rows
+//! refer to them.
 
 mod amend;
 pub mod entry;
@@ -39,10 +40,10 @@ pub use self::stored::{Added, StoredPrice};
 use super::names;
 use super::plan::{Plan, PlanTerms};
 
-/// The catalog that is compiled in: entries kept by people, and entries from public lists.
+/// The built-in catalog: entries kept by people, and entries from public lists.
 const BUILTIN: [&str; 2] = [include_str!("../catalog.toml"), include_str!("lists.toml")];
 
-/// The catalog that is compiled in, read once: it has thousands of prices, and every change of a price makes a catalog.
+/// The built-in catalog, parsed once: it has thousands of prices, and every change of a price makes a catalog.
 static CONTENTS: LazyLock<Result<file::Contents, CatalogError>> = LazyLock::new(|| {
     let mut contents = file::Contents::default();
     BUILTIN.iter().try_for_each(|text| contents.add(text)).map(|()| contents)
@@ -59,7 +60,7 @@ pub struct Alias {
     pub model: String,
 }
 
-/// Every known price. See the module's header for how one is chosen.
+/// Every known price. The module's header describes the choice.
 #[derive(Debug, Clone)]
 pub struct Catalog {
     prices: Vec<Price>,
@@ -76,14 +77,14 @@ struct TierPrices {
     prices: Vec<usize>,
 }
 
-/// The key of a model's look-up.
+/// The key of a model's lookup.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Name {
     provider: String,
     model: String,
 }
 
-/// [`Name`], borrowed: the two hash alike.
+/// [`Name`], borrowed, with the same hash.
 struct NameRef<'a>(&'a str, &'a str);
 
 impl Hash for NameRef<'_> {
@@ -101,14 +102,14 @@ impl Hash for Name {
 
 impl Equivalent<Name> for NameRef<'_> {
     fn equivalent(&self, name: &Name) -> bool {
-        // Model names are often empty, and an empty `String` points nowhere: libc's vectorised comparison of no bytes
-        // there costs 130 ns on processors that have to suppress the fault.
+        // Model names are often empty, and an empty `String` has a dangling pointer. libc's vectorised comparison of 0
+        // bytes there costs 130 ns on processors that have to suppress the fault.
         let same_model = self.1.len() == name.model.len() && (self.1.is_empty() || self.1 == name.model);
         self.0 == name.provider && same_model
     }
 }
 
-/// Why no price was found.
+/// Why a price was not found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Miss {
     Provider,
@@ -118,20 +119,20 @@ pub(super) enum Miss {
 }
 
 impl Catalog {
-    /// The catalog that is compiled in, with the configured prices over it.
+    /// The built-in catalog, with the configured prices above it.
     ///
     /// # Errors
-    /// Without configured prices none in a build that passed its tests: they build it for every plan.
+    /// [`CatalogError`] for wrong configured prices. Tests build the built-in catalog for every plan.
     pub fn builtin(options: &PricingOptions) -> Result<Self, CatalogError> {
         Self::layered(options, &Added::default()).map(|(catalog, _)| catalog)
     }
 
-    /// The built-in catalog, the configured prices and names over it, and over both the prices added at run time. Of stored prices
-    /// that begin at the same instant the one with the highest id counts. A stored row that is not a price is left out,
-    /// and returned with the reason: one bad row must not keep all others from being applied.
+    /// The built-in catalog, the configured prices and names above it, and the prices added at run time above both. Of
+    /// stored prices that begin at the same instant, the one with the highest id counts. An invalid stored row is left
+    /// out, and returned with the reason, so that the others are applied.
     ///
     /// # Errors
-    /// [`CatalogError`] if the configured prices are wrong, or ids stand twice.
+    /// [`CatalogError`] if the configured prices are wrong, or ids are used twice.
     pub fn layered(options: &PricingOptions, added: &Added) -> Result<(Self, Vec<CatalogError>), CatalogError> {
         let file::Contents { mut prices, aliases, plans } = CONTENTS.clone()?;
         let configured = options.prices.iter().map(|entry| entry.spec().map(PriceSpec::with_derived_id));
@@ -150,7 +151,7 @@ impl Catalog {
         }
         let place = |price: &Price| (price.origin, price.effective_from_us);
         upper.sort_by_key(|price| (place(price), price.id));
-        // Of the prices of one place, the last one stays.
+        // Of several prices for the same instant, the last one stays.
         upper.reverse();
         let mut seen = HashSet::new();
         upper.retain(|p| seen.insert((place(p), p.provider.clone(), p.model.clone(), p.service_tier.clone())));
@@ -174,7 +175,7 @@ impl Catalog {
         Self::new(prices, &aliases, plans, options)
     }
 
-    /// Builds a catalog. Prices of one model and service tier must come in the order in which they took effect.
+    /// Builds a catalog. Prices of one model and service tier must be in the order of their instants.
     ///
     /// # Errors
     /// [`CatalogError`] if the prices contradict each other.
@@ -198,7 +199,7 @@ impl Catalog {
         Ok(catalog)
     }
 
-    /// Every price, those of other plans included: what `api_prices` holds.
+    /// Every price, including those of other plans: the rows of `api_prices`.
     pub fn prices(&self) -> impl ExactSizeIterator<Item = &Price> {
         self.prices.iter()
     }
@@ -220,21 +221,21 @@ impl Catalog {
         let tier = tiers.iter().find(|prices| prices.service_tier == tier).ok_or(Miss::ServiceTier)?;
         let holds = |price: &&usize| {
             let from_us = self.prices[**price].effective_from_us;
-            // 0 is for all time, that before 1970 included.
+            // 0 means all time, including before 1970.
             from_us == 0 || from_us <= at_us
         };
         let current = tier.prices.iter().rev().find(holds);
         current.map(|price| &self.prices[*price]).ok_or(Miss::Instant)
     }
 
-    /// The price that applies to a call of a model at an instant, for views of prices. None where there is none.
+    /// The price for a call of a model at an instant, for lists of prices. None without one.
     #[must_use]
     pub fn price_at(&self, provider: &str, model: &str, service_tier: &str, at_us: i64) -> Option<&Price> {
         self.find(provider, model, service_tier, at_us).ok()
     }
 
-    /// The prices that are in force at some time, each model's service tiers by rising instant: what [`Catalog::prices`]
-    /// has, without what a stronger layer masks and without other plans'.
+    /// The prices that apply at some time, each model's service tiers by instant: [`Catalog::prices`] without masked
+    /// prices of weaker layers and without those of other plans.
     pub fn in_force(&self) -> impl Iterator<Item = &Price> {
         let tiers = self.models.iter().flatten();
         tiers.flat_map(|tier| tier.prices.iter().map(|price| &self.prices[*price]))
@@ -253,7 +254,7 @@ impl Catalog {
         index.copied()
     }
 
-    /// Checks every price and files it under its model, except the prices of plans other than `plan`.
+    /// Checks every price and files it under its model, except those of plans other than `plan`.
     fn index(&mut self, plan: Plan) -> Result<(), CatalogError> {
         let mut ids = HashSet::new();
         for (at, price) in self.prices.iter().enumerate() {
@@ -291,7 +292,7 @@ impl Catalog {
         Ok(())
     }
 
-    /// Adds a person's word that a name stands for a model. It wins over the catalog's own names.
+    /// Adds a person's alias of a model. It wins over the catalog's own names.
     fn add_name(&mut self, alias: &ModelAlias) -> Result<(), CatalogError> {
         let provider = names::normalise_provider(&alias.provider);
         let fault = || CatalogError::NoModel { name: alias.name.clone(), model: alias.model.clone() };
@@ -299,7 +300,7 @@ impl Catalog {
         if alias.name.trim().is_empty() {
             return Err(fault());
         }
-        // As it was written for the usual look-up, and lowered as spellings are read.
+        // As written, for the usual lookup, and in lower case, for the lookup of spellings.
         for model in [alias.name.clone(), alias.name.trim().to_ascii_lowercase()] {
             self.by_name.insert(Name { provider: provider.clone().into_owned(), model }, index);
         }
@@ -326,7 +327,7 @@ pub(super) fn check(price: &Price) -> Result<(), CatalogError> {
     let rated = |rates: &Rates| rates.token_rates().map(|(_, rate)| rate.is_some());
     let mut largest = 0;
     for tier in &price.above {
-        // A size without any rate has no known price: its calls are unpriced.
+        // A size without any rate is not priced: its calls are unpriced.
         let is_rated = tier.rates.token_rates().iter().any(|(_, rate)| rate.is_some());
         if tier.prompt_tokens <= largest || is_rated && rated(&tier.rates) != rated(&price.rates) {
             return Err(CatalogError::SizeTiers { id: price.id });

@@ -5,13 +5,13 @@ use serde_json::{Map, Value, json};
 use crate::pricing::money::Usd;
 use crate::pricing::plan::Plan;
 
-/// Token rates are quoted, and shown, for this many tokens.
+/// Token rates are quoted and shown per this number of tokens.
 pub(super) const MILLION: i128 = 1_000_000;
 
-/// One price of the catalog, as it is stored in `api_prices`.
+/// One price of the catalog, in the form of `api_prices`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Price {
-    /// Identifies the price in stored rows, for ever: an id is never given to another price.
+    /// Identifies the price in stored rows, and is never reused.
     pub id: i32,
     /// The provider's stored name.
     pub provider: String,
@@ -19,13 +19,13 @@ pub struct Price {
     pub model: String,
     /// `standard`, `batch` …
     pub service_tier: String,
-    /// The price holds from here on, microseconds since 1970 UTC; 0 if no earlier one is known.
+    /// The first instant of the price, microseconds since 1970 UTC; 0 if no earlier one is known.
     pub effective_from_us: i64,
     /// The rates of prompts up to the first entry of `above`.
     pub rates: Rates,
     /// The rates of larger prompts, by rising size.
     pub above: Vec<SizeTier>,
-    /// The plan that the price belongs to, if the provider bills by plan.
+    /// The plan of the price, if the provider bills by plan.
     pub plan: Option<Plan>,
     /// Where the figures come from.
     pub source: String,
@@ -47,7 +47,7 @@ pub enum PriceOrigin {
 }
 
 impl PriceOrigin {
-    /// Its name in `api_prices.origin`; stored rows have more precise ones there.
+    /// The value of `api_prices.origin`; stored rows have more precise ones.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -58,7 +58,7 @@ impl PriceOrigin {
     }
 }
 
-/// The cost of one unit; none where the vendor quotes no rate. Never negative.
+/// The cost of one unit; none without a rate. Never negative.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Rates {
     /// One input token.
@@ -77,7 +77,7 @@ pub struct Rates {
     pub extra: Vec<(String, Usd)>,
 }
 
-/// Rates that hold for the *whole* request once its prompt is larger than `prompt_tokens`.
+/// Rates for the *whole* request if its prompt is larger than `prompt_tokens`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SizeTier {
     /// The largest prompt to which these rates do *not* yet apply.
@@ -87,16 +87,16 @@ pub struct SizeTier {
 }
 
 impl Price {
-    /// The rates for a request by the size of its prompt.
+    /// The rates for a request, by the size of its prompt.
     #[must_use]
     pub fn rates_for(&self, prompt_tokens: u64) -> &Rates {
         let reached = self.above.iter().rev().find(|tier| prompt_tokens > tier.prompt_tokens);
         reached.map_or(&self.rates, |tier| &tier.rates)
     }
 
-    /// The rates as the JSON of `api_prices.rates`; amounts are decimal text:
-    /// `{"per_million_tokens": {"input": "3"}, "per_unit": {"web_search": "0.01"}, "above": [{"prompt_tokens": 200000,
-    /// "per_million_tokens": {…}}], "plan": "growth"}`. Empty parts are left off.
+    /// The rates as the JSON of `api_prices.rates`; amounts are decimal text: `{"per_million_tokens": {"input": "3"},
+    /// "per_unit": {"web_search": "0.01"}, "above": [{"prompt_tokens": 200000, "per_million_tokens": {…}}], "plan":
+    /// "growth"}`. Empty parts are left off.
     #[must_use]
     pub fn rates_json(&self) -> Value {
         let mut object = self.rates.json();
@@ -119,7 +119,7 @@ impl Rates {
     /// The token rates with their buckets' names.
     #[must_use]
     pub fn token_rates(&self) -> [(&'static str, Option<Usd>); 5] {
-        // Exhaustive: a new bucket does not compile until it is named here.
+        // Exhaustive: a new bucket does not compile until it has a name here.
         let Self { input, output, cache_read, cache_write_5m, cache_write_1h, request: _, extra: _ } = self;
         [
             ("input", *input),
@@ -130,7 +130,7 @@ impl Rates {
         ]
     }
 
-    /// Every unit that has a rate: the token buckets by their names, `request`, and the others.
+    /// Every unit with a rate: the token buckets by their names, `request`, and the others.
     pub fn iter(&self) -> impl Iterator<Item = (&str, Usd)> {
         let tokens = self.token_rates().into_iter().filter_map(|(name, rate)| Some((name, rate?)));
         let request = self.request.map(|rate| ("request", rate));
@@ -154,7 +154,7 @@ impl Rates {
         }
     }
 
-    /// Takes the rate of a unit away.
+    /// Removes the rate of a unit.
     pub fn remove(&mut self, unit: &str) -> Option<Usd> {
         if let Some(bucket) = self.bucket_mut(unit) {
             return bucket.take();
@@ -175,18 +175,18 @@ impl Rates {
         })
     }
 
-    /// The token rates, to be changed.
+    /// Mutable token rates.
     pub fn token_rates_mut(&mut self) -> [&mut Option<Usd>; 5] {
         [&mut self.input, &mut self.output, &mut self.cache_read, &mut self.cache_write_5m, &mut self.cache_write_1h]
     }
 
-    /// Whether no unit at all has a rate.
+    /// True if no unit has a rate.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.iter().next().is_none()
     }
 
-    /// Whether every unit costs the same; the order of `extra` does not count.
+    /// True if every unit costs the same; the order of `extra` does not count.
     #[must_use]
     pub fn same_as(&self, other: &Self) -> bool {
         let extra = |rates: &Self| {
@@ -199,7 +199,7 @@ impl Rates {
 
     fn json(&self) -> Map<String, Value> {
         let tokens = self.token_rates().into_iter().filter_map(|(name, rate)| {
-            // A rate was quoted for a million tokens, so this product is the file's figure.
+            // The rate was quoted per million tokens, so this product is the quoted number.
             Some((name.to_owned(), json!(rate?.checked_mul(MILLION)?)))
         });
         let request = self.request.map(|rate| ("request".to_owned(), json!(rate)));

@@ -1,4 +1,4 @@
-//! Prices as rows of `api_prices`: prices added at run time, read back.
+//! Prices added at run time, as rows of `api_prices`.
 
 use std::collections::BTreeMap;
 
@@ -34,7 +34,7 @@ struct AboveJson {
     per_unit: BTreeMap<String, Usd>,
 }
 
-/// Prices and names added at run time: the content of `api_prices` and `tallyd_model_aliases` hold.
+/// Prices and names added at run time: the content of `api_prices` and `tallyd_model_aliases`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Added {
     /// Prices.
@@ -44,7 +44,7 @@ pub struct Added {
     pub aliases: Vec<ModelAlias>,
 }
 
-/// A row of `api_prices`, as it is read and cached.
+/// A row of `api_prices`, as read and cached.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredPrice {
     /// The id.
@@ -66,7 +66,7 @@ pub struct StoredPrice {
 }
 
 impl StoredPrice {
-    /// A price that is not stored, as if it had just been: for a preview.
+    /// A price as if it had just been stored, for a preview.
     #[must_use]
     pub fn trial(spec: &PriceSpec) -> Self {
         let id = i32::MAX;
@@ -85,7 +85,7 @@ impl StoredPrice {
     /// The row as a price.
     ///
     /// # Errors
-    /// [`CatalogError`] if the row's rates are not of the form, or contradict each other.
+    /// [`CatalogError`] if the row's rates are malformed, or contradict each other.
     pub fn price(&self) -> Result<Price, CatalogError> {
         let malformed = |error: serde_json::Error| CatalogError::Row { id: self.id, reason: error.to_string() };
         let json: RatesJson = serde_json::from_value(self.rates.clone()).map_err(malformed)?;

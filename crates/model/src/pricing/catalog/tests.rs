@@ -1,4 +1,4 @@
-//! The catalog's own data, checked against figures that were written down independently of it, and its rules.
+//! The catalog's rules, and its data compared with figures that were written down independently of it.
 
 mod layers;
 
@@ -103,7 +103,7 @@ fn batch_is_half_of_every_claude_token_rate() {
     let claude = |tier| {
         catalog
             .prices()
-            // Ids from 10001 are of lists, which do not have both of every model.
+            // Ids from 10001 are from lists, which do not have both tiers of every model.
             .filter(move |price| price.provider == "claude" && price.service_tier == tier && price.id < 10_000)
             .collect::<Vec<_>>()
     };

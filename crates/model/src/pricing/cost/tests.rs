@@ -1,4 +1,4 @@
-//! Costs worked out by hand, the edges of every rule, and the sums over splits.
+//! Costs calculated by hand, the edges of every rule, and the sums over splits.
 
 use std::borrow::Cow;
 

@@ -1,7 +1,7 @@
 //! The changes of a list: for each of its prices, the present and the new price at its instant.
 //!
-//! A list that states fewer buckets than the catalog knows does not take the others away: missing rates stay.
-//! A list always states size tiers: a price without tiers does not have any.
+//! Rates that the list does not state stay. Size tiers do not stay: a list always states them, so a price without tiers
+//! does not have any.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -19,7 +19,7 @@ pub enum ChangeKind {
     Changed,
 }
 
-/// One change.
+/// One change of a list.
 #[derive(Debug, Clone, Serialize)]
 pub struct ListChange {
     /// The change.
@@ -34,7 +34,7 @@ pub struct ListChange {
     pub old: Option<Value>,
     /// The new price.
     pub new: Value,
-    /// The price as it would be added.
+    /// The price to add.
     #[serde(skip)]
     pub spec: PriceSpec,
 }
@@ -45,7 +45,7 @@ pub fn diff(catalog: &Catalog, specs: &[PriceSpec]) -> Vec<ListChange> {
     let changes = specs.iter().filter_map(|spec| {
         let at_us = spec.effective_from_us;
         let known = catalog.price_at(&spec.provider, &spec.model, &spec.service_tier, at_us);
-        // A provider-wide price is not this model's.
+        // A price of all of a provider's models does not count as this model's.
         let known = known.filter(|price| price.model.is_empty() == spec.model.is_empty());
         let mut spec = spec.clone();
         if let Some(price) = known {

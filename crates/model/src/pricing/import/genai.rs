@@ -1,5 +1,5 @@
-//! genai-prices' list: an array of providers, each with models. A model's `prices` are one object, or a list of them with
-//! the dates from which they hold; `price_variants` are the prices of other service tiers. Rates are USD a million tokens.
+//! genai-prices' list: an array of providers, each with models. A model's `prices` are one object, or a list of them
+//! with start dates; `price_variants` are the prices of other service tiers. Rates are USD per million tokens.
 
 use std::collections::BTreeMap;
 
@@ -13,9 +13,9 @@ use crate::pricing::names::normalise_provider;
 
 const MILLION: i128 = 1_000_000;
 const THOUSAND: i128 = 1_000;
-/// Fields of a model that say nothing about prices. `match` is one: names are matched by tallyd's own rules.
+/// Fields of a model that do not concern prices. `match` is one: tallyd matches names by its own rules.
 const OTHER: [&str; 7] = ["id", "name", "description", "match", "context_window", "price_comments", "deprecated"];
-/// Rates, the units that they are of, and for how many.
+/// Rates, their units, and the number of units that a rate is for.
 const RATES: [(&str, &str, i128); 20] = [
     ("input_mtok", "input", MILLION),
     ("output_mtok", "output", MILLION),
@@ -84,7 +84,7 @@ fn by_tier(imported: &mut Imported, variants: &[Value]) -> BTreeMap<String, Vec<
         let named =
             when.and_then(|when| when.iter().next()).and_then(|(key, value)| Some((key.as_str(), value.as_str()?)));
         match named {
-            // The standard tier's prices are those of the model.
+            // The standard tier's prices are the model's.
             Some(("service_tier", "default" | "standard")) => {}
             Some(("processing" | "service_tier" | "speed", tier)) => {
                 tiers.entry(tier.to_owned()).or_default().push(variant.clone());
@@ -95,7 +95,7 @@ fn by_tier(imported: &mut Imported, variants: &[Value]) -> BTreeMap<String, Vec<
     tiers
 }
 
-/// A variant with its missing rates taken from the standard prices: it overrides them, key by key.
+/// A variant with its missing rates from the standard prices: it overrides them, key by key.
 fn over(standard: &[Value], variant: &Value, from_us: i64) -> Option<Value> {
     let start = |entry: &Value| start_us(entry.get("constraint"));
     let at_us = start(variant).ok()?.max(from_us);
@@ -110,7 +110,7 @@ fn over(standard: &[Value], variant: &Value, from_us: i64) -> Option<Value> {
     Some(Value::Object(whole))
 }
 
-/// Prices with the dates from which they hold: what holds at `options.from_us`, and what comes later.
+/// Prices with their start dates: the one in force at `options.from_us`, and later ones.
 fn read_timeline(
     imported: &mut Imported,
     options: &ImportOptions,
@@ -149,7 +149,7 @@ fn read_timeline(
     }
 }
 
-/// When a constraint begins to hold; the name of a constraint that is not a date.
+/// The start of a constraint, or the name of a constraint that is not a date.
 fn start_us(constraint: Option<&Value>) -> Result<i64, String> {
     let constraint = match constraint {
         None | Some(Value::Null) => return Ok(i64::MIN),
@@ -182,7 +182,7 @@ fn read_prices(imported: &mut Imported, spec: &mut PriceSpec, prices: &Map) {
     }
 }
 
-/// `{"base": 3, "tiers": [{"start": 200000, "price": 6}]}`. A tier holds for the whole request.
+/// `{"base": 3, "tiers": [{"start": 200000, "price": 6}]}`. A tier applies to the whole request.
 fn read_tiered(spec: &mut PriceSpec, unit: &str, per: i128, tiered: &Map) -> Option<()> {
     let rate = |value: Option<&Value>| match value {
         Some(Value::Number(number)) => amount(number, per).ok(),

@@ -1,5 +1,6 @@
-//! LiteLLM's map: an object of models, each an object of fields. Rates are USD a unit; a rate's name says its unit, then
-//! the prompt size above which it holds, then the service tier (`input_cost_per_token_above_200k_tokens_batches`).
+//! LiteLLM's map: an object of models, each an object of fields. Rates are USD per unit. A rate's name has the unit,
+//! then the prompt size above which it applies, then the service tier
+//! (`input_cost_per_token_above_200k_tokens_batches`).
 
 use std::borrow::Cow;
 
@@ -11,7 +12,7 @@ use crate::pricing::Usd;
 use crate::pricing::catalog::{PriceSpec, Rates, SizeTier};
 use crate::pricing::names::normalise_provider;
 
-/// Ends of names, and the service tiers that they mean.
+/// Suffixes of names, with their service tiers.
 const TIERS: [(&str, &str); 7] = [
     ("_batches", "batch"),
     ("_priority", "priority"),
@@ -21,7 +22,7 @@ const TIERS: [(&str, &str); 7] = [
     ("_ultrafast", "ultrafast"),
     ("_decisions", "decisions"),
 ];
-/// Rates, and the units that they are of: the five token buckets, `request`, and names of `extra_units`.
+/// Rates and their units: the five token buckets, `request`, and names of `extra_units`.
 const RATES: [(&str, &str); 34] = [
     ("input_cost_per_token", "input"),
     ("output_cost_per_token", "output"),
@@ -60,7 +61,7 @@ const RATES: [(&str, &str); 34] = [
 ];
 /// Rates whose names end in a resolution or size, which becomes a part of the unit's name.
 const SIZED: [(&str, &str); 2] = [("output_cost_per_second_", "video_second_"), ("output_cost_per_image_", "image_")];
-/// Fields that say nothing about prices.
+/// Fields that do not concern prices.
 const OTHER: [&str; 18] = [
     "litellm_provider",
     "mode",
@@ -99,7 +100,7 @@ pub(super) fn read(models: &Map, options: &ImportOptions) -> Imported {
     imported
 }
 
-/// A name without the provider that stands before it, and whether one stood there.
+/// A name without the provider before it, and whether there was one.
 fn without_provider<'n>(name: &'n str, provider: &str) -> (&'n str, bool) {
     match name.split_once('/') {
         Some((first, rest)) if normalise_provider(first) == provider => (rest, true),
@@ -161,7 +162,7 @@ fn read_model(
     }
 }
 
-/// Reads one field. False if it is not known, or not held exactly: its unit has no rate then.
+/// Reads one field. Returns false if it is unknown or does not fit exactly; its unit then does not have a rate.
 fn read_field(tiers: &mut Vec<(Cow<'_, str>, Tier)>, field: &str, value: &Value) -> bool {
     if OTHER.contains(&field)
         || ["supports_", "max_", "search_free_", "provider_specific_", "output_cost_per_reasoning_"]
@@ -186,14 +187,14 @@ fn read_field(tiers: &mut Vec<(Cow<'_, str>, Tier)>, field: &str, value: &Value)
     });
     let tier = &mut tiers[at].1;
     let rates = above.map_or(&mut tier.rates, |size| tier_mut(&mut tier.above, size));
-    // Lists write 0 where a vendor has no price for cache writes.
+    // Lists write 0 for vendors without a price for cache writes.
     if rate > Usd::ZERO || !unit.starts_with("cache_write") {
         rates.set(&unit, rate);
     }
     true
 }
 
-/// A rate's unit, the prompt size above which it holds, and its service tier.
+/// A rate's unit, the prompt size above which it applies, and its service tier.
 fn parse_name(field: &str) -> Option<(String, Option<u64>, &'static str)> {
     let ends = TIERS.iter().find_map(|(end, tier)| field.strip_suffix(end).map(|rest| (rest, *tier)));
     let (rest, tier) = ends.unwrap_or((field, "standard"));
@@ -210,18 +211,18 @@ fn parse_name(field: &str) -> Option<(String, Option<u64>, &'static str)> {
     Some((format!("{unit}{}", size.to_lowercase()), above, tier))
 }
 
-/// Units whose meaning another field decides.
+/// Units whose meaning depends on another field.
 fn tell_apart(imported: &mut Imported, fields: &Map, tiers: &mut [(Cow<'_, str>, Tier)]) {
     let mode = fields.get("mode").and_then(Value::as_str).unwrap_or_default();
     let standard = &mut tiers[0].1.rates;
-    // Speech is billed by the second that is heard. The same charge may stand there for written tokens, too.
+    // Speech is billed by the second of audio. The same charge may also be listed as one for written tokens.
     if mode == "audio_transcription"
         && let Some(rate) = standard.remove("second").or_else(|| standard.remove("video_second"))
     {
         standard.remove("video_second");
         standard.set("audio_second", rate);
     }
-    // An image model's charge for the image, under another name.
+    // An image model's charge per image, under another name.
     if mode == "image_generation"
         && standard.rate("image").is_none()
         && let Some(rate) = standard.remove("image_input")
@@ -233,7 +234,7 @@ fn tell_apart(imported: &mut Imported, fields: &Map, tiers: &mut [(Cow<'_, str>,
         _ => None,
     });
     let is_apart = reasoning.is_some() && reasoning != standard.output;
-    // Output of such a model is an image: its tokens are a unit of their own, and never text's rate.
+    // Output of such a model is an image: its tokens are a unit of their own, and never have text's rate.
     let is_image = mode == "image_generation" && standard.rate("image_output_token").is_some();
     if is_apart {
         imported.unread("output_cost_per_reasoning_token");
@@ -246,7 +247,7 @@ fn tell_apart(imported: &mut Imported, fields: &Map, tiers: &mut [(Cow<'_, str>,
     }
 }
 
-/// Rates for all service tiers, and sizes without a rate in this tier, which have no price.
+/// Rates for all service tiers, and sizes that do not have a rate in this tier and therefore no price.
 fn complete(tier: &mut Tier, standard: &Tier) {
     for (unit, rate) in &standard.rates.extra {
         if !unit.ends_with("_token") && tier.rates.rate(unit).is_none() {
@@ -292,7 +293,7 @@ fn add_factors(imported: &mut Imported, tiers: &mut Vec<(Cow<'_, str>, Tier)>, f
     }
 }
 
-/// Every token rate times a factor; none if one is not held exactly.
+/// Every token rate times a factor; none if one does not fit exactly.
 fn times(tier: &Tier, factor: Usd) -> Option<Tier> {
     const ONE: i128 = 1_000_000_000_000_000_000;
     let scaled = |rates: &Rates| {
@@ -310,7 +311,7 @@ fn times(tier: &Tier, factor: Usd) -> Option<Tier> {
     Some(Tier { rates: scaled(&tier.rates)?, above: above.collect::<Option<_>>()? })
 }
 
-/// A search's price, where it is the same for every size of context: usage records do not tell the size.
+/// A search's price, if it is the same for every size of context: usage records do not have the size.
 fn read_search(rates: &mut Rates, value: &Value) -> bool {
     let Value::Object(sizes) = value else { return false };
     let prices = sizes.values().map(|price| match price {

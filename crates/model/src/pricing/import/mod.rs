@@ -1,17 +1,16 @@
-//! Price lists of others: the two public maps that most tools use, read exactly and compared before anything changes.
+//! Public price lists: the two maps that most tools use, read exactly and compared before anything changes.
 //!
 //! | module | reads |
 //! |---|---|
-//! | [`litellm`] | LiteLLM's `model_prices_and_context_window.json`: USD a token |
-//! | [`genai`] | genai-prices' `data.json`: USD a million tokens, tiers, start dates |
+//! | [`litellm`] | LiteLLM's `model_prices_and_context_window.json`: USD per token |
+//! | [`genai`] | genai-prices' `data.json`: USD per million tokens, tiers, start dates |
 //! | [`diff`](mod@diff) | the changes of a list |
 //!
-//! Rates are read from the digits of the file, never through a binary float. Fields of a list that tallyd does not price are not
-//! dropped in silence: each is named with its number of occurrences. Its unit has no rate, so a call with the unit is unpriced,
-//! and the model's other calls are priced. Every model that cannot be imported is
-//! named with the reason.
+//! Rates are read from the digits of the file, never through a binary float. Fields with unknown rates are reported,
+//! each with its number of occurrences. Their units do not have a rate, so a call with such a unit is unpriced, and the
+//! model's other calls are priced. Every model that cannot be imported is reported with the reason.
 //!
-//! A list states present prices, not their start: the import names the instant from which they hold.
+//! A list has present prices without their start, so the caller states the first instant of the import.
 
 pub mod diff;
 mod genai;
@@ -35,16 +34,16 @@ pub enum ListFormat {
     Genai,
 }
 
-/// Prices taken from a list.
+/// Options of an import.
 #[derive(Debug, Clone)]
 pub struct ImportOptions {
     /// Providers, by the names that records are stored under; empty for all.
     pub providers: Vec<String>,
-    /// From when on the prices hold, microseconds since 1970 UTC.
+    /// The first instant of the prices, microseconds since 1970 UTC.
     pub from_us: i64,
-    /// Where the list is from, for the record.
+    /// The list's address or file, stored as the prices' source.
     pub source: String,
-    /// The date at which it was read, `YYYY-MM-DD`.
+    /// The date of the import, `YYYY-MM-DD`.
     pub source_date: String,
 }
 
@@ -57,26 +56,26 @@ impl ImportOptions {
 /// The content of a list.
 #[derive(Debug, Default)]
 pub struct Imported {
-    /// Models of the list that have a price.
+    /// Models of the list with a price.
     pub priced: usize,
-    /// Those of them of which a price is taken.
+    /// Models with an imported price.
     pub taken: usize,
     /// The prices.
     pub specs: Vec<PriceSpec>,
-    /// Fields that were not read, and of how many models.
+    /// Unread fields, each with its number of models.
     pub unread: BTreeMap<String, usize>,
-    /// Models that were not taken, and why.
+    /// Models that were left out, each with the reason.
     pub skipped: Vec<(String, String)>,
-    /// The counts of the model that is being read.
+    /// The counts of the current model.
     counts: usize,
-    /// The prices by their keys, and whether the list names the provider before the model.
+    /// The prices by key, each with whether the list names the provider before the model.
     by_key: HashMap<(String, String, String, i64), (usize, bool)>,
 }
 
-/// Why a list is not read at all.
+/// Why a list cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
-    /// It is not JSON.
+    /// The text is not JSON.
     #[error("the price list is not JSON: {0}")]
     Json(#[from] json::Error),
     /// It is neither of the known forms.
@@ -86,7 +85,7 @@ pub enum ImportError {
     Form,
 }
 
-/// Reads a list. Its form is told from its outermost bracket.
+/// Reads a list, whose form follows from its outermost bracket.
 ///
 /// # Errors
 /// [`ImportError`].
@@ -107,14 +106,14 @@ impl Imported {
         self.skipped.push((model.to_owned(), reason.to_string()));
     }
 
-    /// Begins with a model.
+    /// Begins a model.
     fn entry(&mut self, is_priced: bool) {
         self.counts = usize::from(is_priced);
         self.priced += self.counts;
     }
 
-    /// Takes a price, or names it among the skipped. `is_named`: the list names the provider before the model. Such an
-    /// entry is preferred to one without; of others that differ, the first is taken, and the second named.
+    /// Adds a price, or reports it as skipped. `is_named` is true if the list names the provider before the model. Such
+    /// an entry is preferred; of other different entries the first is taken, and the second reported.
     fn take(&mut self, mut spec: PriceSpec, is_named: bool) {
         fill_tiers(&mut spec);
         let is_zero = |rates: &Rates| rates.iter().all(|(_, rate)| rate == Usd::ZERO);
@@ -149,13 +148,13 @@ impl Imported {
     }
 }
 
-/// Both lists leave a rate out of a tier where it is that of smaller prompts.
+/// Both lists omit a tier's rate if it equals that of smaller prompts.
 fn fill_tiers(spec: &mut PriceSpec) {
     let base = &spec.rates;
     for tier in &mut spec.above {
         let rates = &mut tier.rates;
         if rates.iter().next().is_none() {
-            // Nothing is known of this size.
+            // This size has no known rates.
             continue;
         }
         for (mine, below) in [
@@ -173,7 +172,7 @@ fn fill_tiers(spec: &mut PriceSpec) {
     spec.above.sort_by_key(|tier| tier.prompt_tokens);
 }
 
-/// The rates above a prompt size, made if they are not there yet.
+/// The rates above a prompt size, added if missing.
 fn tier_mut(above: &mut Vec<SizeTier>, prompt_tokens: u64) -> &mut Rates {
     let at = above.iter().position(|tier| tier.prompt_tokens == prompt_tokens).unwrap_or_else(|| {
         above.push(SizeTier { prompt_tokens, rates: Rates::default() });
@@ -182,7 +181,7 @@ fn tier_mut(above: &mut Vec<SizeTier>, prompt_tokens: u64) -> &mut Rates {
     &mut above[at].rates
 }
 
-/// The number as it is written in the file, divided by a power of ten.
+/// A number's digits in the file, divided by a power of ten.
 fn amount(text: &str, per: i128) -> Result<Usd, String> {
     let usd = Usd::parse(text).map_err(|error| format!("{text}: {error}"))?;
     if usd < Usd::ZERO || usd.attos() % per != 0 {

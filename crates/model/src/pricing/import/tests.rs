@@ -1,4 +1,4 @@
-//! Both forms, read to the digit, with unread fields named.
+//! Both forms, read exactly, and reports of unread fields.
 
 use serde_json::Value;
 

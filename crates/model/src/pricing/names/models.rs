@@ -1,8 +1,8 @@
-//! Which of the catalog's models a spelling means.
+//! Finds the catalog's model for a spelling.
 
 use super::{is_platform, known, without_date};
 
-/// Bytes of the longest name that is read; longer ones are found letter by letter, or not at all.
+/// Bytes of the longest name that is searched by rules; longer ones are only compared letter by letter.
 pub const NAME_BYTES: usize = 512;
 
 /// A name in a buffer on the stack.
@@ -22,7 +22,7 @@ impl Buffer {
         Some(buffer)
     }
 
-    /// The text with one ASCII character written for another.
+    /// The text with one ASCII character replaced by another.
     fn with(text: &str, is_written: impl Fn(&[u8], usize) -> bool, other: u8) -> Option<Self> {
         let mut buffer = Self::of(&[text])?;
         for (at, byte) in buffer.bytes[..text.len()].iter_mut().enumerate() {
@@ -34,20 +34,20 @@ impl Buffer {
     }
 
     fn text(&self) -> &str {
-        // Whole texts, of which only ASCII characters were changed, into ASCII characters.
+        // The bytes are complete texts in which ASCII characters were replaced by ASCII characters.
         std::str::from_utf8(&self.bytes[..self.len]).unwrap_or_default()
     }
 }
 
-/// The name without surrounding space in ASCII lower case, as aliases are stored and looked up.
+/// The name without surrounding space in ASCII lower case, the form in which aliases are stored and looked up.
 pub(super) fn lowered<T>(name: &str, take: impl FnOnce(&str) -> Option<T>) -> Option<T> {
     let mut buffer = Buffer::of(&[name.trim()])?;
     buffer.bytes[..buffer.len].make_ascii_lowercase();
     take(buffer.text())
 }
 
-/// Looks a model up by the meaning of its spelling at a provider or platform: `found` is asked for names of the catalog, with
-/// the provider or platform that prices them, until it has one.
+/// Looks a model up by its spelling at a provider or platform. `found` looks up names of the catalog, each with the
+/// provider or platform that prices it; the first result is returned.
 pub(crate) fn resolve<T>(provider: &str, model: &str, mut found: impl FnMut(&str, &str) -> Option<T>) -> Option<T> {
     lowered(model, |name| {
         let name = name.strip_suffix("[1m]").unwrap_or(name).trim_end();
@@ -56,7 +56,7 @@ pub(crate) fn resolve<T>(provider: &str, model: &str, mut found: impl FnMut(&str
     })
 }
 
-/// A look-up that goes on.
+/// A lookup in progress.
 struct Search<'f, F> {
     provider: &'f str,
     found: &'f mut F,
@@ -69,18 +69,18 @@ impl<T, F: FnMut(&str, &str) -> Option<T>> Search<'_, F> {
             .or_else(|| without_date(name).and_then(|stem| (self.found)(self.provider, stem)))
     }
 
-    /// A name with any path before it.
+    /// A name after an optional path.
     fn whole(&mut self, name: &str) -> Option<T> {
         if let Some(result) = self.spelled(name) {
             return Some(result);
         }
         let (first, rest) = name.split_once('/')?;
         match known(first) {
-            // `bedrock/us.anthropic.…` of a vendor's call: it ran there.
+            // `bedrock/us.anthropic.…` in a vendor's call: it ran on Bedrock.
             Some(named) if is_platform(named) && !is_platform(self.provider) => {
                 Search { provider: named, found: &mut *self.found }.whole(rest)
             }
-            // The provider's own name, or at a platform that does not name models so the vendor's.
+            // The provider's own name; or the vendor's, at a platform whose names for models do not include it.
             Some(named) if named == self.provider => self.whole(rest),
             Some(named) if !is_platform(named) && matches!(self.provider, "vertex" | "azure") => self.whole(rest),
             _ if matches!(first, "models" | "publishers" | "converse" | "invoke") => self.whole(rest),
@@ -124,14 +124,14 @@ impl<T, F: FnMut(&str, &str) -> Option<T>> Search<'_, F> {
         next(self, name.text())
     }
 
-    /// `ft:base:org:name:id` is priced by the fine-tunes of its base.
+    /// `ft:base:org:name:id` has the price of its base model's fine-tunes.
     fn fine_tune(&mut self, name: &str) -> Option<T> {
         let (base, _) = name.strip_prefix("ft:")?.split_once(':')?;
         let name = Buffer::of(&["ft:", base])?;
         self.dated(name.text())
     }
 
-    /// `us.anthropic.claude-sonnet-4-5-20250929-v1:0`. Versions of other vendors' models are other models.
+    /// `us.anthropic.claude-sonnet-4-5-20250929-v1:0`. For other vendors a version is another model.
     fn bedrock(&mut self, name: &str) -> Option<T> {
         if let Some(short) = name.strip_prefix("claude-") {
             let name = Buffer::of(&["anthropic.claude-", short])?;
@@ -163,14 +163,14 @@ impl<T, F: FnMut(&str, &str) -> Option<T>> Search<'_, F> {
     }
 }
 
-/// Whether a vendor's model is written as Bedrock writes it: the vendor first, with or without the profile of a region.
+/// True for Bedrock's form of a vendor's model: the vendor first, with or without a region's profile.
 fn is_bedrocks(provider: &str, name: &str) -> bool {
     let vendor = |part: &str| known(part).is_some_and(|named| named == provider);
     let Some((first, rest)) = name.split_once('.') else { return false };
     vendor(first) || rest.split_once('.').is_some_and(|(second, _)| vendor(second))
 }
 
-/// Without `-v1:0`, `-v1`, `:0` or `-v1:0:200k` at its end.
+/// Without a final `-v1:0`, `-v1`, `:0` or `-v1:0:200k`.
 fn without_version(name: &str) -> &str {
     let name = name.split_once(':').map_or(name, |(stem, _)| stem);
     match name.rsplit_once("-v") {

@@ -1,4 +1,4 @@
-//! The names themselves: vendors, platforms and service tiers, and who spells them so.
+//! Tables of names: vendors, platforms and service tiers, each with its sources.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 /// Providers that run vendors' models at prices of their own.
 pub(super) const PLATFORMS: [&str; 4] = ["azure", "bedrock", "openrouter", "vertex"];
 
-/// The AI SDK's suffix of a provider's name: the called service of the provider.
+/// The AI SDK's suffixes of a provider's name: the provider's service.
 pub(super) const SDK_ENDS: [&str; 13] = [
     ".responses",
     ".chat",
@@ -23,8 +23,8 @@ pub(super) const SDK_ENDS: [&str; 13] = [
     ".reranking",
 ];
 
-/// Our name of a provider, and its others: OpenTelemetry's (`gcp.vertex_ai`), OpenLLMetry's (`VertexAI`), LiteLLM's
-/// (`vertex_ai`), the AI SDK's (`google.vertex`), OpenInference's, frameworks' and people's. Lower case.
+/// Our name of a provider, and its other names: OpenTelemetry's (`gcp.vertex_ai`), OpenLLMetry's (`VertexAI`),
+/// LiteLLM's (`vertex_ai`), the AI SDK's (`google.vertex`), OpenInference's, frameworks' and people's. Lower case.
 const PROVIDERS: [(&str, &[&str]); 16] = [
     ("claude", &["anthropic", "claude", "anthropic-ai"]),
     ("openai", &["open_ai", "openai", "open-ai", "text-completion-openai"]),
@@ -126,15 +126,15 @@ static BY_NAME: LazyLock<HashMap<&str, &str>> = LazyLock::new(|| {
     names.collect()
 });
 
-/// All names of a provider, by our name of it; that alone where it has no others.
+/// All names of a provider, by our name of it; only that name if it does not have others.
 pub fn provider_names(ours: &str) -> impl Iterator<Item = &str> {
     let others = PROVIDERS.iter().find(|(name, _)| *name == ours).map_or(&[][..], |(_, names)| *names);
     std::iter::once(ours).chain(others.iter().copied().filter(move |name| *name != ours))
 }
 
-/// Our name of a provider by one of its names in lower case.
+/// Our name of a provider, by one of its names in lower case.
 pub(super) fn provider(name: &str) -> Option<&'static str> {
-    // The names that most records have are compared, not hashed.
+    // The most frequent names are compared, not hashed.
     match name {
         "claude" | "anthropic" => Some("claude"),
         "openai" => Some("openai"),
@@ -146,11 +146,11 @@ pub(super) fn provider(name: &str) -> Option<&'static str> {
 
 /// A part of a service tier.
 pub(super) enum TierPart {
-    /// The usual rates.
+    /// The standard rates.
     Standard,
     /// A tier with rates of its own.
     Tier(&'static str),
-    /// Where the call was processed, if that has a price.
+    /// The region of processing, if it affects the price.
     Place(&'static str),
 }
 
@@ -158,7 +158,7 @@ pub(super) enum TierPart {
 pub(super) fn tier_part(part: &str) -> Option<TierPart> {
     const PARTS: [(&str, TierPart); 22] = [
         ("standard", TierPart::Standard),
-        // OpenAI, Bedrock, Gemini: the tier of a request that names none.
+        // OpenAI, Bedrock, Gemini: the tier of a request without one.
         ("default", TierPart::Standard),
         ("auto", TierPart::Standard),
         ("standard_only", TierPart::Standard),

@@ -1,4 +1,4 @@
-//! Every rule on its own, and the spellings of the field through the built-in catalog.
+//! Every rule alone, and real spellings through the built-in catalog.
 
 use proptest::prelude::*;
 
@@ -86,7 +86,7 @@ struct Unpriced {
     spellings: Vec<Spelling>,
 }
 
-/// The catalog's name for a spelling: `bedrock/us.anthropic.claude-sonnet-4-5`, or why nothing does.
+/// The catalog's name for a spelling: `bedrock/us.anthropic.claude-sonnet-4-5`, or the reason why it does not have one.
 fn means(catalog: &Catalog, provider: &str, platform: &str, model: &str) -> String {
     let provider = normalise_provider(provider);
     let platform = normalise_platform(platform, &provider);
@@ -162,7 +162,7 @@ fn vendors_names_of_tiers_are_ours_and_others_stay() {
 proptest! {
     #[test]
     fn any_name_is_read_without_a_panic_and_to_an_equal_price(name in "\\PC{0,40}|[a-z/.:@-]{0,600}") {
-        // Reading the result again changes nothing.
+        // Normalising a normalised name changes nothing.
         let provider = normalise_provider(&name).into_owned();
         prop_assert_eq!(normalise_provider(&provider), provider.as_str());
         let tier = normalise_tier(&name).into_owned();

@@ -30,7 +30,7 @@ fn sample() -> impl Strategy<Value = Sample> {
 
 const NAMES: [&str; 4] = ["", "a", "ab", "a name that does not fit the row that it belongs to"];
 
-/// Each sample's own copies of its names, so that equal names stand at several addresses.
+/// Each sample's own copies of its names, so that equal names have several addresses.
 fn texts(samples: &[Sample]) -> Vec<[String; 6]> {
     let of = |sample: &Sample| {
         let [.., tags] = sample.names;
@@ -51,7 +51,7 @@ fn calls<'a>(samples: &[Sample], texts: &'a [[String; 6]]) -> Vec<Call<'a>> {
     let call =
         |(place, (sample, [provider, model, endpoint, user_id, app, tags])): (usize, (&Sample, &'a [String; 6]))| {
             Call {
-                // Two hours, and microseconds that tell calls apart.
+                // Two hours, and distinct microseconds.
                 occurred_at_us: sample.day * DAY_US + (place % 2) as i64 * HOUR_US + place as i64,
                 provider,
                 model,
@@ -139,7 +139,7 @@ proptest! {
 }
 
 proptest! {
-    /// A cost is rounded when its record is priced, and never again: sums are of integers, so how records fall into batches
+    /// A cost is rounded once, when its record is priced. Sums are of integers, so the division of records into batches
     /// cannot matter.
     #[test]
     fn any_split_over_batches_adds_up_to_the_same(

@@ -45,7 +45,7 @@ mod tests {
         assert_eq!(json(untouched), untouched);
         let hidden = r#"{"provider":1.50,"tags":{"API_KEY":"sha256:f8dc9db173ee","team":"a"}}"#;
         assert_eq!(json(r#"{"provider":1.50,"tags":{"API_KEY":"sk-live-1","team":"a"}}"#), hidden);
-        // Nobody can tell what is what in these tags, and what is not whole.
+        // Tags of another form, and a payload that is cut off.
         assert_eq!(json(r#"{"provider":"x","tags":[["api_key","sk-live-1"]]}"#), r#"{"provider":"x"}"#);
         assert_eq!(json(r#"{"provider":"x","tags":{"api_key":"sk-live-1""#), "{}");
         let beside = r#"{"metadata":{"api_key_alias":"ci"},"provider":""}"#;

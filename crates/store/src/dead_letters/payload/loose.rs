@@ -36,7 +36,7 @@ impl<'de> Visitor<'de> for Anything {
     }
 
     fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
-        // `{:?}` writes an exponent where digits would be many, as JSON may have it. NaN is not a number there.
+        // Debug format uses an exponent for long numbers, which JSON permits. NaN is not a JSON number.
         let text = format!("{value:?}");
         Ok(if value.is_finite() { Value::Number(text.into()) } else { Value::String(text) })
     }
@@ -46,7 +46,7 @@ impl<'de> Visitor<'de> for Anything {
     }
 
     fn visit_bytes<E>(self, value: &[u8]) -> Result<Value, E> {
-        // Sixteen are an id; otherwise there is no text that would be right.
+        // 16 bytes are shown as an id; other bytes do not have a text form.
         Ok(match <[u8; 16]>::try_from(value) {
             Ok(id) => Value::String(uuid::Uuid::from_bytes(id).to_string()),
             Err(_) => {
@@ -73,7 +73,7 @@ impl<'de> Visitor<'de> for Anything {
         while let Some((Loose(key), Loose(value))) = entries.next_entry()? {
             let key = match key {
                 Value::String(key) => key,
-                // Its own text would have quotes, which a key around it escapes: the text of a key in a key in a key doubles each time.
+                // A nested container as a key would be escaped again at each level, and double its text each time.
                 Value::Array(_) | Value::Object(_) => "(a container)".to_owned(),
                 scalar => scalar.to_string(),
             };

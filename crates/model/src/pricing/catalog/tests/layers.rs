@@ -1,4 +1,4 @@
-//! Prices that are added above the built-in ones: layers, names, stored forms, statements.
+//! Prices above the built-in ones: layers, names, stored forms, statements.
 
 use super::*;
 
@@ -56,7 +56,7 @@ fn a_layer_replaces_what_is_below_it_from_its_first_price_on_and_nothing_before(
     assert!(faults.is_empty());
     let at = |days: i64| input_at(&both, CHANGE_US + days * day);
     assert_eq!([at(-2), at(-1), at(0), at(1), at(900)], ["2", "1.5", "1.5", "0.5", "0.5"]);
-    // From the beginning of time on, nothing below is left.
+    // A price from the beginning of time masks everything below it.
     let (always, _) = Catalog::layered(&options, &added(&[stored(1_000_002, "claude-sonnet-5-5", 0, "9")])).unwrap();
     assert_eq!([input_at(&always, 0), input_at(&always, i64::MAX)], ["9", "9"]);
     assert!(always.prices().any(|price| price.id == 1_032), "a masked price is still known by its id");
@@ -158,7 +158,7 @@ fn a_first_price_holds_from_its_instant_and_without_one_always() {
         Catalog::layered(&PricingOptions::default(), &added(&[stored(1_000_000, "new", CHANGE_US, "1")])).unwrap();
     assert_eq!(catalog.find("claude", "new", "standard", CHANGE_US - 1).unwrap_err(), Miss::Instant);
     assert!(catalog.find("claude", "new", "standard", CHANGE_US).is_ok());
-    // Built-in models have a price for all time.
+    // Built-in models have a price at all times.
     let builtin = builtin();
     for price in builtin.in_force() {
         let first = builtin.find(&price.provider, &price.model, &price.service_tier, 0).map(|first| first.id);
@@ -179,7 +179,7 @@ fn rates_that_a_statement_does_not_name_stay_unless_it_replaces_the_price() {
     assert_eq!(replaced.spec, stated);
     assert_eq!(replaced.unnamed, amended.unnamed, "that is what is lost");
 
-    // Larger prompts: rates that are not named stay there as well.
+    // Larger prompts: unnamed rates stay.
     let above = [(100_000, rates_of(&[("input", "0.7")]))];
     let haiku = statement("claude-haiku-5-5", CHANGE_US, rates_of(&[("input", "0.2")]), &above);
     let amended = catalog.amend(&haiku, false).unwrap();
