@@ -5,7 +5,7 @@
 .PHONY: test-clients bench-typescript deb test-deploy
 .PHONY: fuzz golden snapshots model bench-forecast
 .PHONY: packages try-packages test-packages
-.PHONY: page test-page measure-page test-typescript screenshots
+.PHONY: book page test-page measure-page test-typescript screenshots
 .PHONY: check help run build test test-prices test-monitoring faults lint bench bench-quick bench-micro
 
 # What a test needs of the daemon. `make test` has built it by then, and tells the targets that it calls so.
@@ -27,6 +27,10 @@ build: ## Build target/release/tallyd, with the admin page where Node.js 20 can 
 
 page: ## Build the admin page, which the next build of tallyd puts in
 	@scripts/need-page
+
+book: ## Build the documentation as a site with search: target/book, which the next build of tallyd serves at /docs/
+	@scripts/need-mdbook
+	scripts/book
 
 test: ## Run every test, against real private PostgreSQL clusters
 	@scripts/need-postgresql

@@ -1,13 +1,14 @@
-//! Puts the built admin page and the build's description (`tallyd --version`) into the binary.
+//! Puts the built admin page, the built documentation and the build's description (`tallyd --version`) into the binary.
 //!
-//! `make page` builds `page/dist`; its files are embedded, each with the forms that it was compressed to. A
-//! build without it works all the same: `/` says then how to have the page.
+//! `make page` builds `page/dist`; its files are embedded, each with the forms that it was compressed to. `make book` builds `target/book`;
+//! its files are embedded compressed alone. A build without either works all the same: `/` and `/docs/` say then how to have them.
 //!
 //! The commit is `BUILD_COMMIT` where a build has no repository (an image, a package's source), and otherwise git's. A debug build
 //! names none: it would have to be compiled anew after every commit.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
 
@@ -16,44 +17,57 @@ fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-env-changed=BUILD_COMMIT");
     let root = env::var("CARGO_MANIFEST_DIR").expect("cargo sets it");
-    let out = env::var("OUT_DIR").expect("cargo sets it");
-    let dist = Path::new(&root).join("page/dist");
-    let mut code = String::from("&[\n");
-    let page = names(&dist);
-    describe_build(&root, !page.is_empty());
-    for name in page {
-        let path = dist.join(&name);
-        let include = |suffix: &str| {
-            let path = dist.join(format!("{name}{suffix}"));
-            if path.exists() { format!("Some(include_bytes!({path:?}))") } else { "None".to_owned() }
-        };
-        let (gzip, brotli) = (include(".gz"), include(".br"));
-        // Writing into text does not fail.
-        let _ = writeln!(
-            code,
-            "Asset {{ name: {name:?}, plain: include_bytes!({path:?}), gzip: {gzip}, brotli: {brotli} }},"
-        );
+    let page = files(&Path::new(&root).join("page/dist"));
+    let book = files(&Path::new(&root).join("target/book"));
+    if !book.is_empty() {
+        // Cargo runs this program at each build that misses a watched folder. `make book` touches build.rs instead.
+        println!("cargo::rerun-if-changed=target/book");
     }
-    code.push(']');
-    fs::write(Path::new(&out).join("page.rs"), code).expect("OUT_DIR is writable");
+    describe_build(&root, !page.is_empty(), !book.is_empty());
+    write_list("page.rs", &page, true);
+    write_list("book.rs", &book, false);
 }
 
-/// Files that are served under their own name, in order.
-fn names(dist: &Path) -> Vec<String> {
-    let entries = fs::read_dir(dist).into_iter().flatten().flatten();
-    let mut names: Vec<_> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
-    names.retain(|name| !name.ends_with(".gz") && !name.ends_with(".br"));
-    names.sort();
-    names
+/// The files of a folder and its folders, by their paths in it, in order.
+fn files(folder: &Path) -> BTreeMap<String, PathBuf> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let (path, Ok(name)) = (entry.path(), entry.file_name().into_string()) else { continue };
+        if path.is_dir() {
+            found.extend(files(&path).into_iter().map(|(inner, path)| (format!("{name}/{inner}"), path)));
+        } else {
+            found.insert(name, path);
+        }
+    }
+    found
+}
+
+/// Writes the list of assets that `src/http/assets.rs` describes. Compressed forms are forms of a file, not files.
+fn write_list(list: &str, files: &BTreeMap<String, PathBuf>, with_plain: bool) {
+    let mut code = String::from("&[\n");
+    let include = |path: Option<&PathBuf>| path.map_or("None".into(), |path| format!("Some(include_bytes!({path:?}))"));
+    for (name, path) in files.iter().filter(|(name, _)| !name.ends_with(".gz") && !name.ends_with(".br")) {
+        let form = |suffix: &str| files.get(&format!("{name}{suffix}"));
+        let plain = Some(path).filter(|_| with_plain || form(".gz").is_none());
+        let (plain, gzip, brotli) = (include(plain), include(form(".gz")), include(form(".br")));
+        // Writing into text does not fail.
+        let _ = writeln!(code, "Asset {{ name: {name:?}, plain: {plain}, gzip: {gzip}, brotli: {brotli} }},");
+    }
+    code.push(']');
+    let out = env::var("OUT_DIR").expect("cargo sets it");
+    fs::write(Path::new(&out).join(list), code).expect("OUT_DIR is writable");
 }
 
 /// Sets the variables that `--version` is made of.
-fn describe_build(root: &str, has_page: bool) {
+fn describe_build(root: &str, has_page: bool, has_book: bool) {
     let profile = env::var("PROFILE").expect("cargo sets it");
     let target = env::var("TARGET").expect("cargo sets it");
     let commit = env::var("BUILD_COMMIT").ok().filter(|commit| !commit.is_empty());
     let commit = commit.or_else(|| if profile == "release" { commit_of(root) } else { None });
     let mut features = vec![if has_page { "page" } else { "no page" }.to_owned()];
+    if has_book {
+        features.push("documentation".to_owned());
+    }
     for feature in ["failpoints", "model"] {
         if env::var_os(format!("CARGO_FEATURE_{}", feature.to_uppercase())).is_some() {
             features.push(feature.to_owned());

@@ -33,10 +33,10 @@ def main():
     page = ROOT / "page/node_modules"
     names = ["preact", "uplot"] if "no page" not in program.told["features"] else []
     parts += bill.npm_components(ROOT / "page", names)
-    notices = bill.third_party(
-        [package for package in linked if package["source"]],
-        [(name, "MIT", (page / name / "LICENSE").read_text()) for name in names],
-    )
+    more = [(name, "MIT", (page / name / "LICENSE").read_text()) for name in names]
+    if "documentation" in program.told["features"]:
+        more.append(("the pages at /docs/", "MPL-2.0, BSD-3-Clause and MIT", (ROOT / "docs/site/licences.txt").read_text()))
+    notices = bill.third_party([package for package in linked if package["source"]], more)
     for kind in kinds:
         folder = out / kind
         shutil.rmtree(folder, ignore_errors=True)

@@ -61,7 +61,7 @@ export function Shell({ onSignOut }: { onSignOut: () => void }) {
             <button type="button" class="quiet" onClick={nextTheme}>{THEMES[theme].label}</button>
             <button type="button" class="quiet" onClick={onSignOut}>Sign out</button>
           </div>
-          <div class="version">tallyd {session.version} · <a href="/api/docs">API</a></div>
+          <div class="version">tallyd {session.version} · <a href="/docs/">Docs</a> · <a href="/api/docs">API</a></div>
         </div>
       </header>
       <main id="main" ref={main} tabIndex={-1}><View key={`${route.view}/${route.rest}`} /></main>

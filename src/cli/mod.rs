@@ -73,7 +73,7 @@ const LONG_VERSION: &str = concat!(
 
 const EXAMPLES: &str = "Examples:
   tallyd                                     start the daemon, with a PostgreSQL of its own
-  tallyd record --provider claude --model claude-sonnet-4-5 --input-tokens 1200 --output-tokens 300
+  tallyd record --provider claude --model claude-sonnet-5 --input-tokens 1200 --output-tokens 300
   tallyd status
   tallyd costs                               what was spent in the last 30 days, by model
   tallyd psql -c 'SELECT * FROM daily_api_costs'";

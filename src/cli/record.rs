@@ -14,7 +14,7 @@ use tallyd_config::Config;
 /// record is on disk. Exits 0 if all were accepted, 3 if no daemon is running.
 #[derive(Args)]
 #[command(after_help = "Examples:
-  tallyd record --provider claude --model claude-sonnet-4-5 --input-tokens 1200 --output-tokens 300 --user-id u1
+  tallyd record --provider claude --model claude-sonnet-5 --input-tokens 1200 --output-tokens 300 --user-id u1
   tallyd record --json '{\"provider\":\"rentcast\",\"endpoint\":\"/avm/value\",\"user_id\":\"u1\"}'
   tallyd record --stdin < calls.ndjson")]
 pub(super) struct RecordArgs {

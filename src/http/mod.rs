@@ -15,14 +15,18 @@
 //! | [`ingest`] | records over HTTP |
 //! | [`otlp`] | OpenTelemetry's exports |
 //! | [`page`] | the admin page, and signing in to it |
+//! | [`book`] | the documentation as a site |
+//! | [`assets`] | files in the binary |
 //! | [`openapi`] | the OpenAPI document, and a page of it |
 //! | [`places`] | a bound on requests and answers that take much memory |
 //! | [`parameters`], [`answer`], [`csv`], [`error`] | shared by the endpoints |
 
 pub(crate) mod admin;
 pub(crate) mod answer;
+mod assets;
 pub(crate) mod auth;
 pub(crate) mod body;
+mod book;
 pub(crate) mod csv;
 pub(crate) mod error;
 mod health;

@@ -22,7 +22,7 @@ use utoipa_axum::routes;
 use super::auth::{Gate, Identity, Role, gate, gate_if_shown};
 use super::error::ApiError;
 use super::places::{self, RequestSlots};
-use super::{SharedDaemon, admin, answer, health, ingest, openapi, otlp, page, status, today, v1};
+use super::{SharedDaemon, admin, answer, book, health, ingest, openapi, otlp, page, status, today, v1};
 
 /// The longest body before a token was checked, bytes: it has a token or a password.
 const STRANGERS_BODY_BYTES: usize = 8 * 1024;
@@ -140,6 +140,7 @@ pub(crate) fn public(daemon: SharedDaemon) -> Router {
     router
         .merge(openapi::routes(&openapi::complete(document)))
         .merge(page::assets::routes())
+        .merge(book::routes())
         .merge(page::sign_in::routes().layer(DefaultBodyLimit::max(STRANGERS_BODY_BYTES)))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)

@@ -193,6 +193,10 @@ fn the_table_of_contents_names_every_page() {
         pages += 1;
     }
     assert!(pages > 40, "only {pages} pages were found");
+    // scripts/book makes the site's contents of these lists.
+    for item in contents.lines().filter(|line| line.starts_with(['*', '-', ' '])) {
+        assert!(item.starts_with("* ["), "docs/README.md: an item begins with its page, and is not nested: {item}");
+    }
 }
 
 /// A long README becomes guide, reference and report at once, and a long map is not read. Details belong in docs/.

@@ -9,6 +9,7 @@ mod changes;
 mod client;
 mod connections;
 mod dimensions;
+mod docs;
 mod filled;
 mod grpc;
 mod issuer;

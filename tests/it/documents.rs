@@ -258,7 +258,7 @@ fn every_command_of_the_documents_is_run_or_accounted_for() {
         assert!(is_used, "no document shows {begins:?} any more");
     }
     assert!(run >= 60 && named >= 40, "only {run} were run, and {named} looked up");
-    let settled = "SELECT count(*) FROM api_usage_log WHERE model = 'claude-sonnet-4-5' AND input_tokens = 9";
+    let settled = "SELECT count(*) FROM api_usage_log WHERE model = 'claude-sonnet-5' AND input_tokens = 9";
     postgres.until(settled, "2");
     daemon.assert_reconciled();
 }

@@ -135,10 +135,10 @@ def seen(user, tallyd, sql):
     """The call is there: in the command line's sum, over HTTP with a token, and in SQL."""
     token = user.run(*tallyd, "token", "create", "--name", "try", "--role", "read").split()[-1]
     wait("the call is in PostgreSQL", lambda: sql("SELECT count(*) FROM api_usage_log").strip() == "1")
-    wait("the call is in the API", lambda: "claude-sonnet-4-5" in user.get("/api/v1/records", token))
+    wait("the call is in the API", lambda: "claude-sonnet-5" in user.get("/api/v1/records", token))
     if "<html" not in user.get("/"):
         raise SystemExit("error: the address has no page")
-    if "claude-sonnet-4-5" not in user.run(*tallyd, "costs"):
+    if "claude-sonnet-5" not in user.run(*tallyd, "costs"):
         raise SystemExit("error: `tallyd costs` does not have the call")
 
 
@@ -150,8 +150,8 @@ def script(section):
 
 def tried(user, section, tallyd, sql=None):
     """Runs a section's script, which leaves the daemon running. Returns the seconds from its first command to the durable call."""
-    (user.folder / "target").mkdir()
-    (user.folder / "target/packages").symlink_to(PACKAGES)
+    (user.folder / "tallyd/target").mkdir(parents=True)
+    (user.folder / "tallyd/target/packages").symlink_to(PACKAGES)
     give(user.folder)
     marked = script(section).replace("tallyd costs", "touch recorded; wait %1")
     begun = time.time()
@@ -222,7 +222,7 @@ def oci(user):
     user.environment.update(pair.split("=", 1) for pair in user.config["Env"])
     user.environment["TALLYD_HTTP_LISTEN"] = f"127.0.0.1:{user.port}"
     tallyd = user.config["Entrypoint"]
-    call = ["record", "--provider", "claude", "--model", "claude-sonnet-4-5", "--input-tokens", "1200", "--output-tokens", "350"]
+    call = ["record", "--provider", "claude", "--model", "claude-sonnet-5", "--input-tokens", "1200", "--output-tokens", "350"]
     user.start(*tallyd, *user.config["Cmd"])
     user.run(*tallyd, *call)
     recorded = time.monotonic()

@@ -27,8 +27,8 @@ test("the steps of the guide work as they stand", { timeout: 600_000 }, async ()
   const ran = spawnSync("bash", ["-c", script], { cwd: folder, env, encoding: "utf8", timeout: 540_000 });
   const log = () => `${ran.stdout}\n${ran.stderr}\n${readFileSync(join(folder, "tallyd.log"), "utf8")}`;
   assert.equal(ran.status, 0, log());
-  // 1,200 × 3 + 350 × 15 USD a million, and RentCast's first price.
-  assert.match(ran.stdout, /^\{"cost":0\.00885\}\{"cost":0\.2\}/, log());
+  // 1,200 × 2 + 350 × 10 USD a million, and RentCast's first price.
+  assert.match(ran.stdout, /^\{"cost":0\.0059\}\{"cost":0\.2\}/, log());
   assert.match(ran.stdout, /equal: every rollup is the sum/, log());
   rmSync(folder, { recursive: true, force: true });
 });

@@ -19,7 +19,7 @@ use tallyd_store::{Database, FailureClass, classify};
 
 pub(super) const EXAMPLES: &str = "Examples:
   tallyd dead-letters retry 42 43
-  tallyd dead-letters retry 42 --set provider=claude --set model=claude-sonnet-4-5
+  tallyd dead-letters retry 42 --set provider=claude --set model=claude-sonnet-5
   tallyd dead-letters retry --code unknown_field --unset colour
   tallyd dead-letters retry --code 22003 --since 24h --set 'metadata={}' --json | jq .refused
 

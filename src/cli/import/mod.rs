@@ -68,7 +68,7 @@ use tallyd_wal::identity;
 #[derive(Args)]
 #[command(after_help = "Examples:
   tallyd import calls.csv --map occurred_at=TIMESTAMP,input_tokens=ContextTokens,output_tokens=GeneratedTokens \\
-      --set provider=claude,model=claude-sonnet-4-5
+      --set provider=claude,model=claude-sonnet-5
   tallyd import calls.csv --set provider=openai --dry-run 5      see what would be recorded
   tallyd import calls.ndjson --json | jq .recorded
   tallyd import events.jsonl --map input_tokens=message.usage.input_tokens --key message.id --set provider=claude

@@ -18,7 +18,7 @@ use tallyd_model::pricing::{Added, Catalog};
 /// Calls of standard input, one JSON object a line as `tallyd record` takes them; one answer a line.
 #[derive(Args)]
 #[command(after_help = "Examples:
-  echo '{\"provider\":\"claude\",\"model\":\"claude-sonnet-4-5\",\"input_tokens\":1200,\"output_tokens\":300}' | tallyd prices cost
+  echo '{\"provider\":\"claude\",\"model\":\"claude-sonnet-5\",\"input_tokens\":1200,\"output_tokens\":300}' | tallyd prices cost
   tallyd prices cost --builtin < calls.ndjson
 A call is priced as of its occurred_at, or of now. Without a known price its cost_usd is null. Exits 1 if a line is no call.")]
 pub(super) struct CostArgs {

@@ -133,7 +133,7 @@ fn the_page_of_the_schema_is_the_migrations() {
         text.push_str("\n| column | type | meaning |\n|---|---|---|\n");
         for [name, kind, says] in columns {
             let kind = kind.replace('|', "\\|");
-            text.push_str(&format!("| `{name}` | `{kind}` | {} |\n", says.replace('|', "\\|")));
+            text.push_str(&format!("| `{name}` | `{kind}` | {} |\n", says.replace('|', "\\|").replace('<', "\\<")));
         }
         assert!(columns.len() > 1, "{name}: how a table is written in migrations/");
     }

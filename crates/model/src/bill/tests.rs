@@ -254,7 +254,7 @@ fn openrouters_activity_is_read_as_its_api_answers_it() {
         (page(&[items[0].clone(), items[0].clone()]), "second time"),
         (page(&[item("yesterday", "a", "1")]), "yesterday"),
         (page(&[item("2026-08-24", "a", "\"much\"")]), "usage"),
-        (page(&[items[0].clone(), r#"{"object": "bucket"}"#.to_owned()]), "no export"),
+        (page(&[items[0].clone(), r#"{"object": "bucket"}"#.to_owned()]), "not a known export"),
     ] {
         let error = read(&wrong).unwrap_err().to_string();
         assert!(error.contains(says), "{error}");

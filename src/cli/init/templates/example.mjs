@@ -4,7 +4,7 @@ import { Recorder } from "tallyd";
 const recorder = new Recorder({ app: "example" }); // TALLYD_ENDPOINT, and TALLYD_TOKEN over TCP
 const { id, cost_usd } = await recorder.recordAndWait({
   provider: "claude",
-  model: "claude-sonnet-4-5",
+  model: "claude-sonnet-5",
   input_tokens: 1200,
   output_tokens: 350,
 });

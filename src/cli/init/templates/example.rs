@@ -11,7 +11,7 @@ fn main() {
         None => Endpoint::unix(endpoint.trim_start_matches("unix:")),
     };
     let recorder = Recorder::builder(endpoint).app("example").build();
-    recorder.record(Record::claude("claude-sonnet-4-5", 1200, 350));
+    recorder.record(Record::claude("claude-sonnet-5", 1200, 350));
     assert_eq!(recorder.flush(Duration::from_secs(5)), FlushOutcome::Settled, "is the daemon running?");
     println!("the call is durable");
 }

@@ -1,3 +1,3 @@
 #!/bin/sh
 # Records one call: set -a; . ./tallyd.env; sh tallyd-example.sh
-tallyd record --provider claude --model claude-sonnet-4-5 --input-tokens 1200 --output-tokens 350
+tallyd record --provider claude --model claude-sonnet-5 --input-tokens 1200 --output-tokens 350
