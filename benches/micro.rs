@@ -16,6 +16,7 @@ use tallyd_intake::{Absent, Admission, Encoded, Rules};
 use tallyd_model::call::Call;
 use tallyd_model::pricing::{Catalog, PricingOptions};
 use tallyd_model::rollup::day::Days;
+use tallyd_model::rollup::dimensions::Dimensions;
 use tallyd_model::rollup::fold::Fold;
 use tallyd_model::rollup::guard::{KeyBounds, KeyGuard};
 use tallyd_protocol::limits;
@@ -122,10 +123,10 @@ fn fold(criterion: &mut Criterion, admission: &Admission<'_>) {
         let chunks: Vec<Chunk> = (0..BATCH_FRAMES).flat_map(|_| encode(&frame_of(&mut made), admission)).collect();
         let calls: Vec<Vec<Call<'_>>> = chunks.iter().map(calls_of).collect();
         group.bench_with_input(BenchmarkId::new("users", users), &calls, |bencher, calls| {
-            let guard = KeyGuard::new(KeyBounds { models: 1_000, endpoints: 2_000, apps: 200 });
-            let mut others = Vec::new();
+            let guard = KeyGuard::new(KeyBounds { models: 1_000, endpoints: 2_000, apps: 200, values: 200 });
+            let (mut others, dimensions) = (Vec::new(), Dimensions::default());
             bencher.iter(|| {
-                let mut fold = Fold::new(&guard, Days::new(chrono_tz::UTC));
+                let mut fold = Fold::new(&guard, Days::new(chrono_tz::UTC), &dimensions);
                 calls.iter().for_each(|chunk| fold.add_all(chunk, &mut others));
                 black_box(others.len())
             });

@@ -91,6 +91,8 @@ type Record struct {
 	Metadata any
 	// Platform names where the model ran, if not at its vendor: `bedrock`, `vertex`, `azure`, `openrouter`.
 	Platform string
+	// Tags are what the cost is allocated by: {"team": "search"}. Of an "api_key" only a short hash is stored.
+	Tags map[string]string
 
 	// made: the recorder, not the application, made the ID.
 	made bool
@@ -128,8 +130,10 @@ func (r *Record) texts() []string {
 
 func (r *Record) checkText(metadata string) error {
 	texts := append(r.texts(), metadata)
-	for unit, quantity := range r.ExtraUnits {
-		texts = append(texts, unit, quantity)
+	for _, entries := range []map[string]string{r.ExtraUnits, r.Tags} {
+		for name, text := range entries {
+			texts = append(texts, name, text)
+		}
 	}
 	for _, text := range texts {
 		if !utf8.ValidString(text) {
@@ -139,7 +143,7 @@ func (r *Record) checkText(metadata string) error {
 	return nil
 }
 
-const fieldCount = 21
+const fieldCount = 22
 
 // encode appends the record's array form, without the trailing fields that hold their defaults.
 func (r *Record) encode(to []byte) ([]byte, error) {
@@ -203,7 +207,7 @@ func (r *Record) encode(to []byte) ([]byte, error) {
 	number(r.CacheWrite5mTokens, 0)
 	number(r.CacheWrite1hTokens, 0)
 	number(orElse(r.Requests, 1), 1)
-	add(len(r.ExtraUnits) == 0, r.appendUnits)
+	add(len(r.ExtraUnits) == 0, func(to []byte) []byte { return appendTexts(to, r.ExtraUnits) })
 	text(r.ServiceTier, "standard")
 	number(orElse(r.Status, 200), 200)
 	add(r.LatencyMS == nil, func(to []byte) []byte {
@@ -215,18 +219,34 @@ func (r *Record) encode(to []byte) ([]byte, error) {
 	optional(r.CostUSD)
 	optional(metadata)
 	text(r.Platform, "")
+	add(len(r.Tags) == 0, func(to []byte) []byte { return appendTexts(to, r.Tags) })
 	return append(appendArrayHead(to, length), body[:end]...), nil
 }
 
-func (r *Record) appendUnits(to []byte) []byte {
-	names := make([]string, 0, len(r.ExtraUnits))
-	for name := range r.ExtraUnits {
+// together has the entries of both, and those of own where both have one. Neither is changed.
+func together(standing, own map[string]string) map[string]string {
+	if len(standing) == 0 {
+		return own
+	}
+	both := make(map[string]string, len(standing)+len(own))
+	for _, entries := range []map[string]string{standing, own} {
+		for name, text := range entries {
+			both[name] = text
+		}
+	}
+	return both
+}
+
+// appendTexts appends a map of texts, sorted by its names.
+func appendTexts(to []byte, texts map[string]string) []byte {
+	names := make([]string, 0, len(texts))
+	for name := range texts {
 		names = append(names, name)
 	}
 	sort.Strings(names)
 	to = appendMapHead(to, len(names))
 	for _, name := range names {
-		to = appendText(appendText(to, name), r.ExtraUnits[name])
+		to = appendText(appendText(to, name), texts[name])
 	}
 	return to
 }
@@ -272,6 +292,9 @@ func (r *Record) encodeJSON() ([]byte, error) {
 	}
 	if len(r.ExtraUnits) > 0 {
 		said["extra_units"] = r.ExtraUnits
+	}
+	if len(r.Tags) > 0 {
+		said["tags"] = r.Tags
 	}
 	return json.Marshal(said)
 }

@@ -26,6 +26,8 @@ type Options struct {
 	Token string
 	// App is the application's name, for records without one.
 	App string
+	// Tags go into records that do not have them, such as {"environment": "production"}.
+	Tags map[string]string
 	// Producer is the name that the daemon shows. The process id and random digits are appended.
 	Producer string
 	// BufferBytes bounds the memory for records that are not acknowledged yet. 0: 64 MiB.
@@ -197,6 +199,7 @@ func (r *Recorder) put(record Record, done chan Outcome) (ID, bool) {
 		record.ID, record.made = newID(record.OccurredAt), true
 	}
 	record.App = firstOf(record.App, r.options.App)
+	record.Tags = together(r.options.Tags, record.Tags)
 	if r.options.Disabled {
 		if done != nil {
 			done <- Outcome{ID: record.ID}

@@ -47,6 +47,7 @@ type wire struct {
 	CostUSD            string            `json:"cost_usd,omitempty"`
 	Metadata           any               `json:"metadata,omitempty"`
 	Platform           string            `json:"platform,omitempty"`
+	Tags               map[string]string `json:"tags,omitempty"`
 }
 
 func (w wire) record(t *testing.T) Record {
@@ -55,7 +56,7 @@ func (w wire) record(t *testing.T) Record {
 		InputTokens: w.InputTokens, OutputTokens: w.OutputTokens, CacheReadTokens: w.CacheReadTokens,
 		CacheWrite5mTokens: w.CacheWrite5mTokens, CacheWrite1hTokens: w.CacheWrite1hTokens, Requests: w.Requests,
 		ExtraUnits: w.ExtraUnits, ServiceTier: w.ServiceTier, Status: w.Status, LatencyMS: w.LatencyMS, CostUSD: w.CostUSD,
-		Metadata: w.Metadata, Platform: w.Platform,
+		Metadata: w.Metadata, Platform: w.Platform, Tags: w.Tags,
 	}
 	if w.ID != "" {
 		id, err := ParseID(w.ID)
@@ -77,7 +78,7 @@ func wireOf(record Record) wire {
 		CacheReadTokens: record.CacheReadTokens, CacheWrite5mTokens: record.CacheWrite5mTokens,
 		CacheWrite1hTokens: record.CacheWrite1hTokens, Requests: record.Requests, ExtraUnits: record.ExtraUnits,
 		ServiceTier: record.ServiceTier, Status: record.Status, LatencyMS: record.LatencyMS, CostUSD: record.CostUSD,
-		Metadata: record.Metadata, Platform: record.Platform,
+		Metadata: record.Metadata, Platform: record.Platform, Tags: record.Tags,
 	}
 	if record.ID != (ID{}) {
 		w.ID = record.ID.String()

@@ -5,7 +5,7 @@ import { addDays, daysBetween, longDay, month, shortDay, today } from "./format"
 import { type Attos, parse, sum, text } from "./money";
 import { COLORS, OTHER, colorsOf } from "./palette";
 import type { Range } from "./range";
-import type { Costs, Dimension, GroupRow } from "./types";
+import type { Costs, Dimension, Dimensions, GroupRow } from "./types";
 
 export type Bucket = "hour" | "day" | "week" | "month";
 /** Series with a colour of their own; all further groups become one series. */
@@ -41,6 +41,8 @@ export interface History {
   cost: Attos;
   /** The number of groups; a lower bound if there are more than a page. */
   groupCount: number;
+  /** The tags that are dimensions. */
+  tags: string[];
   /** The first day whose sums are whole, if the range begins before it. */
   whole_from: string | null;
 }
@@ -120,9 +122,12 @@ export async function firstDay(zone: string, signal: AbortSignal): Promise<strin
   return month.rows[0]?.bucket ?? first;
 }
 
+/** A dimension in a sentence: of a tag, its name. */
+export const wordOf = (by: Dimension): string => by.replace(/^tag:/, "");
+
 /** The names of groups. A name that two providers have is followed by its provider. */
 export function namesOf(rows: GroupRow[], by: Dimension): string[] {
-  const names = rows.map((row) => row[by] || row.provider || `(no ${by})`);
+  const names = rows.map((row) => row[by] || row.provider || `(no ${wordOf(by)})`);
   const times = new Map<string, number>();
   for (const name of names) times.set(name, (times.get(name) ?? 0) + 1);
   return names.map((name, at) => ((times.get(name) ?? 0) > 1 && rows[at]?.provider ? `${name} (${rows[at].provider})` : name));
@@ -139,9 +144,10 @@ export async function history(question: Question, zone: string, signal: AbortSig
   const { by, range, bucket, provider } = question;
   const common = { from: range.from, to: range.to, provider };
   const ask = (more: Record<string, string | number>) => get<Costs>(url("/api/v1/costs", { ...common, ...more }), signal);
-  const [ranked, whole] = await Promise.all([
+  const [ranked, whole, known] = await Promise.all([
     ask({ bucket: "total", group_by: dimensionsOf(by), sort: "cost", limit: 200 }),
     ask({ bucket, limit: 10_000 }),
+    get<Dimensions>("/api/v1/dimensions", signal),
   ]);
   const bars = barsOf(range, bucket, zone);
   const top = ranked.rows.slice(0, ranked.rows.length > SERIES_MAX ? SERIES_MAX - 1 : SERIES_MAX);
@@ -159,7 +165,8 @@ export async function history(question: Question, zone: string, signal: AbortSig
   const cost = sum(whole.rows.map((row) => parse(row.cost_usd)));
   const more = ranked.rows.slice(top.length).map((row, at) => ({ name: names[top.length + at] ?? "", row }));
   if (more.length > 0) groups.push(others(groups, whole.rows, total, cost, lineUp));
-  return { question, bars, groups, more, total, cost, groupCount: ranked.rows.length, whole_from: ranked.whole_from ?? whole.whole_from };
+  const tags = known.dimensions.filter(({ group_by }) => group_by.startsWith("tag:")).map(({ name }) => name);
+  return { question, tags, bars, groups, more, total, cost, groupCount: ranked.rows.length, whole_from: ranked.whole_from ?? whole.whole_from };
 }
 
 /** One group's bars. An empty name is a group, too: the calls without a name. */

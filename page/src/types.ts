@@ -13,7 +13,7 @@ export interface Sums {
   unpriced_calls: number;
 }
 
-export type Dimension = "provider" | "model" | "endpoint" | "user" | "app";
+export type Dimension = "provider" | "model" | "endpoint" | "user" | "app" | `tag:${string}`;
 
 export interface GroupRow extends Sums, Partial<Record<Dimension, string>> {
   bucket?: string;
@@ -28,6 +28,10 @@ export interface Costs {
   whole_from: string | null;
   rows: GroupRow[];
   next_offset: number | null;
+}
+
+export interface Dimensions {
+  dimensions: { name: string; group_by: Dimension; is_whole: boolean; counted_from: string | null; other_calls: number }[];
 }
 
 export interface UserTotals {
@@ -90,6 +94,7 @@ export interface RecordRow {
   price_id: number | null;
   metadata: Record<string, unknown> | null;
   platform: string;
+  tags: Record<string, string> | null;
 }
 
 export interface Records {

@@ -20,8 +20,8 @@ const lastMonthStart = `${lastMonthEnd.slice(0, 7)}-01`;
 
 const call = (date, time, cost, more = {}) => ({ provider: "openai", model: "gpt-4o", occurred_at: at(date, time), cost_usd: cost, ...more });
 const CALLS = [
-  call(day, "00:10", "2", { input_tokens: 80_000_000, app: "web" }),
-  call(day, "00:11", "1.25", { provider: "openrouter", app: "web" }),
+  call(day, "00:10", "2", { input_tokens: 80_000_000, app: "web", tags: { team: "search" } }),
+  call(day, "00:11", "1.25", { provider: "openrouter", app: "web", tags: { team: "search" } }),
   call(day, "00:12", "0.00001", { provider: "acme", model: "tiny", user_id: "saver" }),
   ...[1, 2, 3].map((second) => ({ provider: "acme", model: "unknown", user_id: "stranger", occurred_at: at(day, `00:0${second}`) })),
   call(yesterday, "00:30", "1"),
@@ -38,7 +38,7 @@ let browser;
 let token;
 
 before(async () => {
-  daemon = await Daemon.start({ env: { TALLYD_ROLLUP_TIME_ZONE: ZONE, TALLYD_ALERTS_INTERVAL_MS: "5000", TALLYD_HTTP_STATEMENT_TIMEOUT_MS: "60000" } });
+  daemon = await Daemon.start({ env: { TALLYD_ROLLUP_TIME_ZONE: ZONE, TALLYD_ALERTS_INTERVAL_MS: "5000", TALLYD_HTTP_STATEMENT_TIMEOUT_MS: "60000", TALLYD_DIMENSIONS_NAMES: "team" } });
   await daemon.record(CALLS);
   token = await daemon.token("admin");
   browser = await launch();
@@ -136,6 +136,23 @@ test("by application, any range is had, with what it cost before the call log's 
     await tab.page.locator("tbody tr", { hasText: "web" }).first().getByText(`$${web.toFixed(2)}`).waitFor();
     await show(tab, daemon, "costs?days=90&bucket=hour");
     assert.equal(await tab.page.getByLabel("Interval").inputValue(), "", "the bars are days");
+  });
+});
+
+test("costs are stacked by a tag that is a dimension, and the address keeps it", async () => {
+  await inside(async (tab) => {
+    await show(tab, daemon, "costs?days=30");
+    await tab.page.getByLabel("Tag", { exact: true }).selectOption("team");
+    const row = (name) => tab.page.locator("tbody tr", { hasText: name }).first();
+    await row("search").getByText("$3.25").waitFor();
+    await row("(no team)").waitFor();
+    assert.match(tab.page.url(), /by=tag(:|%3A)team/);
+    await tab.page.getByRole("heading", { name: "Cost by team" }).waitFor();
+    const [download] = await Promise.all([tab.page.waitForEvent("download"), tab.page.getByRole("button", { name: "Download CSV" }).click()]);
+    const [head] = readFileSync(await download.path(), "utf8").split("\n");
+    assert.match(head, /,app,tag:team,calls,/);
+    await tab.page.getByLabel("Tag", { exact: true }).selectOption("");
+    await tab.page.getByRole("heading", { name: "Cost by provider" }).waitFor();
   });
 });
 

@@ -4,7 +4,7 @@
 /// [`Record`](crate::Record), default, and kind. The order is that of the array form, so a new field goes to the end.
 ///
 /// A kind gives the values that a field takes: `id`, `time`, `required` (a text that must not be missing), `text`, `count`,
-/// `units`, `status`, `latency`, `decimal`, `json`. Code that handles fields by the list has one function or type a kind,
+/// `units`, `status`, `latency`, `decimal`, `json`, `tags`. Code that handles fields by the list has one function or type a kind,
 /// named like the kind. So a new field of a known kind needs no change there.
 ///
 /// ```
@@ -61,6 +61,8 @@ macro_rules! for_each_field {
             metadata: Option<Text> = None, json;
             /// Where the model ran, if not at its vendor: `bedrock`, `vertex`, `azure`, `openrouter`; or empty. Its price applies.
             platform: Text = Text::Borrowed(""), text;
+            /// Cost allocation, such as `{"team": "search"}`. Of an `api_key` only a short hash is stored.
+            tags: Vec<(Text, Text)> = Vec::new(), tags;
         }
     };
 }

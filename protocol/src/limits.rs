@@ -6,6 +6,12 @@ pub const TEXT_BYTES: usize = 512;
 pub const METADATA_BYTES: usize = 16 * 1024;
 /// Entries of one record's `extra_units`.
 pub const EXTRA_UNITS: usize = 32;
+/// Entries of one record's `tags`.
+pub const TAGS: usize = 16;
+/// Bytes of a tag's name.
+pub const TAG_NAME_BYTES: usize = 64;
+/// Bytes of a tag's value.
+pub const TAG_VALUE_BYTES: usize = 256;
 /// Tokens in one bucket of one record, and its `requests`. A rollup row sums them in 63 bits, so 9.2 * 10^9 calls of this
 /// size fill one.
 pub const TOKENS: u64 = 1_000_000_000;

@@ -180,6 +180,13 @@ impl Record {
         self.user_id = user_id.into();
         self
     }
+
+    /// Adds a tag, such as the team that pays.
+    #[must_use]
+    pub fn tag(mut self, name: impl Into<Text>, value: impl Into<Text>) -> Self {
+        self.tags.push((name.into(), value.into()));
+        self
+    }
 }
 
 #[cfg(test)]
@@ -198,17 +205,17 @@ mod tests {
         let record = Record {
             extra_units: vec![("image".into(), "2".into())],
             metadata: Some("{}".into()),
-            ..Record::claude("m", 1, 2).user("u")
+            ..Record::claude("m", 1, 2).user("u").tag("team", "search")
         };
         let mut texts = Vec::new();
         record.each_text(|text| texts.push(&**text));
         texts.retain(|text| !text.is_empty());
-        assert_eq!(texts, ["claude", "m", "u", "image", "2", "standard", "{}"]);
+        assert_eq!(texts, ["claude", "m", "u", "image", "2", "standard", "{}", "team", "search"]);
     }
 
     #[test]
     fn a_late_field_keeps_its_place() {
-        let record = Record { platform: "bedrock".into(), ..Record::rentcast("/avm/value") };
+        let record = Record::rentcast("/avm/value").tag("team", "search");
         let mut out = Vec::new();
         write(&mut out, &record);
         let decoded: Vec<serde::de::IgnoredAny> = rmp_serde::from_slice(&out).unwrap();

@@ -61,7 +61,7 @@ mod of_json {
     use serde_json::Value;
     use tallyd_protocol::record::Text;
 
-    pub use self::{json as decimal, text as required};
+    pub use self::{json as decimal, text as required, units as tags};
 
     pub fn id(value: &Value) -> Option<[u8; 16]> {
         Some(super::uuid(value))

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::build::lanes as configured_lanes;
+use super::dimensions::DimensionTask;
 use super::presence::{Presence, note_database};
 use super::price_sync::PriceSyncTask;
 use super::upkeep::Upkeep;
@@ -138,6 +139,14 @@ pub(super) async fn open(
             Ok(())
         });
     }
+    let dimensions = DimensionTask::new(config, &database);
+    lanes.spawn("dimensions", {
+        let stop = stop.clone();
+        async move {
+            dimensions.run(stop).await;
+            Ok(())
+        }
+    });
     let upkeep = Upkeep::new(config, database, live.catalog.load_full());
     lanes.spawn("upkeep", async move {
         upkeep.run(stop).await;
@@ -176,6 +185,7 @@ fn flusher(
             models: config.rollup.max_models_per_day,
             endpoints: config.rollup.max_endpoints_per_day,
             apps: config.rollup.max_apps_per_day,
+            values: config.dimensions.max_values_per_day,
         }),
         days: Days::new(config.rollup.time_zone),
         clock: Arc::new(SystemClock),

@@ -18,6 +18,7 @@
 
 mod background;
 mod build;
+mod dimensions;
 mod loading;
 mod presence;
 mod price_sync;

@@ -23,6 +23,7 @@ use tallyd_store::queries::names::unseen_budget;
   tallyd budgets set 25                                   # 25 USD a day for everything
   tallyd budgets set 400 --period month --scope model --value claude-sonnet-4
   tallyd budgets set 5 --scope user --value u-42 --alert 80 --alert 100 --no-throttle
+  tallyd budgets set 900 --period month --scope tag --value team=search
   tallyd budgets list
   tallyd budgets remove 3 --yes")]
 pub(super) struct BudgetsArgs {
@@ -62,8 +63,8 @@ struct SetArgs {
     /// The scope of the budget
     #[arg(long, value_enum, default_value_t = BudgetScope::Global)]
     scope: BudgetScope,
-    /// Which provider, model, user or app
-    #[arg(long, default_value = "", value_name = "NAME", required_if_eq_any([("scope", "provider"), ("scope", "model"), ("scope", "user"), ("scope", "app")]))]
+    /// Which provider, model, user or app; of a tag, `team=search`
+    #[arg(long, default_value = "", value_name = "NAME", required_if_eq_any([("scope", "provider"), ("scope", "model"), ("scope", "user"), ("scope", "app"), ("scope", "tag")]))]
     value: String,
     /// From this percentage on the status is a warning
     #[arg(long, default_value_t = WARNING_PERCENT, value_name = "PERCENT", value_parser = clap::value_parser!(i32).range(0..=100))]

@@ -3,26 +3,28 @@
 use std::process::ExitCode;
 
 use chrono::{Days, NaiveDate};
-use clap::{Args, ValueEnum};
+use clap::Args;
 
-use super::output::{self, Table, cost, count};
+use super::output::{self, Table, cost, count, noun};
 use super::point_out;
 use super::{reporting_zone, today_in, with_database};
 use tallyd_config::Config;
 use tallyd_model::pricing::{Usd, normalise_provider};
-use tallyd_store::queries::grouped::{Bucket, CostQuery, Dimension, GroupRow, LOG_DAYS_MAX, SortBy, Source};
+use tallyd_store::queries::grouped::{Bucket, CostQuery, Dimension, GroupRow, LOG_DAYS_MAX, SortBy};
 
-/// Show costs by model, provider, user, application or day.
+/// Show costs by model, provider, user, application, tag or day.
 #[derive(Args)]
 #[command(after_help = "Examples:
   tallyd costs                                  # the last 30 days by model
   tallyd costs --by user --days 7 --limit 10
   tallyd costs --by day --provider claude
+  tallyd costs --by tag:team --days 90
+  tallyd costs --by model --tag team=search
   tallyd costs --by model --user u-42 --days 31
   tallyd costs --from 2026-11-01 --to 2026-11-30 --exact --json")]
 pub(super) struct CostsArgs {
-    /// The grouping
-    #[arg(long, value_enum, default_value_t = By::Model)]
+    /// The grouping: model, provider, endpoint, user, app, day or tag:NAME
+    #[arg(long, value_name = "GROUP", default_value = "model", value_parser = By::parse)]
     by: By,
     /// Number of days up to today
     #[arg(long, default_value_t = 30, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=3660), conflicts_with = "from")]
@@ -45,6 +47,9 @@ pub(super) struct CostsArgs {
     /// Only this application
     #[arg(long, value_name = "NAME")]
     app: Option<String>,
+    /// Only calls with this tag; an empty value: without it
+    #[arg(long, value_name = "NAME=VALUE", value_parser = tag)]
+    tag: Vec<(Dimension, String)>,
     /// Most lines to show, the largest costs first; days in their order
     #[arg(long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(i64).range(1..=10_000))]
     limit: i64,
@@ -57,58 +62,67 @@ pub(super) struct CostsArgs {
 }
 
 /// The column that the costs are grouped by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum By {
-    /// A provider's model
-    Model,
-    /// Providers
-    Provider,
-    /// Users
-    User,
-    /// Applications
-    App,
+    /// A dimension of calls.
+    Dimension(Dimension),
     /// Days
     Day,
 }
 
+/// A filter by a tag, from `NAME=VALUE`.
+fn tag(text: &str) -> Result<(Dimension, String), String> {
+    let (name, value) = text.split_once('=').ok_or("expected NAME=VALUE, such as team=search")?;
+    Ok((Dimension::parse(&format!("tag:{name}"))?, value.to_owned()))
+}
+
 impl By {
-    fn dimensions(self) -> Vec<Dimension> {
+    fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "day" => Ok(Self::Day),
+            text => Dimension::parse(text)
+                .map(Self::Dimension)
+                .map_err(|fault| format!("{fault}; there are model, provider, endpoint, user, app, day and tag:NAME")),
+        }
+    }
+
+    fn dimensions(&self) -> Vec<Dimension> {
         match self {
-            Self::Model => vec![Dimension::Provider, Dimension::Model],
-            Self::Provider => vec![Dimension::Provider],
-            Self::User => vec![Dimension::User],
-            Self::App => vec![Dimension::App],
+            Self::Dimension(Dimension::Model) => vec![Dimension::Provider, Dimension::Model],
+            Self::Dimension(dimension) => vec![dimension.clone()],
             Self::Day => Vec::new(),
         }
     }
 
-    const fn headings(self) -> &'static [&'static str] {
+    fn headings(&self) -> Vec<String> {
         match self {
-            Self::Model => &["provider", "model"],
-            Self::Provider => &["provider"],
-            Self::User => &["user"],
-            Self::App => &["app"],
-            Self::Day => &["day"],
+            Self::Dimension(_) => self.dimensions().iter().map(Dimension::name).collect(),
+            Self::Day => vec!["day".to_owned()],
         }
     }
 
     /// The line's first cells. An empty name stands for calls without that name.
-    fn cells(self, row: &GroupRow) -> Vec<String> {
-        let name = |name: &Option<String>| match name.as_deref() {
+    fn cells(&self, row: &GroupRow) -> Vec<String> {
+        let name = |name: Option<&String>| match name.map(String::as_str) {
             None | Some("") => "-".to_owned(),
             Some(name) => name.to_owned(),
         };
+        let cell = |dimension: &Dimension| match dimension {
+            Dimension::Provider => name(row.provider.as_ref()),
+            Dimension::Model => name(row.model.as_ref()),
+            Dimension::Endpoint => name(row.endpoint.as_ref()),
+            Dimension::User => name(row.user.as_ref()),
+            Dimension::App => name(row.app.as_ref()),
+            Dimension::Tag(_) => name(row.tags.get(&dimension.name())),
+        };
         match self {
-            Self::Model => vec![name(&row.provider), name(&row.model)],
-            Self::Provider => vec![name(&row.provider)],
-            Self::User => vec![name(&row.user)],
-            Self::App => vec![name(&row.app)],
-            Self::Day => vec![name(&row.bucket)],
+            Self::Dimension(_) => self.dimensions().iter().map(cell).collect(),
+            Self::Day => vec![name(row.bucket.as_ref())],
         }
     }
 }
 
-fn question(args: &CostsArgs, zone: chrono_tz::Tz) -> anyhow::Result<CostQuery> {
+async fn question(args: &CostsArgs, db: &tallyd_store::Connection, zone: chrono_tz::Tz) -> anyhow::Result<CostQuery> {
     let today = today_in(zone);
     let (from, to) = match (args.from, args.to) {
         (Some(from), Some(to)) => (from, to),
@@ -125,21 +139,27 @@ fn question(args: &CostsArgs, zone: chrono_tz::Tz) -> anyhow::Result<CostQuery> 
         (Dimension::User, args.user.clone()),
         (Dimension::App, args.app.clone()),
     ];
-    let question = CostQuery {
+    let mut question = CostQuery {
         from,
         to,
         zone: zone.name().to_owned(),
         bucket: if by_day { Bucket::Day } else { Bucket::Total },
         group_by: args.by.dimensions(),
-        filters: filters.into_iter().filter_map(|(of, name)| Some((of, name?))).collect(),
+        filters: filters
+            .into_iter()
+            .filter_map(|(of, name)| Some((of, name?)))
+            .chain(args.tag.iter().cloned())
+            .collect(),
+        dimensions: Vec::new(),
         sort: if by_day { SortBy::Bucket } else { SortBy::Cost },
         descending: !by_day,
         // One row more than asked for shows whether there are more.
         limit: args.limit + 1,
         offset: 0,
     };
-    if question.source() == Source::ApiUsageLog && days > LOG_DAYS_MAX {
-        anyhow::bail!("users' models and applications are told apart over {LOG_DAYS_MAX} days at most, not {days}");
+    question.learn(db).await?;
+    if let Some(why) = question.why_of_the_log().filter(|_| days > LOG_DAYS_MAX) {
+        anyhow::bail!("{}: {why}", noun(days, "day", "days"));
     }
     Ok(question)
 }
@@ -147,7 +167,7 @@ fn question(args: &CostsArgs, zone: chrono_tz::Tz) -> anyhow::Result<CostQuery> 
 pub(super) fn run(args: &CostsArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let (question, mut rows) = with_database(config, "tallyd costs", async |db| {
         let zone = reporting_zone(db, config).await?;
-        let question = question(args, zone)?;
+        let question = question(args, db, zone).await?;
         let rows = question.ask(db).await?;
         if rows.is_empty() && !point_out(db, &question.filters, (question.from, question.to), zone).await? {
             output::hint(match question.filters.len() {
@@ -173,7 +193,8 @@ pub(super) fn run(args: &CostsArgs, config: &Config) -> anyhow::Result<ExitCode>
 
 fn print(args: &CostsArgs, rows: &[GroupRow]) {
     let names = args.by.headings();
-    let mut table = Table::new(names, &["calls", "unpriced", "USD"]);
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut table = Table::new(&names, &["calls", "unpriced", "USD"]);
     let (mut sum, mut calls, mut unpriced) = (Usd::ZERO, 0_u64, 0_u64);
     for row in rows {
         let (of_calls, of_unpriced) = (row.sums.calls.to_u64(), row.sums.unpriced_calls.to_u64());

@@ -16,6 +16,7 @@ mod confirm;
 mod costs;
 mod dead_letters;
 mod demo;
+mod dimensions;
 mod doctor;
 mod duplicates;
 mod forecast;
@@ -132,11 +133,13 @@ enum Command {
     Partitions(partitions::PartitionsArgs),
     /// Work on the rollup tables
     Rollups(rollups::RollupsArgs),
+    /// List the tags that have a rollup, add one, remove one
+    Dimensions(dimensions::DimensionsArgs),
     /// Look at prices, change them, import price lists
     Prices(prices::PricesArgs),
     /// Compute stored costs anew after prices were corrected
     Reprice(reprice::RepriceArgs),
-    /// Show costs by model, provider, user, application or day
+    /// Show costs by model, provider, user, application, tag or day
     Costs(costs::CostsArgs),
     /// Set budgets, and show where they stand
     Budgets(budgets::BudgetsArgs),
@@ -229,6 +232,7 @@ pub fn main() -> ExitCode {
         Command::Wal(args) => wal::run(&args, &config),
         Command::Partitions(args) => partitions::run(&args, &config),
         Command::Rollups(args) => rollups::run(&args, &config),
+        Command::Dimensions(args) => dimensions::run(&args, &config),
         Command::Prices(args) => prices::run(&args, &config),
         Command::Reprice(args) => reprice::run(&args, &config),
         Command::Costs(args) => costs::run(&args, &config),
@@ -362,6 +366,7 @@ mod tests {
             "adopt",
             "budgets remove",
             "dead-letters drop",
+            "dimensions remove",
             "duplicates drop",
             "migrate",
             "partitions drop",

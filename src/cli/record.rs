@@ -59,6 +59,7 @@ mod flag {
     pub(super) type latency = u32;
     pub(super) type decimal = String;
     pub(super) type json = tallyd_model::json::Text;
+    pub(super) type tags = tallyd_model::json::Text;
 }
 
 pub(super) fn run(args: &RecordArgs, config: &Config) -> anyhow::Result<ExitCode> {

@@ -9,6 +9,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
 use axum::http::header::{CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_TYPE};
@@ -95,19 +96,20 @@ pub(crate) fn zoned_objects<T: Serialize>(rows: &[T], zone: chrono_tz::Tz) -> Re
 
 /// Streams pages under these columns. The caller has fetched the first page, so a failure there has a status of its
 /// own.
-pub(crate) fn stream(name: &str, columns: &'static [&'static str], first: Page) -> Response {
+pub(crate) fn stream(name: &str, columns: &[&str], first: Page) -> Response {
     let mut head = csv::Writer::from_writer(Vec::new());
     // Writing into memory does not fail.
     let _ = head.write_record(columns);
     let head = head.into_inner().unwrap_or_default();
-    let state = (Some(Ok(first)), 0usize, Some(head));
-    let body = futures_util::stream::unfold(state, move |(page, sent, head)| async move {
+    let columns: Arc<[String]> = columns.iter().map(|column| (*column).to_owned()).collect();
+    let state = (Some(Ok(first)), 0usize, Some(head), columns);
+    let body = futures_util::stream::unfold(state, |(page, sent, head, columns)| async move {
         let page = match page? {
             Ok(page) => page,
-            Err(error) => return Some((Err(error), (None, sent, None))),
+            Err(error) => return Some((Err(error), (None, sent, None, columns))),
         };
         let sent = sent + page.rows.len();
-        let bytes = Bytes::from(render(columns, &page.rows, head.unwrap_or_default()));
+        let bytes = Bytes::from(render(&columns, &page.rows, head.unwrap_or_default()));
         let next = match page.next {
             Some(_) if sent >= ROWS_MAX => {
                 Some(Err(std::io::Error::other("the file is at its bound; narrow the range")))
@@ -115,7 +117,7 @@ pub(crate) fn stream(name: &str, columns: &'static [&'static str], first: Page) 
             Some(next) => Some(next().await.map_err(|error| std::io::Error::other(error.code()))),
             None => None,
         };
-        Some((Ok(bytes), (next, sent, None)))
+        Some((Ok(bytes), (next, sent, None, columns)))
     });
     // A compressing body polls once more after the end, and `unfold` would panic.
     let body = body.fuse();
@@ -128,13 +130,14 @@ pub(crate) fn stream(name: &str, columns: &'static [&'static str], first: Page) 
     (headers, Body::from_stream(body)).into_response()
 }
 
-fn render(columns: &[&str], rows: &[String], head: Vec<u8>) -> Vec<u8> {
+fn render(columns: &[impl AsRef<str>], rows: &[String], head: Vec<u8>) -> Vec<u8> {
     let mut writer = csv::Writer::from_writer(head);
     for row in rows {
         // [`objects`] wrote this text, so it parses.
         let fields: HashMap<Cow<'_, str>, Raw<'_>> = json::from_str(row).unwrap_or_default();
         // Writing into memory does not fail, and each record has as many fields as there are columns.
-        let _ = writer.write_record(columns.iter().map(|column| fields.get(*column).map_or_else(String::new, cell)));
+        let _ = writer
+            .write_record(columns.iter().map(|column| fields.get(column.as_ref()).map_or_else(String::new, cell)));
     }
     writer.into_inner().unwrap_or_default()
 }

@@ -27,17 +27,46 @@ pub(crate) struct Parameters<T>(pub T);
 impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Parameters<T> {
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        match Query::<T>::from_request_parts(parts, state).await {
-            Ok(Query(parameters)) => Ok(Self(parameters)),
-            Err(QueryRejection::FailedToDeserializeQueryString(error)) => {
-                let message = error.body_text();
-                let message = message.strip_prefix("Failed to deserialize query string: ").unwrap_or(&message);
-                Err(ApiError::parameter("query", message, "/api/docs lists each endpoint's parameters"))
-            }
-            Err(_) => Err(ApiError::parameter("query", "it cannot be read", "use name=value&name=value, URL-encoded")),
-        }
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        query(parts.uri.query().unwrap_or_default()).map(Self)
     }
+}
+
+/// The same beside any number of filters by tags: `tag:team=search`. These come apart, with their whole names.
+pub(crate) struct TaggedParameters<T>(pub T, pub Vec<(String, String)>);
+
+/// Tags that one request may filter by: as many as a record has.
+const TAGS_MAX: usize = tallyd_protocol::limits::TAGS;
+
+impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for TaggedParameters<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let is_tag = |pair: &&str| {
+            pair.starts_with("tag:") || pair.get(..6).is_some_and(|start| start.eq_ignore_ascii_case("tag%3a"))
+        };
+        let (tags, others): (Vec<&str>, Vec<&str>) = parts.uri.query().unwrap_or_default().split('&').partition(is_tag);
+        if tags.len() > TAGS_MAX {
+            let message = format!("{} tags, at most {TAGS_MAX} are accepted", tags.len());
+            return Err(ApiError::parameter("query", message, "no record has more"));
+        }
+        let tags = query(&tags.join("&"))?;
+        Ok(Self(query(&others.join("&"))?, tags))
+    }
+}
+
+/// The parameters in a query's text.
+fn query<T: DeserializeOwned>(text: &str) -> Result<T, ApiError> {
+    let unreadable = || ApiError::parameter("query", "it cannot be read", "use name=value&name=value, URL-encoded");
+    let uri = format!("/?{text}").parse().map_err(|_| unreadable())?;
+    Query::<T>::try_from_uri(&uri).map(|Query(parameters)| parameters).map_err(|rejection| match rejection {
+        QueryRejection::FailedToDeserializeQueryString(error) => {
+            let message = error.body_text();
+            let message = message.strip_prefix("Failed to deserialize query string: ").unwrap_or(&message);
+            ApiError::parameter("query", message, "/api/docs lists each endpoint's parameters")
+        }
+        _ => unreadable(),
+    })
 }
 
 /// The positive number in a path with one parameter.

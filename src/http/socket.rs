@@ -72,8 +72,8 @@ pub async fn get(data_dir: &Path, route: &str) -> Result<Bytes, AskError> {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
     let driving = tokio::spawn(connection);
     let request = hyper::Request::get(route).header("host", "tallyd").body(Empty::<Bytes>::new());
-    // The routes are constants.
-    let request = request.expect("a constant route is a URI");
+    // The routes are constants, with names of dimensions that are checked.
+    let request = request.expect("such a route is a URI");
     let answer = sender.send_request(request).await.map_err(broken)?;
     let status = answer.status();
     let body = answer.into_body().collect().await.map_err(broken)?.to_bytes();

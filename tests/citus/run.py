@@ -368,8 +368,8 @@ def answered(world):
     waiting = ["tallyd_user_deltas_0", "tallyd_user_deltas_1", "tallyd_user_list_due"]
     rows = " UNION ALL ".join(f"SELECT 1 FROM {table}" for table in waiting)
     until("the list of users has every call", lambda: world.count(f"SELECT count(*) FROM ({rows}) AS w") == 0)
-    rollups = ["daily_api_costs", "daily_app_api_costs", "hourly_api_costs", "tallyd_user_days", "tallyd_user_totals", "tallyd_user_list"]
-    dropped = [f"tallyd_dropped_{what}" for what in ("costs", "app_costs", "hour_costs", "user_costs", "totals")]
+    rollups = ["daily_api_costs", "daily_dimension_costs", "hourly_api_costs", "tallyd_user_days", "tallyd_user_totals", "tallyd_user_list"]
+    dropped = [f"tallyd_dropped_{what}" for what in ("costs", "dimension_costs", "hour_costs", "user_costs", "totals")]
     for table in ["api_usage_log", *rollups, *waiting, *dropped]:
         pipe = f"'{server.programs}/psql' -XAtq -h 127.0.0.1 -p {server.port} -U postgres"
         copy = f"""{pipe} -d tally -c 'COPY (SELECT * FROM {table}) TO STDOUT' | {pipe} -d plain -v ON_ERROR_STOP=1 -c 'COPY {table} FROM STDIN'"""

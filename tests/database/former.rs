@@ -174,7 +174,10 @@ async fn a_function_of_the_same_name_is_left_alone() {
         .batch_execute("SELECT increment_daily_cost(provider => 'claude', app => 'web', cost_usd => 0.5)")
         .await
         .unwrap();
-    assert_eq!(value(&client, "SELECT app || ' ' || calls FROM daily_app_api_costs").await, "web 1");
+    assert_eq!(
+        value(&client, "SELECT value || ' ' || calls FROM daily_dimension_costs WHERE dimension = 'app'").await,
+        "web 1"
+    );
     db.close().await;
 }
 
@@ -197,9 +200,9 @@ async fn what_was_dropped_before_is_told() {
     migrate(&mut client, &migrate_options()).await.unwrap();
     let outcome = reconcile(&mut client).await.unwrap();
     assert!(outcome.equal && outcome.log_rows == 1, "{outcome:?}");
-    let sums = "SELECT concat_ws(' ', (SELECT day || ' ' || app FROM daily_app_api_costs), \
+    let sums = "SELECT concat_ws(' ', (SELECT day || ' ' || value FROM daily_dimension_costs), (SELECT whole_from FROM tallyd_dimensions), \
         (SELECT hour AT TIME ZONE 'UTC' FROM hourly_api_costs), value) FROM tallyd_settings WHERE key = 'sums_by_app_and_hour_from'";
-    assert_eq!(value(&client, sums).await, "2025-02-01 cron 2025-02-01 01:00:00 2025-02-01");
+    assert_eq!(value(&client, sums).await, "2025-02-01 cron 2025-02-01 2025-02-01 01:00:00 2025-02-01");
     db.close().await;
 }
 

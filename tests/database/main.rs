@@ -4,6 +4,7 @@ mod access;
 mod adopt;
 mod citus;
 mod deltas;
+mod dimensions;
 mod embedded;
 mod forget;
 mod former;

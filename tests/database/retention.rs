@@ -252,7 +252,7 @@ async fn a_proof_that_begins_while_a_partition_goes_holds() {
              INSERT INTO tallyd_dropped_costs TABLE daily_api_costs; \
              INSERT INTO tallyd_dropped_user_costs TABLE daily_user_api_costs; \
              INSERT INTO tallyd_dropped_totals TABLE user_api_totals; \
-             INSERT INTO tallyd_dropped_app_costs TABLE daily_app_api_costs; \
+             INSERT INTO tallyd_dropped_dimension_costs TABLE daily_dimension_costs; \
              INSERT INTO tallyd_dropped_hour_costs TABLE hourly_api_costs; DROP TABLE api_usage_log_2025_01",
         )
         .await

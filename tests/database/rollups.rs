@@ -8,7 +8,7 @@ use tokio_postgres::Client;
 use crate::support::{data_dir, migrated, value};
 
 const TABLES: [&str; 5] =
-    ["daily_api_costs", "daily_user_api_costs", "user_api_totals", "daily_app_api_costs", "hourly_api_costs"];
+    ["daily_api_costs", "daily_user_api_costs", "user_api_totals", "daily_dimension_costs", "hourly_api_costs"];
 
 async fn calls(db: &Database, sessions: usize, each: usize) {
     let sessions = (0..sessions).map(|session| {
@@ -52,8 +52,8 @@ async fn concurrent_calls_add_up_exactly() {
     );
     // Keys under '(other)' are compared there.
     let other = "UPDATE api_usage_log SET rollup_other = 7; \
-        WITH gone AS (DELETE FROM daily_app_api_costs RETURNING *) INSERT INTO daily_app_api_costs \
-        SELECT day, '(other)', provider, '(other)', sum(calls), sum(errors), sum(input_tokens), sum(output_tokens), sum(cache_read_tokens), \
+        WITH gone AS (DELETE FROM daily_dimension_costs RETURNING *) INSERT INTO daily_dimension_costs \
+        SELECT day, 'app', '(other)', provider, '(other)', sum(calls), sum(errors), sum(input_tokens), sum(output_tokens), sum(cache_read_tokens), \
         sum(cache_write_5m_tokens), sum(cache_write_1h_tokens), sum(requests), sum(cost_usd), sum(unpriced_calls), now() \
         FROM gone GROUP BY day, provider; \
         WITH gone AS (DELETE FROM hourly_api_costs RETURNING *) INSERT INTO hourly_api_costs \
@@ -76,7 +76,7 @@ async fn concurrent_calls_add_up_exactly() {
 /// Runs `damage`, returns the differences that it makes, and undoes it.
 async fn differences(client: &mut Client, damage: &str) -> Vec<Difference> {
     let tables =
-        ["daily_api_costs", "tallyd_user_days", "tallyd_user_totals", "daily_app_api_costs", "hourly_api_costs"];
+        ["daily_api_costs", "tallyd_user_days", "tallyd_user_totals", "daily_dimension_costs", "hourly_api_costs"];
     for table in tables {
         client.batch_execute(&format!("CREATE TABLE saved_{table} AS TABLE {table}")).await.unwrap();
     }
@@ -105,7 +105,11 @@ async fn a_row_that_is_altered_lost_or_invented_is_found() {
         ("daily_api_costs", "daily_api_costs", "day=2026-01-05, provider=claude, model=m, endpoint=/e"),
         ("daily_user_api_costs", "tallyd_user_days", "day=2026-01-05, user_id=u, provider=claude"),
         ("user_api_totals", "tallyd_user_totals", "user_id=u, provider=claude"),
-        ("daily_app_api_costs", "daily_app_api_costs", "day=2026-01-05, app=, provider=claude, model=m"),
+        (
+            "daily_dimension_costs",
+            "daily_dimension_costs",
+            "day=2026-01-05, dimension=app, value=, provider=claude, model=m",
+        ),
         ("hourly_api_costs", "hourly_api_costs", "hour=2026-01-05 10:00:00+00, provider=claude, model=m"),
     ];
     let measures = [
@@ -299,7 +303,7 @@ async fn a_proven_day_is_read_again_only_if_its_rollups_change() {
     // A change by hand of any rollup is found; undone, the day is as it was proven.
     for (table, period) in [
         ("tallyd_user_days", "day"),
-        ("daily_app_api_costs", "day"),
+        ("daily_dimension_costs", "day"),
         ("hourly_api_costs", "hour"),
         ("daily_api_costs", "day"),
     ] {

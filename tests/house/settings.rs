@@ -44,6 +44,12 @@ const SEEN: &[(&str, &str, &[&str])] = &[
         "a_connection_too_many_is_served_health_and_told_to_come_again",
         &["http.max_connections"],
     ),
+    ("tests/http/dimensions.rs", "attributes_of_opentelemetry_become_tags", &["otlp.tag_attributes"]),
+    (
+        "tests/it/dimensions.rs",
+        "past_the_bound_values_count_as_other_and_the_call_log_keeps_them",
+        &["dimensions.names", "dimensions.max_values_per_day"],
+    ),
     ("tests/http/connections.rs", "metrics_have_an_address_of_their_own_where_one_is_set", &["http.metrics_listen"]),
     ("tests/http/spend.rs", "an_address_of_its_own_and_the_setting_show_it_without_a_token", &["http.metrics_spend"]),
     (

@@ -8,6 +8,7 @@ mod support;
 mod changes;
 mod client;
 mod connections;
+mod dimensions;
 mod docs;
 mod filled;
 mod grpc;

@@ -77,13 +77,13 @@ fn no_answer_reads_more_rows_than_it_needs() {
         ("costs?days=30&group_by=model", "daily_api_costs", of_days("daily_api_costs", 30)),
         (
             "costs?days=60&bucket=total&group_by=app&sort=cost",
-            "daily_app_api_costs",
-            of_days("daily_app_api_costs", 60),
+            "daily_dimension_costs",
+            of_days("daily_dimension_costs", 60),
         ),
         (
             "costs?days=30&bucket=week&app=app1&group_by=model",
-            "daily_app_api_costs",
-            of_days("daily_app_api_costs", 30),
+            "daily_dimension_costs",
+            of_days("daily_dimension_costs", 30),
         ),
         ("costs?days=7&bucket=hour&group_by=provider", "hourly_api_costs", hours),
         ("users/u7?days=30", "tallyd_user_", rows("daily_user_api_costs WHERE user_id = 'u7'")),

@@ -181,8 +181,7 @@ fn tables(changed: &Changed) {
     };
     assert_eq!(endpoints("api_usage_log"), "/a?x=1 /b");
     assert_eq!(endpoints("daily_api_costs"), "(other) /a?x=1");
-    let apps =
-        "SELECT string_agg(app, ' ' ORDER BY app COLLATE \"C\") FROM daily_app_api_costs WHERE provider = 'rentcast'";
+    let apps = "SELECT string_agg(value, ' ' ORDER BY value COLLATE \"C\") FROM daily_dimension_costs WHERE dimension = 'app' AND provider = 'rentcast'";
     assert_eq!(postgres.psql(apps), "(other) web");
     let ahead = "SELECT count(*) >= 8 FROM pg_inherits WHERE inhparent = 'api_usage_log'::regclass";
     postgres.until(ahead, "t");

@@ -26,7 +26,7 @@ fn costs_are_grouped_and_every_table_gives_the_same_sums() {
         ("bucket=month&group_by=model,endpoint", "daily_api_costs", 6),
         ("bucket=total&group_by=user", "daily_user_api_costs", 4),
         ("bucket=total&group_by=user,provider", "daily_user_api_costs", 5),
-        ("bucket=total&group_by=app", "daily_app_api_costs", 2),
+        ("bucket=total&group_by=app", "daily_dimension_costs", 2),
         ("bucket=hour", "hourly_api_costs", 5),
         ("bucket=hour&group_by=app", "api_usage_log", 5),
         ("bucket=day&group_by=user,model", "api_usage_log", 6),

@@ -21,6 +21,7 @@ mod crash;
 mod crowd;
 mod damage;
 mod dead_letters;
+mod dimensions;
 mod doctor;
 mod documents;
 mod embedded;

@@ -37,7 +37,8 @@ fn an_application_with_a_budget_is_told_apart_however_many_others_come_first() {
     daemon.lines(&lines(9, |number| format!(r#"{{"provider":"acme","app":"junk-{number}","cost_usd":"0.5"}}"#)));
     daemon.lines("{\"provider\":\"acme\",\"app\":\"web\",\"cost_usd\":\"2\"}\n");
     postgres.until_calls(10);
-    let rollup = "SELECT string_agg(app || ' ' || calls, ', ' ORDER BY app COLLATE \"C\") FROM daily_app_api_costs";
+    let rollup =
+        "SELECT string_agg(value || ' ' || calls, ', ' ORDER BY value COLLATE \"C\") FROM daily_dimension_costs";
     assert_eq!(postgres.psql(rollup), "(other) 8, junk-0 1, web 1");
     daemon.assert_reconciled();
 }

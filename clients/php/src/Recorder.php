@@ -157,7 +157,7 @@ final class Recorder
                 throw new \InvalidArgumentException("$name has a float, which has been rounded already: give decimal text");
             }
         }
-        foreach (['extra_units', 'metadata'] as $name) {
+        foreach (['extra_units', 'metadata', 'tags'] as $name) {
             if (isset($fields[$name]) && is_array($fields[$name])) {
                 $fields[$name] = (object) $fields[$name];
             }

@@ -5,7 +5,8 @@
 * `meter_http`: records every request to an API that bills by request.
 * `record_of`, `records_of_batch`: records from answers that were not instrumented, and from a batch's results. A
   second run records nothing twice. `usage_of`: only the usage fields of a vendor's answer.
-* `context`: sets the user and endpoint of records; `tallyd.web` has middleware for it. `tallyd.litellm` has a callback.
+* `context`: sets the user and endpoint of records, `tags` their tags; `tallyd.web` has middleware. `tallyd.litellm` has
+  a callback.
 * `Costs`: reads the costs.
 * `CostTracker`, or `cost_tracker` for one a process: replaces a tracker that kept its numbers in memory.
 """
@@ -26,7 +27,7 @@ from ._answers import (
     UserCallStats,
 )
 from ._answers_of import record_of, records_of_batch
-from ._context import context
+from ._context import context, tags
 from ._costs import Costs, CostsError
 from ._default import configure, default_recorder, record
 from ._default_tracker import cost_tracker
@@ -69,6 +70,7 @@ __all__ = [
     "record",
     "record_of",
     "records_of_batch",
+    "tags",
     "usage_of",
 ]
 __version__ = "0.1.0"

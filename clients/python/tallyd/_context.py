@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from contextvars import ContextVar, Token
-from typing import Any, Dict, Iterator, Mapping, Optional
+from typing import Any, ContextManager, Dict, Iterator, Mapping, Optional
 
 _fields: ContextVar[Optional[Mapping[str, Any]]] = ContextVar("tallyd_fields", default=None)
 
@@ -22,9 +22,21 @@ def context(**fields: Any) -> Iterator[None]:
         _fields.reset(token)
 
 
+def tags(*given: Mapping[str, Any], **named: Any) -> ContextManager[None]:
+    """Gives every record inside these tags beside its own: `with tallyd.tags(team="search"): ...`."""
+    said: Dict[str, Any] = {}
+    for mapping in (*given, named):
+        said.update(mapping)
+    return context(tags=said)
+
+
 def enter(fields: Mapping[str, Any]) -> Token[Optional[Mapping[str, Any]]]:
-    """As `context`, but without an end, for a context that ends by itself."""
-    return _fields.set({**(_fields.get() or {}), **fields})
+    """As `context`, but without an end, for a context that ends by itself. Tags add to the outer ones."""
+    outer = _fields.get() or {}
+    both = {**outer, **fields}
+    if fields.get("tags") and outer.get("tags"):
+        both["tags"] = {**outer["tags"], **fields["tags"]}
+    return _fields.set(both)
 
 
 def current() -> Dict[str, Any]:
@@ -42,5 +54,7 @@ def complete(record: Dict[str, Any]) -> None:
     """Fills in fields that the record leaves out."""
     if _fields.get():
         for name, value in current().items():
-            if not record.get(name):
+            if name == "tags" and record.get(name):
+                record[name] = {**value, **record[name]}
+            elif not record.get(name):
                 record[name] = value

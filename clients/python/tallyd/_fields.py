@@ -24,5 +24,6 @@ FIELDS: Tuple[Tuple[str, Any], ...] = (
     ("cost_usd", None),
     ("metadata", None),
     ("platform", ""),
+    ("tags", {}),
 )
 """Each field's name and default, in the order of the protocol; None: nothing is said."""

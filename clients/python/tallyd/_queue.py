@@ -21,6 +21,7 @@ _VALUE_BYTES = 128
 _CHARACTER_BYTES = 4
 """An upper bound of a character: an exact figure takes a microsecond more."""
 _UNIT_BYTES = 256
+"""A unit or a tag."""
 _WAITER_BYTES = 2048
 
 
@@ -28,9 +29,11 @@ def bytes_of_fields(fields: Dict[str, Any], waiter: Optional[Waiter]) -> int:
     """An upper bound of a record's memory. Shared text counts in full. Must be fast: `record()` waits for it."""
     characters = sum(map(length_hint, fields.values()))
     size = _PLACE_BYTES + _VALUE_BYTES * len(fields) + _CHARACTER_BYTES * characters
-    units = fields.get("extra_units")
-    if units and isinstance(units, dict):
-        size += sum(_UNIT_BYTES + _CHARACTER_BYTES * (len(str(unit)) + length_hint(units[unit])) for unit in units)
+    for entries in (fields.get("extra_units"), fields.get("tags")):
+        if entries and isinstance(entries, dict):
+            size += sum(
+                _UNIT_BYTES + _CHARACTER_BYTES * (len(str(name)) + length_hint(entries[name])) for name in entries
+            )
     return size if waiter is None else size + _WAITER_BYTES
 
 

@@ -61,7 +61,8 @@ class Recorder:
     longest pause between connections, `ack_timeout` the wait for an overdue ack, `close_timeout` the wait at the
     process's end; all in seconds. `on_drop(fields)` and `on_reject(id, code, message)` are called on the thread that
     notices, and must not block. Without them a warning is logged, once a kind; not with `quiet`. `disabled` (default:
-    `TALLYD_DISABLED`) makes a recorder that keeps nothing and opens nothing, for tests.
+    `TALLYD_DISABLED`) makes a recorder that keeps nothing and opens nothing, for tests. `tags` go
+    into all records, such as `{"environment": "production"}`; tags of the context and of the record win.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Recorder:
         *,
         token: Optional[str] = None,
         app: str = "",
+        tags: Optional[Mapping[str, Any]] = None,
         producer: Optional[str] = None,
         queue_bytes: int = 64 << 20,
         window_bytes: int = 32 << 20,
@@ -85,6 +87,7 @@ class Recorder:
         self.notices = Notices(quiet)
         self.endpoint = Endpoint.parse(endpoint, token)
         self.app = app
+        self.tags = dict(tags or {})
         self.window_bytes = window_bytes
         self.backoff = backoff
         self.ack_timeout = ack_timeout
@@ -139,11 +142,14 @@ class Recorder:
         metadata = fields.get("metadata")
         if metadata is not None and not isinstance(metadata, str):
             fields["metadata"] = _wire.metadata_text(dict(metadata))
-        if isinstance(fields.get("extra_units"), dict):
-            fields["extra_units"] = dict(fields["extra_units"])
+        for name in ("extra_units", "tags"):
+            if isinstance(fields.get(name), dict):
+                fields[name] = dict(fields[name])
         _context.complete(fields)
         if self.app and not fields.get("app"):
             fields["app"] = self.app
+        if self.tags:
+            fields["tags"] = {**self.tags, **(fields.get("tags") or {})}
         if self._closed:
             self.drop(fields, "the recorder is closed")
             return False

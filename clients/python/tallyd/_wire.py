@@ -41,6 +41,12 @@ def exact(value: Any) -> Union[int, str]:
     raise TypeError(f"{value!r} is no exact number: give a Decimal, an int or decimal text")
 
 
+def tag_texts(tags: Mapping[str, Any]) -> Dict[str, str]:
+    """Tags as the wire has them. A tag of None is left out; a number or a UUID becomes its text."""
+    said = {str(tag): str(value) for tag, value in tags.items() if value is not None}
+    return {tag: said[tag] for tag in sorted(said, key=lambda tag: tag.encode())}
+
+
 def metadata_text(value: Any) -> str:
     """Metadata as JSON text. Raises TypeError or ValueError for a value that JSON cannot hold."""
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False, default=str)
@@ -66,6 +72,8 @@ def _values(fields: Mapping[str, Any]) -> Tuple[List[Any], int]:
             value = exact(value)
         elif name == "extra_units":
             value = {unit: str(exact(value[unit])) for unit in sorted(value, key=lambda unit: str(unit).encode())}
+        elif name == "tags":
+            value = tag_texts(value)
         elif name == "metadata" and not isinstance(value, str):
             value = metadata_text(value)
         if value != default:

@@ -2,7 +2,8 @@
 
 LiteLLM calls it after each call has ended: plain and streamed, sync and async, success and failure. LiteLLM counts all
 providers' tokens in OpenAI's form, and the record separates them again. The user comes from `user` or from
-`user_api_key_user_id` in `metadata`, else from the context of the call.
+`user_api_key_user_id` in `metadata`, else from the context of the call. Its team, key and
+`metadata["tags"]` become tags.
 """
 
 from __future__ import annotations
@@ -94,6 +95,9 @@ def _fields(
         fields.pop("cost_usd", None)
     if user:
         fields["user_id"] = str(user)
+    tags = {**_tags(metadata), **(context.get("tags") or {})}
+    if tags:
+        fields["tags"] = tags
     if isinstance(start, datetime) and isinstance(end, datetime):
         fields["occurred_at"] = int(start.timestamp() * 1_000_000)
         fields["latency_ms"] = max(0, round((end - start).total_seconds() * 1000))
@@ -102,6 +106,21 @@ def _fields(
         fields.pop("extra_units", None)
         fields.update(requests=0, cost_usd=0, metadata={"cache_hit": True})
     return fields
+
+
+def _tags(metadata: Mapping[str, Any]) -> Dict[str, str]:
+    """LiteLLM's team and key, and the request's tags: `name:value` each, or a name alone."""
+    tags: Dict[str, Any] = {
+        "team": metadata.get("user_api_key_team_alias") or metadata.get("user_api_key_team_id"),
+        "api_key": metadata.get("user_api_key"),
+        "key_alias": metadata.get("user_api_key_alias"),
+    }
+    for tag in metadata.get("tags") or ():
+        name, _, value = str(tag).partition(":")
+        tags.setdefault(name.strip(), value.strip() or "true")
+    # A tag beyond a record's bounds is left out: the call is worth more.
+    told = [(name, str(value)) for name, value in tags.items() if name and value]
+    return dict([(name, value) for name, value in told if len(name) <= 64 and len(value) <= 64][:16])
 
 
 def _kind(call_type: str) -> str:

@@ -62,6 +62,12 @@ def test_plain(stub, logged):
     having(second, **CHAT)
 
 
+def test_team_key_and_tags(stub, logged):
+    metadata = {"user_api_key_team_alias": "search", "user_api_key_alias": "ci", "tags": ["job:7", "nightly", "x" * 99]}
+    litellm.completion(**call(stub, "openai/gpt-5.5", metadata=metadata))
+    having(settled(logged, 1)[0], tags={"job": "7", "nightly": "true", "team": "search", "key_alias": "ci"})
+
+
 def test_streamed(stub, logged):
     list(litellm.completion(**call(stub, "anthropic/claude-sonnet-4-5", stream=True)))
     options = {"stream": True, "stream_options": {"include_usage": True}}

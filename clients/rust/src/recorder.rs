@@ -190,6 +190,7 @@ impl Builder {
             endpoint,
             hello: HelloOptions::new(""),
             app: Text::Borrowed(""),
+            tags: Vec::new(),
             window_bytes: 32 * 1024 * 1024,
             window_frames: 4096,
             backoff_min: Duration::from_millis(50),
@@ -212,6 +213,12 @@ impl Builder {
     /// The application's name: the default of [`Record::app`], and the start of the default producer name.
     pub fn app(mut self, app: impl Into<Text>) -> Self {
         self.settings.app = app.into();
+        self
+    }
+
+    /// A tag of every record that does not have it, such as `environment`.
+    pub fn tag(mut self, name: impl Into<Text>, value: impl Into<Text>) -> Self {
+        self.settings.tags.push((name.into(), value.into()));
         self
     }
 

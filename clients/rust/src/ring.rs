@@ -136,7 +136,7 @@ fn own_bytes(record: &Record) -> u64 {
             Cow::Borrowed(_) => 0,
         }
     }
-    let mut bytes = record.extra_units.capacity() * size_of::<(Text, Text)>();
+    let mut bytes = (record.extra_units.capacity() + record.tags.capacity()) * size_of::<(Text, Text)>();
     record.each_text(|text| bytes += own(text));
     bytes as u64
 }

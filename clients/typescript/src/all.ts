@@ -1,7 +1,7 @@
 export { Recorder } from "./recorder.js";
 export type { Durable, RecorderOptions, Stats } from "./options.js";
 export { encodeRecord, type Decimal, type UsageRecord } from "./record.js";
-export { express, withContext, type Context, type ExpressOptions } from "./context.js";
+export { express, tags, withContext, type Context, type ExpressOptions } from "./context.js";
 export { instrument, recordingFetch, type FetchOptions, type Instrumentable } from "./instrument.js";
 export { CostTracker, costTracker, type CostTrackerOptions } from "./cost-tracker.js";
 export type {

@@ -4,11 +4,22 @@ import { platform } from "./platform.js";
 import type { UsageRecord } from "./record.js";
 
 /** Fields for all records within a context. A record's own fields win. */
-export type Context = Partial<Pick<UsageRecord, "user_id" | "endpoint" | "app" | "metadata">>;
+export type Context = Partial<Pick<UsageRecord, "user_id" | "endpoint" | "app" | "metadata" | "tags">>;
 
-/** Runs `task` and returns its result. Records made within it, also after an `await`, get the fields of `context`. Contexts nest. */
+/** Tags of both; those of `inner` hold where both have one. */
+function together(outer: Context["tags"], inner: Context["tags"]): { tags?: NonNullable<Context["tags"]> } {
+  return outer && inner ? { tags: { ...outer, ...inner } } : {};
+}
+
+/** Runs `task` and returns its result. Records made within it, also after an `await`, get the fields of `context`. Contexts nest, and so do their tags. */
 export function withContext<T>(context: Context, task: () => T): T {
-  return platform.context.run({ ...platform.context.getStore(), ...context }, task);
+  const outer = platform.context.getStore();
+  return platform.context.run({ ...outer, ...context, ...together(outer?.tags, context.tags) }, task);
+}
+
+/** Runs `task`; records within have these tags beside their own: `tags({ team: "search" }, () => answer(question))`. */
+export function tags<T>(tags: NonNullable<UsageRecord["tags"]>, task: () => T): T {
+  return withContext({ tags }, task);
 }
 
 export function currentContext(): Context {
@@ -17,7 +28,7 @@ export function currentContext(): Context {
 
 /** A copy of the record with the context's fields. A field that is `undefined` counts as left out, so the context's value stays. */
 export function within(context: Context, record: UsageRecord): UsageRecord {
-  const whole = { ...context, ...record };
+  const whole = { ...context, ...record, ...together(context.tags, record?.tags) };
   for (const name of Object.keys(context) as (keyof Context)[]) {
     if (record?.[name] === undefined) (whole as Record<string, unknown>)[name] = context[name];
   }

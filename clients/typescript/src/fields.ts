@@ -47,6 +47,8 @@ export interface UsageRecord {
   metadata?: Record<string, unknown> | string;
   /** Where the model ran, if not at its vendor: `bedrock`, `vertex`, `azure`, `openrouter`; or empty. Its price applies. */
   platform?: string;
+  /** Cost allocation, such as `{"team": "search"}`. Of an `api_key` only a short hash is stored. */
+  tags?: Record<string, string | number>;
 }
 
 /** Each field's name, kind and default, in the order of the protocol; null: nothing is said. */
@@ -72,4 +74,5 @@ export const FIELDS = [
   ["cost_usd", "decimal", null],
   ["metadata", "json", null],
   ["platform", "text", ""],
+  ["tags", "tags", null],
 ] as const;

@@ -25,6 +25,7 @@ export function own(record: UsageRecord): UsageRecord {
   const copy = { ...record };
   if (typeof copy.metadata === "object" && copy.metadata !== null) copy.metadata = JSON.stringify(copy.metadata);
   if (copy.extra_units) copy.extra_units = { ...copy.extra_units };
+  if (copy.tags) copy.tags = { ...copy.tags };
   return copy;
 }
 
@@ -36,5 +37,6 @@ export function bytesOf(record: UsageRecord): number {
     if (typeof value === "string") characters += value.length;
   }
   for (const unit in record.extra_units) characters += RECORD_BYTES + unit.length;
+  for (const [tag, value] of Object.entries(record.tags ?? {})) characters += RECORD_BYTES + tag.length + String(value).length;
   return RECORD_BYTES + CHARACTER_BYTES * characters;
 }

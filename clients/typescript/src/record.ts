@@ -51,6 +51,11 @@ function valueOf(index: number, value: unknown): unknown {
       const units = Object.entries(value as Record<string, Decimal>).sort(([a], [b]) => (a < b ? -1 : 1));
       return units.length === 0 ? undefined : units.map(([unit, quantity]) => [unit, decimal(quantity)]);
     }
+    case "tags": {
+      const given = Object.entries(value as Record<string, unknown>).filter(([, text]) => text !== undefined && text !== null);
+      const tags = given.sort(([a], [b]) => (a < b ? -1 : 1));
+      return tags.length === 0 ? undefined : tags.map(([tag, text]) => [tag, String(text)]);
+    }
     case "count":
     case "status":
     case "latency": return integer(name, value as number);
@@ -61,10 +66,13 @@ function valueOf(index: number, value: unknown): unknown {
   }
 }
 
+/** True of a field that is a map: its entries are written. */
+const isMap = (index: number): boolean => KINDS[index] === "units" || KINDS[index] === "tags";
+
 function write(index: number, value: unknown): void {
   if (value === undefined) {
     const standard = DEFAULTS[index]!;
-    if (KINDS[index] === "units") writeMapHead(0);
+    if (isMap(index)) writeMapHead(0);
     else if (standard === null) writeNil();
     else if (typeof standard === "number") writeInteger(standard);
     else writeText(standard);
@@ -73,21 +81,21 @@ function write(index: number, value: unknown): void {
   else if (value instanceof MadeId) writeMadeId((into, at) => into.set(value, at));
   else if (value instanceof Uint8Array) writeBin16((into, at) => into.set(value, at));
   else {
-    const units = value as [string, string][];
-    writeMapHead(units.length);
-    for (const [unit, quantity] of units) {
-      writeText(unit);
-      writeText(quantity);
+    const entries = value as [string, string][];
+    writeMapHead(entries.length);
+    for (const [name, text] of entries) {
+      writeText(name);
+      writeText(text);
     }
   }
 }
 
 /** Values of the recorder for fields that a record leaves out. */
-export interface Standing { context: Context; app: string; ms: number }
+export interface Standing { context: Context; app: string; tags: UsageRecord["tags"] | undefined; ms: number }
 
 /** Reused for each record, so that encoding allocates no list. */
 const values: unknown[] = new Array(FIELDS.length);
-const [ID, AT, APP, UNITS] = [NAMES.indexOf("id"), NAMES.indexOf("occurred_at"), NAMES.indexOf("app"), NAMES.indexOf("extra_units")];
+const [ID, AT, APP, TAGS] = [NAMES.indexOf("id"), NAMES.indexOf("occurred_at"), NAMES.indexOf("app"), NAMES.indexOf("tags")];
 
 /** The record's array form in MessagePack, without trailing defaults. Throws a TypeError that names a field which cannot be written. */
 export function encodeRecord(record: UsageRecord): Uint8Array {
@@ -104,6 +112,7 @@ function check(record: UsageRecord, standing: Standing | undefined): number {
     const name = NAMES[index]!;
     let value: unknown = record[name];
     if (standing) {
+      if (index === TAGS && (standing.tags || standing.context.tags)) value = { ...standing.tags, ...standing.context.tags, ...record.tags };
       if (value === undefined) value = standing.context[name as keyof Context];
       if (index === APP && !value) value = standing.app;
     }
@@ -135,7 +144,7 @@ export function encodeJsonWithin(record: UsageRecord, standing: Standing): Uint8
   const said: Record<string, unknown> = {};
   for (let index = 0; index < length; index += 1) {
     const value = values[index];
-    if (value !== undefined) said[NAMES[index]!] = index === UNITS ? Object.fromEntries(value as [string, string][]) : value;
+    if (value !== undefined) said[NAMES[index]!] = isMap(index) ? Object.fromEntries(value as [string, string][]) : value;
   }
   said["id"] = format((values[ID] as Uint8Array | undefined) ?? v7(standing.ms));
   said["occurred_at"] ??= standing.ms * 1000;

@@ -341,7 +341,7 @@ export class Recorder implements Ending {
       const { record, context, ms, bytes, order, waiter } = this.#queue[taken]!;
       this.#queueBytes -= bytes;
       try {
-        const written = encoded(record, { context, ms, app: this.#options.app });
+        const written = encoded(record, { context, ms, app: this.#options.app, tags: this.#options.tags });
         if (written.length > this.#maxFrameBytes - 64) throw new TypeError(`a record of ${written.length} bytes, a frame holds ${this.#maxFrameBytes}`);
         this.#window.add(written, order, waiter, this.#maxRecords, this.#maxFrameBytes);
       } catch (error) {

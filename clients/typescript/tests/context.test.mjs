@@ -8,7 +8,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, beforeEach, test } from "node:test";
 import { decode, encode } from "@msgpack/msgpack";
-import { CostTracker, Recorder, withContext } from "../dist/esm/index.js";
+import { FIELDS } from "../dist/esm/fields.js";
+import { CostTracker, Recorder, tags, withContext } from "../dist/esm/index.js";
 
 const socket = join(mkdtempSync(join(tmpdir(), "tallyd-played-")), "s");
 let server;
@@ -79,6 +80,26 @@ test("a field that is left undefined keeps the context's, one that is said repla
   });
   assert.deepEqual(records.map((record) => [record[ENDPOINT], record[USER]]), [["/route", "u1"], ["", "u2"]]);
   await recorder.close();
+});
+
+test("tags of the recorder, of contexts and of the record come together, the inner ones first", async () => {
+  const recorder = new Recorder({ socket, tags: { environment: "test", team: "none" } });
+  await tags({ team: "search", feature: "summary" }, async () => {
+    await tags({ feature: "index" }, () => recorder.recordAndWait({ provider: "x", tags: { team: "ads", build: 7, none: undefined } }));
+    await recorder.recordAndWait({ provider: "x" });
+  });
+  await recorder.recordAndWait({ provider: "x", tags: {} });
+  const { length } = FIELDS;
+  assert.deepEqual(records.map((record) => [record.length, record[length - 1]]), [
+    [length, { build: "7", environment: "test", feature: "index", team: "ads" }],
+    [length, { environment: "test", feature: "summary", team: "search" }],
+    [length, { environment: "test", team: "none" }],
+  ]);
+  await recorder.close();
+  const plain = new Recorder({ socket });
+  await plain.recordAndWait({ provider: "x" });
+  assert.equal(records.at(-1).length, 3, "nothing is said of tags that are not there");
+  await plain.close();
 });
 
 test("a tracker that is told neither endpoint nor user takes the request's", async () => {

@@ -129,6 +129,8 @@ registry! {
     counter RETENTION_PARTITIONS = "tallyd_retention_dropped_partitions_total";
     /// Partitions that were due and stayed for another hour, because others were using them or this role may not drop them.
     gauge RETENTION_OVERDUE = "tallyd_retention_overdue_partitions";
+    /// Days of the call log that this daemon has counted by dimensions that were added.
+    counter DIMENSION_DAYS = "tallyd_dimension_days_counted_total";
     /// Calls of forgotten users that arrived afterwards and that this daemon's upkeep has made anonymous.
     counter FORGOTTEN_CALLS = "tallyd_forgotten_late_calls_total";
     /// Unpriced calls by provider and model; models beyond a bound count under `(other)`.

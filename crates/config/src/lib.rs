@@ -19,6 +19,7 @@
 mod alerts;
 mod auth;
 mod database;
+mod dimensions;
 pub mod env;
 mod error;
 mod flusher;
@@ -40,6 +41,7 @@ use serde::{Deserialize, Serialize};
 pub use self::alerts::{Alerts, PriceSync};
 pub use self::auth::Auth;
 pub use self::database::{Database, Granularity, LogTable, Retention, Rollup, UserIndex};
+pub use self::dimensions::Dimensions;
 pub use self::error::{ConfigError, Origin};
 pub use self::flusher::Flusher;
 pub use self::http::{Http, Users};
@@ -69,6 +71,8 @@ pub struct Config {
     pub database: Database,
     /// The rollups.
     pub rollup: Rollup,
+    /// Tags with a rollup, beside the application.
+    pub dimensions: Dimensions,
     /// The call log, `api_usage_log`.
     pub log_table: LogTable,
     /// How long single calls are kept. Sums by day and the users' lifetime totals stay for ever.
@@ -121,6 +125,7 @@ impl Default for Config {
             flusher: Flusher::default(),
             database: Database::default(),
             rollup: Rollup::default(),
+            dimensions: Dimensions::default(),
             log_table: LogTable::default(),
             retention: Retention::default(),
             dead_letters: DeadLetters::default(),
@@ -207,6 +212,7 @@ impl Config {
         self.flusher.validate(faults);
         self.database.validate(faults);
         self.rollup.validate(faults);
+        self.dimensions.validate(faults);
         self.log_table.validate(faults);
         self.retention.validate(faults);
         self.dead_letters.validate(faults);

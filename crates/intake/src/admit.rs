@@ -19,6 +19,7 @@ use super::raw::RawRecord;
 use super::raw_value::{Decimal, Field, IdValue, Int, ObjectText, TextField, TimeValue, Units, Wrong};
 use super::refusal::{Code, Refusal};
 use super::rules::{Admission, Admitted, LATENCY_MAX_MS, STATUS_MAX, check_text, echo};
+use super::tags::Tags;
 use super::{array, frame};
 use tallyd_model::call::{Call, Cost, Stated};
 use tallyd_model::json;
@@ -101,6 +102,7 @@ pub(crate) struct Scratch<'a> {
     extra_units: String,
     quantities: Vec<(Cow<'a, str>, Quantity)>,
     metadata: Cow<'a, str>,
+    tags: Tags,
 }
 
 impl Admission<'_> {
@@ -155,6 +157,7 @@ impl Admission<'_> {
         scratch.service_tier = normalise_tier(self.text("service_tier", &raw.service_tier)?);
         scratch.platform = normalise_platform(self.text("platform", &raw.platform)?, &scratch.provider);
         scratch.metadata = self.metadata(&raw.metadata)?;
+        scratch.tags = Tags::read(&raw.tags)?;
         let scratch = &*scratch;
         let mut call = Call {
             id: self.id(&raw.id)?,
@@ -163,7 +166,7 @@ impl Admission<'_> {
             model: self.text("model", &raw.model)?,
             endpoint: self.endpoint(&raw.endpoint)?,
             user_id: self.text("user_id", &raw.user_id)?,
-            app: self.text("app", &raw.app)?,
+            app: scratch.tags.app_or(self.text("app", &raw.app)?),
             request_id: self.text("request_id", &raw.request_id)?,
             tokens: self.tokens(raw)?,
             requests: self.count("requests", &raw.requests, 1)?,
@@ -174,6 +177,7 @@ impl Admission<'_> {
             cost: Cost::Unpriced,
             metadata: &scratch.metadata,
             platform: &scratch.platform,
+            tags: &scratch.tags.stored,
             stated: Stated::default(),
         };
         call.stated = match &raw.id {
@@ -312,7 +316,7 @@ impl Admission<'_> {
     }
 }
 
-fn wrong_type(field: &'static str, expected: &str, wrong: Wrong) -> Refusal {
+pub(super) fn wrong_type(field: &'static str, expected: &str, wrong: Wrong) -> Refusal {
     match wrong {
         Wrong::Encoding => Refusal::new(Code::Encoding, field, "the text is not UTF-8"),
         Wrong::Binary => Refusal::new(Code::Type, field, format!("expected {expected}, found binary data")),

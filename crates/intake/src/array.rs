@@ -43,16 +43,18 @@ pub fn admit<'a>(admission: &Admission<'_>, bytes: &'a [u8]) -> Option<Call<'a>>
             cache_write_1h: fields.count(0)?,
         },
         requests: fields.count(1)?,
-        extra_units: fields.no_units()?,
+        extra_units: fields.no_map()?,
         service_tier: fields.tier()?,
         status: fields.number(STATUS_MAX)?.unwrap_or(200),
         latency_ms: fields.number(LATENCY_MAX_MS)?,
         cost: fields.cost()?,
         metadata: fields.metadata()?,
         platform: "",
+        tags: "",
         stated: Stated::default(),
     };
     call.platform = fields.platform(call.provider)?;
+    call.tags = fields.no_map()?;
     if fields.left > 0 || !fields.rest.is_empty() {
         return None;
     }
@@ -117,7 +119,7 @@ impl<'a, 'r> Fields<'a, 'r> {
 
     /// Nil, or an empty map.
     #[inline]
-    fn no_units(&mut self) -> Option<&'static str> {
+    fn no_map(&mut self) -> Option<&'static str> {
         matches!(self.head()?, None | Some(EMPTY_MAP)).then_some("")
     }
 

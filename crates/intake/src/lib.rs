@@ -30,6 +30,7 @@ pub mod raw_value;
 pub mod refusal;
 mod rules;
 pub mod stands_out;
+mod tags;
 pub mod token;
 
 pub use admit::{Absent, Encoded};

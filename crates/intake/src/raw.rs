@@ -34,6 +34,7 @@ mod kind {
     pub(super) type latency<'a> = Int;
     pub(super) type decimal<'a> = Decimal<'a>;
     pub(super) type json<'a> = ObjectText<'a>;
+    pub(super) type tags<'a> = Units<'a>;
 }
 
 #[cfg(test)]

@@ -70,7 +70,7 @@ pub enum TimeValue<'a> {
     Text(Cow<'a, str>),
 }
 
-/// Units and their quantities.
+/// Units and their quantities; tags and their values.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Units<'a>(pub Field<Vec<(Cow<'a, str>, Decimal<'a>)>>);
 

@@ -86,6 +86,9 @@ fn is_record(name: &Value, call: &Call<'_>, record: &Value) {
 fn is_accepted_as(vector: &Value, judged: Result<&Call<'_>, &Refusal>) {
     let call = judged.unwrap_or_else(|refusal| panic!("{}: {refusal:?}", vector["name"]));
     is_record(&vector["name"], call, &vector["record"]);
+    let stored = vector.get("stored_tags").or(vector["record"].get("tags")).and_then(Value::as_object).cloned();
+    let tags: Option<Map<String, Value>> = serde_json::from_str(call.tags).ok();
+    assert_eq!(tags, stored, "{}", vector["name"]);
 }
 
 fn is_refused_as(vector: &Value, judged: Result<&Call<'_>, &Refusal>) {

@@ -45,6 +45,8 @@ pub struct Call<'a> {
     pub metadata: &'a str,
     /// Where the model ran, if not at its vendor; lower case, or empty.
     pub platform: &'a str,
+    /// A JSON object of tag to value, or empty ([`crate::tags`]).
+    pub tags: &'a str,
     /// The identity that the sender states.
     pub stated: Stated,
 }
@@ -70,6 +72,7 @@ impl Default for Call<'_> {
             cost: Cost::Unpriced,
             metadata: "",
             platform: "",
+            tags: "",
             stated: Stated::default(),
         }
     }

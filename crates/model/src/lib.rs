@@ -10,6 +10,7 @@
 //! | [`bill`] | the vendor's bill, read from its exports and compared with the calls |
 //! | [`forecast`] | future spend, from past spend |
 //! | [`json`] | JSON from outside, read by one bounded reader; JSON of answers |
+//! | [`tags`] | tags in their stored form |
 //! | [`decimal`] | exact decimal text |
 //! | [`files`] | encodings, separators, numbers and dates of files as people and programs write them |
 //! | [`quote`] | escapes foreign text on a terminal and in the daemon log |
@@ -27,4 +28,5 @@ pub mod pricing;
 pub mod quote;
 pub mod role;
 pub mod rollup;
+pub mod tags;
 pub mod wording;

@@ -5,7 +5,7 @@
 //!   nodes. By `user_id`, calls without a user and those of a busy user would be one shard on one node.
 //! * By `user_id`, together on the same nodes: the sums by user, namely the base, its deltas, the list of users, and the
 //!   dropped sums. So each node merges its own deltas.
-//! * On the coordinator alone: all other tables. The watermark and the rollups by model, application and hour are written
+//! * On the coordinator alone: all other tables. The watermark and the rollups by model, dimension and hour are written
 //!   in each batch's transaction, and are small. As reference tables they would make lanes and daemons wait for one
 //!   another, because a write locks a reference table's only shard until COMMIT. Settings, prices, budgets, tokens, dead
 //!   letters and audit are small, and have triggers and generated ids.

@@ -27,6 +27,7 @@
 //! | [`locks`] | locks for operations that run one transaction at a time |
 //! | [`upkeep`] | partitions ahead of time, and the users' index |
 //! | [`partitions`] | the call log's partitions, as the catalog has them |
+//! | [`dimensions`] | tags with a rollup: added, counted backwards day by day, removed |
 //! | [`duplicates`] | calls that are in the call log more than once |
 //! | [`forget`] | forgets a user: their calls stay, anonymised |
 //! | [`retention`] | old partitions, dropped with their sums kept |
@@ -46,6 +47,7 @@ pub mod citus;
 pub mod connection;
 pub mod daemons;
 pub mod dead_letters;
+pub mod dimensions;
 pub mod duplicates;
 pub mod embedded;
 pub mod error;

@@ -136,17 +136,18 @@ const TEXT: (Type, Type) = (Type::TEXT, Type::TEXT_ARRAY);
 /// # Errors
 /// PostgreSQL's.
 pub async fn add(client: &Client, side: Side, deltas: &Deltas<'_>) -> Result<(), Error> {
-    let Deltas { costs, apps, hours, users } = deltas;
+    let Deltas { costs, dimensions, hours, users } = deltas;
     if costs.is_empty() {
         return Ok(());
     }
     user_deltas::append(client, side, users).await?;
-    let mut upsert = Upsert::new("daily_app_api_costs");
-    upsert.key("day", "date", DATE, apps.keys().map(|key| key.day).collect());
-    upsert.key("app", "text", TEXT, apps.keys().map(|key| key.app).collect());
-    upsert.key("provider", "text", TEXT, apps.keys().map(|key| key.provider).collect());
-    upsert.key("model", "text", TEXT, apps.keys().map(|key| key.model).collect());
-    upsert.measures(apps.values());
+    let mut upsert = Upsert::new("daily_dimension_costs");
+    upsert.key("day", "date", DATE, dimensions.keys().map(|key| key.day).collect());
+    upsert.key("dimension", "text", TEXT, dimensions.keys().map(|key| key.dimension).collect());
+    upsert.key("value", "text", TEXT, dimensions.keys().map(|key| key.value).collect());
+    upsert.key("provider", "text", TEXT, dimensions.keys().map(|key| key.provider).collect());
+    upsert.key("model", "text", TEXT, dimensions.keys().map(|key| key.model).collect());
+    upsert.measures(dimensions.values());
     upsert.run(client).await?;
 
     let mut upsert = Upsert::new("hourly_api_costs");

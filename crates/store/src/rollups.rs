@@ -39,7 +39,15 @@ const PROVIDER: (&str, &str) = ("provider", "l.provider");
 const USER: (&str, &str) = ("user_id", "l.user_id");
 const MODEL: (&str, &str) = ("model", "CASE WHEN l.rollup_other & 1 <> 0 THEN '(other)' ELSE l.model END");
 const ENDPOINT: (&str, &str) = ("endpoint", "CASE WHEN l.rollup_other & 2 <> 0 THEN '(other)' ELSE l.endpoint END");
-const APP: (&str, &str) = ("app", "CASE WHEN l.rollup_other & 4 <> 0 THEN '(other)' ELSE l.app END");
+const DIMENSION: (&str, &str) = ("dimension", "d.name");
+const VALUE: (&str, &str) = (
+    "value",
+    "CASE WHEN l.rollup_other >> d.place & 1 = 1 THEN '(other)' WHEN d.name = 'app' THEN l.app \
+     ELSE coalesce(l.tags ->> d.name, '') END",
+);
+/// A row for each dimension that counts the call.
+const EACH_DIMENSION: &str =
+    " JOIN public.tallyd_dimensions AS d ON (l.occurred_at AT TIME ZONE $1)::date >= d.counted_from";
 
 /// One rollup: its tables, key and sums.
 #[derive(Debug)]
@@ -50,6 +58,8 @@ pub(super) struct Rollup {
     pub(super) table: &'static str,
     /// The table of sums of dropped calls: the same columns, the same key.
     pub(super) dropped: &'static str,
+    /// The join of a row of the call log `AS l`, if a call counts in several rows.
+    pub(super) join: &'static str,
     /// The columns of its key, each with its expression over a row of the call log.
     pub(super) keys: &'static [(&'static str, &'static str)],
     /// Its other columns, each with its aggregate.
@@ -91,6 +101,7 @@ pub(super) const ROLLUPS: [Rollup; 5] = [
         name: "daily_user_api_costs",
         table: "tallyd_user_days",
         dropped: "tallyd_dropped_user_costs",
+        join: "",
         keys: &[DAY, USER, PROVIDER],
         sums: &[&MEASURES],
     },
@@ -98,20 +109,23 @@ pub(super) const ROLLUPS: [Rollup; 5] = [
         name: "user_api_totals",
         table: "tallyd_user_totals",
         dropped: "tallyd_dropped_totals",
+        join: "",
         keys: &[USER, PROVIDER],
         sums: &[&MEASURES, &CALL_TIMES],
     },
     Rollup {
-        name: "daily_app_api_costs",
-        table: "daily_app_api_costs",
-        dropped: "tallyd_dropped_app_costs",
-        keys: &[DAY, APP, PROVIDER, MODEL],
+        name: "daily_dimension_costs",
+        table: "daily_dimension_costs",
+        dropped: "tallyd_dropped_dimension_costs",
+        join: EACH_DIMENSION,
+        keys: &[DAY, DIMENSION, VALUE, PROVIDER, MODEL],
         sums: &[&MEASURES],
     },
     Rollup {
         name: "hourly_api_costs",
         table: "hourly_api_costs",
         dropped: "tallyd_dropped_hour_costs",
+        join: "",
         keys: &[HOUR, PROVIDER, MODEL],
         sums: &[&MEASURES],
     },
@@ -119,6 +133,7 @@ pub(super) const ROLLUPS: [Rollup; 5] = [
         name: "daily_api_costs",
         table: "daily_api_costs",
         dropped: "tallyd_dropped_costs",
+        join: "",
         keys: &[DAY, PROVIDER, MODEL, ENDPOINT],
         sums: &[&MEASURES],
     },
@@ -128,6 +143,8 @@ pub(super) const ROLLUPS: [Rollup; 5] = [
 pub(super) const USERS: &Rollup = &ROLLUPS[0];
 /// The users' lifetimes.
 pub(super) const TOTALS: &Rollup = &ROLLUPS[1];
+/// Sums by dimension.
+pub(super) const DIMENSIONS: &Rollup = &ROLLUPS[2];
 
 impl Rollup {
     /// All columns but the key's.
@@ -151,7 +168,7 @@ impl Rollup {
         let named = |(name, sum): (&str, &str)| format!("{sum} AS {name}");
         let selected: Vec<String> = self.keys.iter().copied().chain(self.columns()).map(named).collect();
         let positions: Vec<String> = (1..=self.keys.len()).map(|position| position.to_string()).collect();
-        format!("SELECT {} FROM {source} AS l GROUP BY {}", selected.join(", "), positions.join(", "))
+        format!("SELECT {} FROM {source} AS l{} GROUP BY {}", selected.join(", "), self.join, positions.join(", "))
     }
 
     /// `SELECT` of the sums that the table should have: those of the call log and the dropped ones, in the order key,

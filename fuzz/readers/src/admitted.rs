@@ -106,6 +106,12 @@ fn check_call(call: &Call<'_>, rules: &Rules) {
     assert!(!call.metadata.contains('\0'));
     assert!(call.metadata.is_empty() || object(call.metadata).is_some(), "{}", call.metadata);
     assert!(units(call.extra_units).len() <= limits::EXTRA_UNITS);
+    let tags = tags(call.tags);
+    assert!(tags.len() <= limits::TAGS && tags.is_sorted(), "{tags:?}");
+    for (name, value) in &tags {
+        assert!((1..=limits::TAG_NAME_BYTES).contains(&name.len()) && name != "app", "{name:?}");
+        assert!((1..=limits::TAG_VALUE_BYTES).contains(&value.len()), "{value:?}");
+    }
 }
 
 fn object(text: &str) -> Option<Map<String, Value>> {
@@ -127,6 +133,17 @@ fn units(text: &str) -> Vec<(String, String)> {
         (unit, quantity)
     });
     read.collect()
+}
+
+/// The tags as they are stored: an object of texts.
+fn tags(text: &str) -> Vec<(String, String)> {
+    if text.is_empty() {
+        return Vec::new();
+    }
+    let tags = object(text).expect("tags are stored as an object");
+    assert!(!tags.is_empty());
+    let text = |value: Value| value.as_str().expect("a tag's value is text").to_owned();
+    tags.into_iter().map(|(name, value)| (name, text(value))).collect()
 }
 
 /// The call survives the encoding in which it travels to PostgreSQL.
@@ -183,6 +200,10 @@ mod sent {
 
     pub(super) fn units(stored: &str) -> Vec<(Text, Text)> {
         super::units(stored).into_iter().map(|(unit, count)| (unit.into(), count.into())).collect()
+    }
+
+    pub(super) fn tags(stored: &str) -> Vec<(Text, Text)> {
+        super::tags(stored).into_iter().map(|(name, value)| (name.into(), value.into())).collect()
     }
 
     pub(super) fn decimal(cost: Cost) -> Option<Text> {

@@ -102,6 +102,7 @@ fn values() -> Vec<Vec<u8>> {
         cost: Cost::Catalog { usd: Usd::from_attos(1_782_000_000_000_001), price_id: 12 },
         metadata: r#"{"k":"v"}"#,
         platform: "bedrock",
+        tags: r#"{"team":"search"}"#,
         stated: Stated { id: true, response: true },
     };
     let plain = Call {

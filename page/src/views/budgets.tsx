@@ -9,7 +9,7 @@ import { useSession } from "../session";
 import type { BudgetState } from "../types";
 import { Badge, Card, Dialog, Empty, Head, Loaded, Problem } from "../ui/parts";
 
-const SCOPES = [["global", "All spend"], ["provider", "Provider"], ["model", "Model"], ["user", "User"], ["app", "Application"]] as const;
+const SCOPES = [["global", "All spend"], ["provider", "Provider"], ["model", "Model"], ["user", "User"], ["app", "Application"], ["tag", "Tag"]] as const;
 const TONES = { normal: "good", warning: "warn", exceeded: "bad" } as const;
 
 /** The answer to setting a budget: the budget that it replaced, and a note if no call counts towards it. */
@@ -141,7 +141,7 @@ function Editor(props: { budget: BudgetState | null; onClose: () => void; onSave
           {!budget && (
             <>
               <label>Scope <select name="scope" value={scope} onChange={(event) => setScope(event.currentTarget.value)}>{SCOPES.map(([value, label]) => <option key={value} value={value}>{label}</option>)}</select></label>
-              {scope !== "global" && <label>Name of the {scope === "app" ? "application" : scope} <input name="value" required maxLength={512} /></label>}
+              {scope !== "global" && <label>{scope === "tag" ? "Tag and value" : `Name of the ${scope === "app" ? "application" : scope}`} <input name="value" required maxLength={512} placeholder={scope === "tag" ? "team=search" : ""} /></label>}
               <label>Period <select name="period"><option value="day">Daily</option><option value="week">Weekly</option><option value="month">Monthly</option></select></label>
             </>
           )}

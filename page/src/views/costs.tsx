@@ -1,8 +1,8 @@
-// Cost history: stacked by provider, model, endpoint, user or application; over any range; as a chart, a table and a file.
+// Cost history: stacked by provider, model, endpoint, user, application or tag; over any range; as a chart, a table and a file.
 
 import { useMemo, useState } from "preact/hooks";
 import { url } from "../api";
-import { type Bucket, type Group, type History, HOUR_DAYS_MAX, type Question, dimensionsOf, fittingBucket, firstDay, history } from "../costdata";
+import { type Bucket, type Group, type History, HOUR_DAYS_MAX, type Question, dimensionsOf, fittingBucket, firstDay, history, wordOf } from "../costdata";
 import { addDays, count, daysBetween, noun, percentage, short, today } from "../format";
 import { useLive } from "../live";
 import { axisUsd, parse, percent, sum, toFloat, usd, usdOf } from "../money";
@@ -32,7 +32,8 @@ const pick = <T extends string>(options: readonly (readonly [T, string])[], valu
 export function Costs() {
   const { query } = useRoute();
   const { zone } = useSession();
-  const by = pick(BY, query.get("by"), "provider") as Dimension;
+  const asTag = query.get("by")?.startsWith("tag:") ? (query.get("by") as Dimension) : null;
+  const by = asTag ?? pick(BY, query.get("by"), "provider");
   const measure = pick(MEASURES, query.get("show"), "cost");
   const provider = query.get("provider") ?? "";
   const name = named(query);
@@ -44,14 +45,21 @@ export function Costs() {
   }, 20_000);
   const range = live.data?.question.range ?? { from: addDays(today(zone), -29), to: today(zone) };
   const byHour = daysBetween(range.from, range.to) < HOUR_DAYS_MAX;
+  const tags = live.data?.tags ?? (asTag ? [wordOf(asTag)] : []);
   const stack = (value: Dimension) => amend({ by: value === "provider" ? null : value });
   return (
     <>
-      <Head title="Costs" lead="Spend over time by provider, model, endpoint, user or application." live={live}>
+      <Head title="Costs" lead="Spend over time by provider, model, endpoint, user, application or tag." live={live}>
         <DownloadCsv path={csv(live.data?.question ?? { by, range, bucket: "day", provider })} />
       </Head>
       <div class="filters">
-        <Choice label="Stack by" value={by} options={BY} onPick={stack} />
+        <Choice<Dimension> label="Stack by" value={by} options={BY} onPick={stack} />
+        {tags.length > 0 && (
+          <label class="inline">Tag <select value={asTag ?? ""} onChange={(event) => stack((event.currentTarget.value || "provider") as Dimension)}>
+            <option value="">None</option>
+            {tags.map((tag) => <option key={tag} value={`tag:${tag}`}>{tag}</option>)}
+          </select></label>
+        )}
         <RangePicker query={query} range={range} today={today(zone)} />
         <label class="inline">Interval <select value={asked === "hour" && !byHour ? "" : asked ?? ""} onChange={(event) => amend({ bucket: event.currentTarget.value || null })}>
           <option value="">Auto</option>
@@ -100,9 +108,9 @@ function Found({ data, measure }: { data: History; measure: Measure }) {
         <Tile label="Tokens" value={short(tokens(total))} note={`${short(total.output_tokens)} of them output`} />
         {total.unpriced_calls > 0 && <Tile label="Unpriced calls" value={count(total.unpriced_calls)} note={<a href={href("prices")}>not in any total</a>} tone="warn" />}
       </div>
-      <Card title={`${MEASURES.find(([name]) => name === measure)?.[1]} by ${question.by}`} tools={<Choice label="Show" value={measure} options={MEASURES} onPick={(value) => amend({ show: value === "cost" ? null : value })} />}>
-        <Chart label={`${measure} by ${question.by}`} bars={data.bars} series={series} format={MEASURE[measure].format} axis={MEASURE[measure].axis} unfinished={unfinished} />
-        {data.whole_from && <p class="footnote">Calls of the days before {data.whole_from} were dropped before their sums {question.bucket === "hour" ? "by hour" : "by application"} were kept.</p>}
+      <Card title={`${MEASURES.find(([name]) => name === measure)?.[1]} by ${wordOf(question.by)}`} tools={<Choice label="Show" value={measure} options={MEASURES} onPick={(value) => amend({ show: value === "cost" ? null : value })} />}>
+        <Chart label={`${measure} by ${wordOf(question.by)}`} bars={data.bars} series={series} format={MEASURE[measure].format} axis={MEASURE[measure].axis} unfinished={unfinished} />
+        {data.whole_from && <p class="footnote">The days before {data.whole_from} are not whole: their calls were dropped before sums {question.bucket === "hour" ? "by hour" : `by ${wordOf(question.by)}`} were kept, or are still being counted.</p>}
       </Card>
       <Card tools={<Choice label="Table" value={view} options={[["totals", "Totals"], ["time", "Over time"]] as const} onPick={setView} />} title={view === "totals" ? "Totals" : "Over time"}>
         {view === "totals" ? <Totals data={data} /> : <OverTime data={data} measure={measure} />}
@@ -119,7 +127,7 @@ function Totals({ data }: { data: History }) {
   ];
   const link = (group: Group) => (by === "user" && group.row.user ? <a href={href("users", {}, group.row.user)}>{group.name}</a> : group.name);
   const columns: Column<Group>[] = [
-    { key: "name", label: BY.find(([name]) => name === by)?.[1], cell: (group) => <span class="named"><span class="swatch" style={{ background: `var(${group.color})` }} aria-hidden="true" />{link(group)}</span> },
+    { key: "name", label: BY.find(([name]) => name === by)?.[1] ?? wordOf(by), cell: (group) => <span class="named"><span class="swatch" style={{ background: `var(${group.color})` }} aria-hidden="true" />{link(group)}</span> },
     { key: "cost", label: "Cost", number: true, cell: (group) => <Cost amount={group.cost} unpriced={group.row.unpriced_calls} decimals={4} /> },
     { key: "share", label: "Share", number: true, wide: true, cell: (group) => percentage(percent(group.cost, data.cost)) },
     { key: "calls", label: "Calls", number: true, cell: ({ row }) => count(row.calls) },
@@ -144,7 +152,7 @@ function Totals({ data }: { data: History }) {
   );
   return (
     <>
-      <Table caption={`Totals by ${by}`} columns={columns} rows={rows} id={(group) => group.name} foot={foot} />
+      <Table caption={`Totals by ${wordOf(by)}`} columns={columns} rows={rows} id={(group) => group.name} foot={foot} />
       {data.groupCount >= 200 && <p class="footnote">The 200 largest are listed; the CSV has all of them.</p>}
     </>
   );

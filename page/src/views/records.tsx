@@ -112,6 +112,7 @@ function Detail({ row }: { row: RecordRow }) {
     ["Cost", row.cost_usd === null ? unpriced(row) : `$${row.cost_usd}, ${row.cost_source === "client" ? "as the application said" : `by price ${row.price_id}`}`],
   ];
   if (row.extra_units) facts.push(["Other units", JSON.stringify(row.extra_units)]);
+  if (row.tags) facts.push(["Tags", Object.entries(row.tags).map(([name, value]) => `${name}: ${value}`).join(", ")]);
   if (row.metadata) facts.push(["Metadata", JSON.stringify(row.metadata)]);
   return <dl class="facts">{facts.map(([name, value]) => [<dt key={name}>{name}</dt>, <dd key={`${name} value`}>{value}</dd>])}</dl>;
 }

@@ -63,7 +63,7 @@ mod shown {
 
     pub(super) use self::{
         plain as count, plain as decimal, plain as json, plain as latency, plain as required, plain as status,
-        plain as text,
+        plain as text, units as tags,
     };
 
     pub(super) fn plain(value: &impl Serialize) -> Value {

@@ -128,6 +128,15 @@ mod cell {
         units.collect()
     }
 
+    pub(super) fn tags(field: &'static str, text: &str, _: Form) -> Cell<Vec<(Text, Text)>> {
+        let object = Object::read(text).map_err(|problem| RowError::field(field, problem))?;
+        let tags = object.0.into_iter().map(|(tag, value)| match scalar(value) {
+            Some(value) => Ok((tag.into(), value.unwrap_or_default().into())),
+            None => Err(RowError::field(field, format!("{tag}: {} is neither text nor a number", shown(value)))),
+        });
+        tags.collect()
+    }
+
     pub(super) fn decimal(field: &'static str, text: &str, form: Form) -> Cell<Option<Text>> {
         Ok(Some(Text::Owned(plain(field, text, form)?.into_owned())))
     }
@@ -150,7 +159,7 @@ pub(super) fn set_json(record: &mut Record, field: &'static str, value: Raw<'_>,
     match (field, scalar(value)) {
         (_, Some(Some(text))) => set_text(record, field, &text, form),
         (_, Some(None)) => Ok(()),
-        ("metadata" | "extra_units", None) if is_object => set_text(record, field, value.get(), form),
+        ("metadata" | "extra_units" | "tags", None) if is_object => set_text(record, field, value.get(), form),
         _ => Err(RowError::field(field, format!("{} is neither text nor a number", shown(value)))),
     }
 }

@@ -301,7 +301,7 @@ fn back_off(pause: &mut Duration) {
 
 /// An upper bound of the record's encoded bytes: its texts, and room for numbers and lengths.
 fn bytes_at_most(record: &Record) -> usize {
-    let mut bytes = 256 + 10 * record.extra_units.len();
+    let mut bytes = 256 + 10 * (record.extra_units.len() + record.tags.len());
     record.each_text(|text| bytes += text.len());
     bytes
 }

@@ -186,7 +186,8 @@ fn models(view: &View, area: Rect, buffer: &mut Buffer) {
     let heading = |name: &str, sort: Sort| if view.sort == sort { format!("{name} ▼") } else { name.to_owned() };
     let right = |text: String| Cell::from(Line::from(text).right_aligned());
     let mut widths = vec![Constraint::Min(12)];
-    let mut head = vec![Cell::from(heading("model", Sort::Model))];
+    let by = today.and_then(|today| today.by.as_deref()).unwrap_or("model");
+    let mut head = vec![Cell::from(heading(by, Sort::Model))];
     if calls {
         widths.push(Constraint::Length(10));
         head.push(right(heading("calls", Sort::Calls)));
@@ -200,7 +201,11 @@ fn models(view: &View, area: Rect, buffer: &mut Buffer) {
     let row = |model: &&ModelToday| {
         let (of_calls, unpriced) = (model.calls.to_u64(), model.unpriced_calls.to_u64());
         let mark = if unpriced > 0 && unpriced < of_calls { "?" } else { "" };
-        let name = if model.model.is_empty() { model.provider.clone() } else { model.model.clone() };
+        let name = match (model.model.as_str(), model.provider.as_str()) {
+            ("", "") => format!("(no {by})"),
+            ("", provider) => provider.to_owned(),
+            (model, _) => model.to_owned(),
+        };
         let mut cells = vec![Cell::from(name)];
         if calls {
             cells.push(right(number(model.calls)));

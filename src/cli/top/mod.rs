@@ -30,6 +30,7 @@ use super::output;
 use crate::http::socket::AskError;
 use crate::http::{Status, Today};
 use tallyd_config::Config;
+use tallyd_store::queries::grouped::Dimension;
 
 /// Watch the running daemon: rates, the WAL, today's cost by model. Exits 3 if none is running at its start.
 #[derive(Args)]
@@ -40,11 +41,15 @@ Keys: q quit, p pause, Tab sort, arrows scroll, ? help.
 Examples:
   tallyd top
   tallyd top --once
+  tallyd top --by tag:team
   tallyd top --json --interval 10 | jq -c '[.rates.acked, .status.wal.unflushed_records]'")]
 pub(super) struct TopArgs {
     /// Seconds between two looks
     #[arg(long, value_name = "SECONDS", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=3600))]
     interval: u64,
+    /// Groups of today's costs: model, provider, app, user, endpoint or tag:NAME
+    #[arg(long, value_name = "DIMENSION", default_value = "model", value_parser = by)]
+    by: String,
     /// Look twice, an interval apart, print one picture as text, and end
     #[arg(long)]
     once: bool,
@@ -66,19 +71,25 @@ enum Message {
     Stop,
 }
 
+fn by(text: &str) -> Result<String, String> {
+    Dimension::parse(text).map(|dimension| dimension.name())
+}
+
 pub(super) fn run(args: &TopArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let interval = Duration::from_secs(args.interval);
     // Without a daemon there is nothing to draw.
-    if let Err(error @ AskError::NotRunning(_)) = super::block_on(async { Ok(Sample::take(&config.data_dir).await) })? {
+    if let Err(error @ AskError::NotRunning(_)) =
+        super::block_on(async { Ok(Sample::take(&config.data_dir, &args.by).await) })?
+    {
         output::error(&error.into());
         return Ok(ExitCode::from(3));
     }
     let (sender, messages) = channel();
-    let data_dir = config.data_dir.clone();
+    let (data_dir, by) = (config.data_dir.clone(), args.by.clone());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // Before the terminal is changed: from here on SIGTERM is a message, and the terminal is restored after it.
     let terminate = runtime.block_on(async { signal(SignalKind::terminate()) })?;
-    let looking = move || runtime.block_on(samples(&data_dir, interval, &sender, terminate));
+    let looking = move || runtime.block_on(samples((&data_dir, &by), interval, &sender, terminate));
     std::thread::Builder::new().name("samples".into()).spawn(looking)?;
     let on_terminal = std::io::stdout().is_terminal();
     if args.json {
@@ -95,14 +106,14 @@ pub(super) fn run(args: &TopArgs, config: &Config) -> anyhow::Result<ExitCode> {
 }
 
 /// Takes a sample at each interval until the receiver is gone.
-async fn samples(data_dir: &Path, interval: Duration, sender: &Sender<Message>, mut terminate: Signal) {
+async fn samples((data_dir, by): (&Path, &str), interval: Duration, sender: &Sender<Message>, mut terminate: Signal) {
     let stopping = sender.clone();
     tokio::spawn(async move {
         terminate.recv().await;
         let _ = stopping.send(Message::Stop);
     });
     loop {
-        let heard = Sample::take(data_dir).await.map_err(|error| error.to_string());
+        let heard = Sample::take(data_dir, by).await.map_err(|error| error.to_string());
         if sender.send(Message::Heard(Box::new(heard))).is_err() {
             return;
         }

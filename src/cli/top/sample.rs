@@ -54,17 +54,17 @@ pub(super) struct Throughput {
 }
 
 impl Sample {
-    /// Takes a sample of the running daemon.
+    /// Takes a sample of the running daemon, with today by a dimension.
     ///
     /// # Errors
     /// [`AskError`].
-    pub(super) async fn take(data_dir: &Path) -> Result<Self, AskError> {
+    pub(super) async fn take(data_dir: &Path, by: &str) -> Result<Self, AskError> {
         let broken = |what: String| AskError::Broken(data_dir.to_owned(), what);
         let asking = async {
             let status = socket::get(data_dir, "/status").await?;
             let metrics = socket::get(data_dir, "/metrics").await?;
             // Missing until the database answers.
-            let today = socket::get(data_dir, "/today").await.ok();
+            let today = socket::get(data_dir, &format!("/today?by={by}")).await.ok();
             let status = serde_json::from_slice(&status).map_err(|error| broken(error.to_string()))?;
             let today = today.map(|body| serde_json::from_slice(&body)).transpose();
             let today = today.map_err(|error| broken(error.to_string()))?;

@@ -11,7 +11,7 @@ use crate::http::admin::users::Order;
 use crate::http::answer::{Failures, Json};
 use crate::http::csv::{self, Format, NextPage, Page, PageFuture};
 use crate::http::error::ApiError;
-use crate::http::parameters::{Parameters, ROLLUP_DAYS_MAX, day_range, limit, offset, text};
+use crate::http::parameters::{ROLLUP_DAYS_MAX, TaggedParameters, day_range, limit, offset, text};
 use tallyd_store::queries::grouped::{Bucket, CostQuery, Dimension, GroupRow, LOG_DAYS_MAX, SortBy, Source};
 
 /// Days of an answer by default.
@@ -33,8 +33,12 @@ pub(crate) struct CostParameters {
     /// The last day, included.
     #[param(format = Date)]
     to: Option<String>,
-    /// The groups: `provider`, `model`, `endpoint`, `user`, `app`; several with commas.
-    #[param(max_length = 64, pattern = "^(provider|model|endpoint|user|app)(,(provider|model|endpoint|user|app))*$")]
+    /// The groups: `provider`, `model`, `endpoint`, `user`, `app`, or a tag: `tag:team`; several with commas. A tag that is a dimension is
+    /// read from its rollup, by day and with provider and model; other tags and combinations from the call log: at most 31 days.
+    #[param(
+        max_length = 512,
+        pattern = "^(provider|model|endpoint|user|app|tag:[A-Za-z0-9_.-]+)(,(provider|model|endpoint|user|app|tag:[A-Za-z0-9_.-]+))*$"
+    )]
     group_by: Option<String>,
     /// The stretches of time; `day` if nothing is said. Hours by user, endpoint or application are read from the call log: at most 31 days.
     #[param(inline)]
@@ -84,8 +88,9 @@ pub(crate) struct Costs {
     pub bucket: Bucket,
     /// The table that was asked.
     pub source: Source,
-    /// The first day whose sums by application and by hour are complete, if the range begins before that day; null otherwise. Calls that
-    /// were dropped from the call log before tallyd kept these sums are not in them.
+    /// The first day whose sums by application, by tag and by hour are complete, if the range begins before that day; null otherwise. Calls
+    /// that were dropped from the call log before tallyd kept these sums are not in them, and calls before a tag became a dimension are
+    /// counted in the background.
     pub whole_from: Option<NaiveDate>,
     /// The groups.
     pub rows: Vec<GroupRow>,
@@ -93,13 +98,9 @@ pub(crate) struct Costs {
     pub next_offset: Option<i64>,
 }
 
-const COLUMNS: &[&str] = &[
-    "bucket",
-    "provider",
-    "model",
-    "endpoint",
-    "user",
-    "app",
+/// A file's columns before those of tags, and after them.
+const NAMES: &[&str] = &["bucket", "provider", "model", "endpoint", "user", "app"];
+const SUMS: &[&str] = &[
     "calls",
     "errors",
     "input_tokens",
@@ -113,30 +114,33 @@ const COLUMNS: &[&str] = &[
     csv::ZONE,
 ];
 
-fn question(daemon: &SharedDaemon, parameters: CostParameters) -> Result<CostQuery, ApiError> {
-    let hint = "group_by=provider,model: each of provider, model, endpoint, user and app at most once";
+async fn question(
+    daemon: &SharedDaemon,
+    parameters: CostParameters,
+    tags: Vec<(String, String)>,
+) -> Result<CostQuery, ApiError> {
+    let hint = "group_by=provider,model: each of provider, model, endpoint, user, app and tags (tag:team) at most once";
     let mut group_by = Vec::new();
     for name in parameters.group_by.as_deref().unwrap_or_default().split(',').filter(|name| !name.is_empty()) {
-        let dimension = match name {
-            "provider" => Dimension::Provider,
-            "model" => Dimension::Model,
-            "endpoint" => Dimension::Endpoint,
-            "user" => Dimension::User,
-            "app" => Dimension::App,
-            _ => return Err(ApiError::parameter("group_by", "no such dimension", hint)),
-        };
+        let dimension = Dimension::parse(name).map_err(|fault| ApiError::parameter("group_by", fault, hint))?;
         if group_by.contains(&dimension) {
             return Err(ApiError::parameter("group_by", format!("{name} is there twice"), hint));
         }
         group_by.push(dimension);
     }
-    let filters = [
+    let mut filters = Vec::new();
+    for (name, value) in tags {
+        let dimension =
+            Dimension::parse(&name).map_err(|fault| ApiError::parameter(&name, fault, "tag:team=search"))?;
+        filters.push((dimension, text(&name, Some(value))?));
+    }
+    filters.extend([
         (Dimension::Provider, text("provider", parameters.provider)?),
         (Dimension::Model, text("model", parameters.model)?),
         (Dimension::Endpoint, text("endpoint", parameters.endpoint)?),
         (Dimension::User, text("user", parameters.user)?),
         (Dimension::App, text("app", parameters.app)?),
-    ];
+    ]);
     let sort = parameters.sort.unwrap_or_default();
     let order = parameters.order.unwrap_or(if sort == SortBy::Bucket { Order::Asc } else { Order::Desc });
     let mut question = CostQuery {
@@ -146,15 +150,28 @@ fn question(daemon: &SharedDaemon, parameters: CostParameters) -> Result<CostQue
         bucket: parameters.bucket.unwrap_or_default(),
         group_by,
         filters: filters.into_iter().filter_map(|(dimension, value)| Some((dimension, value?))).collect(),
+        dimensions: Vec::new(),
         sort,
         descending: order == Order::Desc,
         limit: limit(parameters.limit, ROWS, ROWS_MAX)?,
         offset: offset(parameters.offset)?,
     };
-    let log = question.source() == Source::ApiUsageLog;
-    let (default, max) = if log { (1, LOG_DAYS_MAX) } else { (DAYS, ROLLUP_DAYS_MAX) };
+    if question.has_tags() {
+        let reading = daemon.reading().await?;
+        question.learn(&reading).await?;
+        reading.finish().await?;
+    }
+    let why = question.why_of_the_log();
+    let (default, max) = if why.is_some() { (1, LOG_DAYS_MAX) } else { (DAYS, ROLLUP_DAYS_MAX) };
     let range = (parameters.days, parameters.from.as_deref(), parameters.to.as_deref());
-    (question.from, question.to) = day_range(daemon, range, default, max)?;
+    let asked = day_range(daemon, range, default, max);
+    // A range that a rollup could answer: the reason stands in the way.
+    (question.from, question.to) = match (asked, why) {
+        (Err(_), Some(why)) if day_range(daemon, range, default, ROLLUP_DAYS_MAX).is_ok() => {
+            return Err(ApiError::parameter("group_by", why, "ask for a shorter range, or group by less"));
+        }
+        (asked, _) => asked?,
+    };
     Ok(question)
 }
 
@@ -179,18 +196,23 @@ fn page(daemon: SharedDaemon, mut question: CostQuery) -> PageFuture {
 }
 
 /// Costs of any range, grouped, in buckets of time.
+///
+/// A parameter `tag:team=search` shows the calls with that tag only; an empty value, those without it.
 #[utoipa::path(get, path = "/api/v1/costs", tag = "costs", params(CostParameters),
     responses((status = 200, description = "The groups", content((Costs = "application/json"), (String = "text/csv"))), Failures))]
 pub(crate) async fn costs(
     State(daemon): State<SharedDaemon>,
-    Parameters(parameters): Parameters<CostParameters>,
+    TaggedParameters(parameters, tags): TaggedParameters<CostParameters>,
 ) -> Result<Response, ApiError> {
     let format = parameters.format.unwrap_or_default();
-    let mut question = question(&daemon, parameters)?;
+    let mut question = question(&daemon, parameters, tags).await?;
     if format == Format::Csv {
         question.offset = 0;
+        let tags = question.group_by.iter().filter(|dimension| matches!(dimension, Dimension::Tag(_)));
+        let tags: Vec<String> = tags.map(Dimension::name).collect();
+        let tags: Vec<&str> = tags.iter().map(String::as_str).collect();
         let first = page(daemon, question).await?;
-        return Ok(csv::stream("costs", COLUMNS, first));
+        return Ok(csv::stream("costs", &[NAMES, &tags[..], SUMS].concat(), first));
     }
     // One row more than the page shows whether there is another page.
     question.limit += 1;

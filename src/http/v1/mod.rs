@@ -7,6 +7,7 @@ pub(crate) mod budgets;
 pub(crate) mod costs;
 pub(crate) mod dead_letters;
 pub(crate) mod decisions;
+pub(crate) mod dimensions;
 pub(crate) mod forecast;
 pub(crate) mod overview;
 pub(crate) mod price_changes;

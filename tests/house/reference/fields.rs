@@ -58,6 +58,9 @@ fn specified(field: &Field) -> (&'static str, String, &'static str) {
             "±10^9, 18 decimals; by default 0 … 10,000 (`limits.stated_costs`)",
         ),
         "json" => ("map, or text that holds a JSON object", none(), "16 KiB as JSON"),
+        "tags" => {
+            ("map of text to text; a number is its text", none(), "16 entries; names of 1–64 bytes, values of 256")
+        }
         kind => panic!("{}: say here what the wire specification says of the kind {kind}", field.name),
     }
 }
@@ -92,6 +95,7 @@ fn the_fields_of_the_typescript_client_are_the_list() {
             "text" => ("?", "string"),
             "count" | "status" | "latency" => ("?", "number"),
             "units" => ("?", "Record<string, Decimal>"),
+            "tags" => ("?", "Record<string, string | number>"),
             "decimal" => ("?", "Decimal"),
             "json" => ("?", "Record<string, unknown> | string"),
             kind => panic!("{name}: say here what TypeScript has for the kind {kind}"),
@@ -103,7 +107,7 @@ fn the_fields_of_the_typescript_client_are_the_list() {
          export const FIELDS = [\n",
     );
     for Field { name, kind, default, .. } in fields() {
-        let default = if matches!(kind, "required" | "units") { Value::Null } else { default };
+        let default = if matches!(kind, "required" | "units" | "tags") { Value::Null } else { default };
         text.push_str(&format!("  [{name:?}, {kind:?}, {default}],\n"));
     }
     text.push_str("] as const;\n");
@@ -119,7 +123,7 @@ fn the_fields_of_the_python_client_are_the_list() {
             .to_owned();
     for Field { name, kind, default, .. } in fields() {
         let default = match (kind, default) {
-            ("units", _) => "{}".to_owned(),
+            ("units" | "tags", _) => "{}".to_owned(),
             ("required", _) | (_, Value::Null) => "None".to_owned(),
             (_, default) => default.to_string(),
         };

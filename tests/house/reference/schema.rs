@@ -77,6 +77,9 @@ fn tables() -> (Vec<String>, BTreeMap<String, Table>) {
         } else if let Some(name) = named(line, "CREATE VIEW ") {
             order.push(name.to_owned());
             tables.insert(name.to_owned(), Table { is_view: true, ..Table::default() });
+        } else if let Some(name) = named(line, "DROP TABLE ") {
+            tables.remove(name).expect("a table that is dropped is there");
+            order.retain(|known| known != name);
         } else if let Some((old, new)) = named(line, "ALTER TABLE ").zip(line.split_once(" RENAME TO ")) {
             let new = new.1.trim_end_matches(';');
             let table = tables.remove(old).expect("a table that is renamed is there");

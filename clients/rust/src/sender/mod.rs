@@ -41,6 +41,8 @@ pub struct Settings {
     pub endpoint: Endpoint,
     pub hello: HelloOptions,
     pub app: Text,
+    /// Of every record that does not have them.
+    pub tags: Vec<(Text, Text)>,
     pub window_bytes: usize,
     pub window_frames: usize,
     pub backoff_min: Duration,
@@ -163,6 +165,11 @@ impl Sender {
         }
         if record.app.is_empty() {
             record.app = self.settings.app.clone();
+        }
+        for (name, value) in &self.settings.tags {
+            if !record.tags.iter().any(|(known, _)| known == name) {
+                record.tags.push((name.clone(), value.clone()));
+            }
         }
     }
 

@@ -142,11 +142,13 @@ fn record() -> impl Strategy<Value = Record> {
         (i32::MAX as u32 - 2..=i32::MAX as u32 + 2).prop_map(Some)
     ];
     let numbers = (prop::array::uniform5(tokens()), prop_oneof![3 => Just(1), 1 => tokens()]);
-    let rest = (units, tier, status, latency, cost(), metadata());
+    let tags =
+        prop_oneof![9 => Just(vec![]), 1 => Just(vec![("team".into(), "a".into()), ("app".into(), "web".into())])];
+    let rest = (units, tier, status, latency, cost(), metadata(), tags);
     (any::<Option<([u8; 16], bool)>>(), time(), names, numbers, rest).prop_map(
         |(id, occurred_at, (provider, model, names), (tokens, requests), rest)| {
             let [endpoint, user_id, app, request_id, platform] = names;
-            let (extra_units, service_tier, status, latency_ms, cost_usd, metadata) = rest;
+            let (extra_units, service_tier, status, latency_ms, cost_usd, metadata, tags) = rest;
             Record {
                 id: id.map(|(id, _)| id),
                 made_id: id.is_some_and(|(_, is_made)| is_made),
@@ -170,6 +172,7 @@ fn record() -> impl Strategy<Value = Record> {
                 cost_usd: cost_usd.map(Into::into),
                 metadata: metadata.map(Into::into),
                 platform: platform.into(),
+                tags,
             }
         },
     )
@@ -184,7 +187,7 @@ proptest! {
 
     /// A usual record with one field near its bounds: both sides of each bound occur.
     #[test]
-    fn both_ways_agree_at_each_bound(odd in record(), field in 0..21_usize, strip_query: bool) {
+    fn both_ways_agree_at_each_bound(odd in record(), field in 0..22_usize, strip_query: bool) {
         let mut record = full();
         match field {
             0 => (record.id, record.made_id) = (odd.id, odd.made_id),
@@ -207,7 +210,8 @@ proptest! {
             17 => record.latency_ms = odd.latency_ms,
             18 => record.cost_usd = odd.cost_usd,
             19 => record.metadata = odd.metadata,
-            _ => record.platform = odd.platform,
+            20 => record.platform = odd.platform,
+            _ => record.tags = odd.tags,
         }
         let bytes = written(&record);
         let is_refused = with_admission(strip_query, |admission| by_the_long_way(admission, &bytes).is_err());
@@ -218,12 +222,13 @@ proptest! {
         let is_unusual = is_lowered
             || is_joined
             || !record.extra_units.is_empty()
+            || !record.tags.is_empty()
             || record.metadata.as_deref().is_some_and(is_changed);
         prop_assert_eq!(agrees(&bytes, strip_query)?, !is_refused && !is_unusual);
     }
 
     #[test]
-    fn both_ways_agree(values in prop::collection::vec(value(), 0..23), cut in 0..3_usize) {
+    fn both_ways_agree(values in prop::collection::vec(value(), 0..24), cut in 0..3_usize) {
         let mut bytes = vec![0xdc, 0, values.len() as u8];
         bytes.extend(values.concat());
         bytes.truncate(bytes.len().saturating_sub(cut));

@@ -104,6 +104,11 @@ impl Attributes {
         self.0.iter().map(|(name, value)| (name.as_str(), value))
     }
 
+    /// One of them.
+    pub(super) fn get(&self, name: &str) -> Option<&AttributeValue> {
+        self.0.get(name)
+    }
+
     /// The first non-empty text of these attributes.
     #[must_use]
     pub fn text(&self, names: &[&str]) -> Option<&str> {

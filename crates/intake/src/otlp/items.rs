@@ -1,8 +1,11 @@
 //! A document's items in either encoding: spans, events, metrics, with their source.
 
-use super::attributes::Attributes;
+use std::collections::BTreeMap;
+
+use super::attributes::{AttributeValue, Attributes};
 use super::record::Draft;
 use tallyd_config::Otlp;
+use tallyd_protocol::limits;
 
 /// The source of items.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -26,6 +29,40 @@ impl ItemSource {
     pub(super) fn user<'a>(&'a self, config: &Otlp, attributes: &'a Attributes) -> Option<&'a str> {
         let names: Vec<&str> = config.user_attributes.iter().map(String::as_str).collect();
         attributes.text(&names).or_else(|| self.resource.text(&names))
+    }
+}
+
+/// Attributes below this name are tags.
+const TAGS: &str = "tallyd.tag.";
+
+impl ItemSource {
+    /// The tags: attributes of the item first, then those of the resource. One that no record may have is left out, because it is not worth
+    /// the call; in the metadata it stays.
+    pub(super) fn tags(&self, config: &Otlp, attributes: &Attributes) -> BTreeMap<String, String> {
+        let mut tags = BTreeMap::new();
+        let mut add = |name: &str, value: &AttributeValue| {
+            let Some(value) = value.written() else { return };
+            let fits = (1..=limits::TAG_NAME_BYTES).contains(&name.len())
+                && (1..=limits::TAG_VALUE_BYTES).contains(&value.len())
+                && !name.contains('\0')
+                && !value.contains('\0');
+            if fits && tags.len() < limits::TAGS {
+                tags.entry(name.to_owned()).or_insert(value);
+            }
+        };
+        for attributes in [attributes, &self.resource] {
+            for (name, value) in attributes.iter() {
+                if let Some(tag) = name.strip_prefix(TAGS) {
+                    add(tag, value);
+                }
+            }
+            for (attribute, tag) in config.tags() {
+                if let Some(value) = attributes.get(attribute) {
+                    add(tag, value);
+                }
+            }
+        }
+        tags
     }
 }
 

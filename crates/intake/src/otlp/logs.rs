@@ -81,6 +81,7 @@ pub fn records(
     draft.text("endpoint", Some("/v1/messages"));
     draft.text("user_id", source.user(reading.config, attributes));
     draft.text("app", source.resource.text(&["service.name"]));
+    draft.tags(source.tags(reading.config, attributes));
     draft.text("request_id", attributes.text(&["request_id"]));
     draft.number("latency_ms", attributes.integer(&["duration_ms"]).unwrap_or(0));
     draft.text("service_tier", tier(attributes));

@@ -1,6 +1,7 @@
 //! A usage record under construction: the fields of `protocol/README.md` §4 that an export can have.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use serde_json::{Map, Value as Json, json};
 use sha2::{Digest, Sha256};
@@ -34,6 +35,13 @@ impl Draft {
     pub fn number(&mut self, field: &str, number: i64) {
         if number != 0 {
             self.fields.insert(field.to_owned(), number.into());
+        }
+    }
+
+    /// Sets the tags.
+    pub fn tags(&mut self, tags: BTreeMap<String, String>) {
+        if !tags.is_empty() {
+            self.fields.insert("tags".to_owned(), tags.into_iter().collect());
         }
     }
 

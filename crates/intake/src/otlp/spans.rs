@@ -79,6 +79,7 @@ pub fn records(
     draft.text("endpoint", attributes.text(&ENDPOINT));
     draft.text("user_id", source.user(reading.config, attributes));
     draft.text("app", source.resource.text(&["service.name"]));
+    draft.tags(source.tags(reading.config, attributes));
     draft.text("request_id", attributes.text(&REQUEST_ID));
     draft.text("service_tier", attributes.text(&TIER));
     draft.number("status", status(&span));
@@ -264,6 +265,26 @@ mod tests {
         assert_eq!(["workflow", "task"].map(|value| of("traceloop.span.kind", value, 5)), [0; 2]);
         let http = span(Attributes::from([("http.route", "/v1/messages".into())]));
         assert_eq!(take(&Otlp::default(), http), (Took::Ignored, vec![]));
+    }
+
+    #[test]
+    fn tags_come_from_the_listed_attributes_and_those_of_the_span_win() {
+        let config =
+            Otlp { tag_attributes: vec!["tenant=customer".into(), "env=environment".into()], ..Otlp::default() };
+        let attributes = Attributes::from([
+            ("gen_ai.operation.name", "chat".into()),
+            ("env", "test".into()),
+            ("tenant", 7.into()),
+            ("tallyd.tag.team", "search".into()),
+            ("tallyd.tag.long", "x".repeat(257).as_str().into()),
+            ("tallyd.tag.", "nameless".into()),
+        ]);
+        let resource = Attributes::from([("env", "of the resource".into()), ("tallyd.tag.region", "eu".into())]);
+        let source = ItemSource { resource, scope: "a".into() };
+        let tags = source.tags(&config, &attributes);
+        let expected = [("customer", "7"), ("environment", "test"), ("region", "eu"), ("team", "search")];
+        assert_eq!(tags.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect::<Vec<_>>(), expected);
+        assert_eq!(read(&config, span(attributes))[0].get("tags")["customer"], "7");
     }
 
     #[test]

@@ -62,10 +62,11 @@ pub fn records(
 }
 
 /// The common properties of one record's points.
-fn key(config: &Otlp, source: &ItemSource, point: &Point) -> (u64, u64, [String; 4]) {
+fn key(config: &Otlp, source: &ItemSource, point: &Point) -> (u64, u64, [String; 4], BTreeMap<String, String>) {
     let text = |names: &[&str]| point.attributes.text(names).unwrap_or_default().to_owned();
     let user = source.user(config, &point.attributes).unwrap_or_default().to_owned();
-    (point.start_ns, point.time_ns, [text(&["model"]), text(&["session.id"]), text(&["query_source"]), user])
+    let texts = [text(&["model"]), text(&["session.id"]), text(&["query_source"]), user];
+    (point.start_ns, point.time_ns, texts, source.tags(config, &point.attributes))
 }
 
 fn begin(config: &Otlp, source: &ItemSource, point: &Point) -> Draft {
@@ -76,6 +77,7 @@ fn begin(config: &Otlp, source: &ItemSource, point: &Point) -> Draft {
     draft.text("endpoint", Some("/v1/messages"));
     draft.text("user_id", source.user(config, &point.attributes));
     draft.text("app", source.resource.text(&["service.name"]));
+    draft.tags(source.tags(config, &point.attributes));
     draft.note("session_id", point.attributes.text(&["session.id"]));
     draft.keep(None, &point.attributes, |name| !["type", "model", "session.id"].contains(&name));
     source.keep(&mut draft);

@@ -7,18 +7,23 @@ use chrono::NaiveDate;
 use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::day::Days;
+use super::dimensions::Dimensions;
 use super::guard::{KeyGuard, OTHER, OTHER_APP, OTHER_ENDPOINT, OTHER_MODEL};
-use super::measures::{AppKey, CallKey, CostKey, HourKey, Measures, UserKey, UserSums};
+use super::measures::{CallKey, CostKey, DimensionKey, HourKey, Measures, UserKey, UserSums};
 use crate::call::Call;
+use crate::tags::APP;
 
 /// Folds one batch. It copies the names of each key once, into an arena: a lookup then touches a few hundred kilobytes,
 /// not the whole batch.
 pub struct Fold<'g> {
     guard: &'g KeyGuard,
+    dimensions: &'g Dimensions,
     days: Days,
     hasher: DefaultHashBuilder,
     names: String,
-    /// By the finest key; the rollups by day, application and hour are derived from these at the end.
+    /// Tags as they are stored, and what [`Dimensions::pick`] has made of them.
+    tags: Rows<Name, Name>,
+    /// By the finest key; the rollups by day, dimension and hour are derived from these at the end.
     calls: Rows<CallNames, CallRow>,
     /// Days and providers of users' rows.
     groups: Rows<GroupNames, ()>,
@@ -36,8 +41,9 @@ const MEMO_ENTRIES: usize = 128;
 
 impl<'a> Memo<'a> {
     fn slot(key: &CallKey<'_>) -> usize {
-        let [model, endpoint, app] = [key.model, key.endpoint, key.app].map(|name| name.as_ptr().addr());
-        (model ^ endpoint.rotate_left(3) ^ app.rotate_left(5)) % MEMO_ENTRIES
+        let [model, endpoint, app, tags] =
+            [key.model, key.endpoint, key.app, key.tags].map(|name| name.as_ptr().addr());
+        (model ^ endpoint.rotate_left(3) ^ app.rotate_left(5) ^ tags.rotate_left(7)) % MEMO_ENTRIES
     }
 
     fn row(&self, key: &CallKey<'_>) -> Option<usize> {
@@ -62,6 +68,8 @@ struct CallNames {
     model: Name,
     endpoint: Name,
     app: Name,
+    /// The values of its dimensions.
+    picked: Name,
 }
 
 struct GroupNames {
@@ -117,8 +125,8 @@ impl<K, V> Rows<K, V> {
 pub struct Deltas<'a> {
     /// To `daily_api_costs`.
     pub costs: BTreeMap<CostKey<'a>, Measures>,
-    /// To `daily_app_api_costs`.
-    pub apps: BTreeMap<AppKey<'a>, Measures>,
+    /// To `daily_dimension_costs`.
+    pub dimensions: BTreeMap<DimensionKey<'a>, Measures>,
     /// To `hourly_api_costs`.
     pub hours: BTreeMap<HourKey<'a>, Measures>,
     /// To the users' rollups, sorted by user, provider and day.
@@ -128,12 +136,14 @@ pub struct Deltas<'a> {
 impl<'g> Fold<'g> {
     /// An empty fold. The guard must know the days of the batch.
     #[must_use]
-    pub fn new(guard: &'g KeyGuard, days: Days) -> Self {
+    pub fn new(guard: &'g KeyGuard, days: Days, dimensions: &'g Dimensions) -> Self {
         Self {
             guard,
+            dimensions,
             days,
             hasher: DefaultHashBuilder::default(),
             names: String::new(),
+            tags: Rows::new(),
             calls: Rows::new(),
             groups: Rows::new(),
             users: Rows::new(),
@@ -205,10 +215,12 @@ impl<'g> Fold<'g> {
     }
 
     fn call_row(&mut self, day: NaiveDate, key: CallKey<'_>) -> usize {
-        let hash = self.hasher.hash_one(key);
+        let picked = self.picked(key.tags);
+        let hash = self.hasher.hash_one(CallKey { tags: text(&self.names, picked), ..key });
         let names = &self.names;
         let known = self.calls.find(hash, |known| {
             known.hour_us == key.hour_us
+                && text(names, known.picked) == text(names, picked)
                 && text(names, known.model) == key.model
                 && text(names, known.endpoint) == key.endpoint
                 && text(names, known.app) == key.app
@@ -217,10 +229,30 @@ impl<'g> Fold<'g> {
         known.unwrap_or_else(|| {
             let [provider, model, endpoint, app] =
                 [key.provider, key.model, key.endpoint, key.app].map(|name| self.keep(name));
-            let other = self.guard.admit(day, key.model, key.endpoint, key.app);
+            let values = self.dimensions.values(day, text(&self.names, picked));
+            let other = self.guard.admit(day, [key.model, key.endpoint, key.app], values);
             let row = CallRow { day, other, group: self.group(day, key.provider), measures: Measures::default() };
-            self.calls.insert(hash, CallNames { hour_us: key.hour_us, provider, model, endpoint, app }, row)
+            self.calls.insert(hash, CallNames { hour_us: key.hour_us, provider, model, endpoint, app, picked }, row)
         })
+    }
+
+    /// The values that tags have for the dimensions. Tags that repeat are read once a batch.
+    fn picked(&mut self, tags: &str) -> Name {
+        if tags.is_empty() || self.dimensions.is_empty() {
+            return Name { start: 0, len: 0 };
+        }
+        let hash = self.hasher.hash_one(tags);
+        let names = &self.names;
+        let known = self.tags.find(hash, |known| text(names, *known) == tags);
+        let row = known.unwrap_or_else(|| {
+            let key = self.keep(tags);
+            let start = self.names.len();
+            self.dimensions.pick(tags, &mut self.names);
+            // As in `keep`.
+            let picked = Name { start: start as u32, len: (self.names.len() - start) as u32 };
+            self.tags.insert(hash, key, picked)
+        });
+        self.tags.rows[row].1
     }
 
     fn user_row(&mut self, group: Group, user_id: &str) -> usize {
@@ -257,10 +289,10 @@ impl<'g> Fold<'g> {
     pub fn deltas(&self) -> Deltas<'_> {
         let mut deltas = Deltas { users: self.user_rows().collect(), ..Deltas::default() };
         for (key, row) in self.calls.rows.iter().filter(|(_, row)| row.measures.calls > 0) {
-            let [provider, model, endpoint, app] =
-                [key.provider, key.model, key.endpoint, key.app].map(|name| text(&self.names, name));
-            let names = Names { provider, model, endpoint, app }.told(row.other);
-            names.add(&mut deltas, row.day, key.hour_us, &row.measures);
+            let [provider, model, endpoint, app, picked] =
+                [key.provider, key.model, key.endpoint, key.app, key.picked].map(|name| text(&self.names, name));
+            let names = Names { provider, model, endpoint, app, picked, other: row.other };
+            names.add(&mut deltas, self.dimensions, (row.day, key.hour_us), &row.measures);
         }
         deltas.users.sort_unstable_by_key(|(key, _)| (key.user_id, key.provider, key.day));
         deltas
@@ -282,7 +314,7 @@ impl<'g> Fold<'g> {
     }
 }
 
-/// The names in a call by which rollups group it.
+/// The names in a call by which rollups group it, as they were sent.
 #[derive(Debug, Clone, Copy)]
 pub struct Names<'a> {
     /// Provider.
@@ -293,27 +325,33 @@ pub struct Names<'a> {
     pub endpoint: &'a str,
     /// Application.
     pub app: &'a str,
+    /// The values of its dimensions, as [`Dimensions::pick`] writes them.
+    pub picked: &'a str,
+    /// The call's value of `rollup_other`: the names that count as [`OTHER`].
+    pub other: i16,
 }
 
 impl<'a> Names<'a> {
-    /// The names in the rollups, given the call's value of `rollup_other`.
-    #[must_use]
-    pub fn told(self, other: i16) -> Self {
-        let told = |bit, name| if other & bit == 0 { name } else { OTHER };
-        Self {
-            provider: self.provider,
-            model: told(OTHER_MODEL, self.model),
-            endpoint: told(OTHER_ENDPOINT, self.endpoint),
-            app: told(OTHER_APP, self.app),
-        }
-    }
-
-    /// Adds to each rollup that is not by user. The names must be [`told`](Self::told).
-    pub fn add(self, deltas: &mut Deltas<'a>, day: NaiveDate, hour_us: i64, measures: &Measures) {
-        let Self { provider, model, endpoint, app } = self;
+    /// Adds to each rollup that is not by user.
+    pub fn add(
+        self,
+        deltas: &mut Deltas<'a>,
+        dimensions: &'a Dimensions,
+        (day, hour_us): (NaiveDate, i64),
+        measures: &Measures,
+    ) {
+        let told = |bit, name| if self.other & bit == 0 { name } else { OTHER };
+        let provider = self.provider;
+        let (model, endpoint) = (told(OTHER_MODEL, self.model), told(OTHER_ENDPOINT, self.endpoint));
         deltas.costs.entry(CostKey { day, provider, model, endpoint }).or_default().add(measures);
-        deltas.apps.entry(AppKey { day, app, provider, model }).or_default().add(measures);
         deltas.hours.entry(HourKey { hour_us, provider, model }).or_default().add(measures);
+        let tags = dimensions
+            .values(day, self.picked)
+            .map(|(dimension, value)| (dimension.name.as_str(), told(dimension.bit(), value)));
+        for (dimension, value) in tags.chain([(APP, told(OTHER_APP, self.app))]) {
+            let key = DimensionKey { day, dimension, value, provider, model };
+            deltas.dimensions.entry(key).or_default().add(measures);
+        }
     }
 }
 

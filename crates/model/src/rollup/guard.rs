@@ -1,13 +1,15 @@
-//! Bounds the size of a day's rollup: beyond a number of distinct models, endpoints or applications, new names count as
-//! `(other)`.
+//! Bounds the size of a day's rollup: beyond a number of distinct models, endpoints, applications or values of another
+//! dimension, new names count as `(other)`.
 //!
 //! The call log keeps the sent names, and `rollup_other` has the replaced ones, so that the two can still be compared
 //! exactly. The bound is per daemon and day; it protects the rollup, and is not a quota.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use chrono::NaiveDate;
+
+use super::dimensions::{APP_PLACE, Dimension};
 
 /// The name under which further names are counted.
 pub const OTHER: &str = "(other)";
@@ -15,8 +17,8 @@ pub const OTHER: &str = "(other)";
 pub const OTHER_MODEL: i16 = 1;
 /// Bit of `rollup_other`: the endpoint counts as [`OTHER`].
 pub const OTHER_ENDPOINT: i16 = 2;
-/// Bit of `rollup_other`: the application counts as [`OTHER`].
-pub const OTHER_APP: i16 = 4;
+/// Bit of `rollup_other`: the application counts as [`OTHER`]. Those of other dimensions follow: [`Dimension::bit`].
+pub const OTHER_APP: i16 = 1 << APP_PLACE;
 
 /// Days whose names are in memory; the oldest is dropped, and read again when needed.
 const DAYS_MAX: usize = 64;
@@ -30,6 +32,8 @@ pub struct KeyBounds {
     pub endpoints: usize,
     /// Distinct applications of a day.
     pub apps: usize,
+    /// Distinct values of a day, of each other dimension.
+    pub values: usize,
 }
 
 /// Bounds and known names, shared by all lanes.
@@ -48,6 +52,8 @@ pub struct DayNames {
     pub endpoints: HashSet<String>,
     /// Applications.
     pub apps: HashSet<String>,
+    /// Values of other dimensions, by the dimension's name.
+    pub values: HashMap<String, HashSet<String>>,
 }
 
 impl KeyGuard {
@@ -71,13 +77,21 @@ impl KeyGuard {
         known.models.extend(names.models);
         known.endpoints.extend(names.endpoints);
         known.apps.extend(names.apps);
+        for (dimension, values) in names.values {
+            known.values.entry(dimension).or_default().extend(values);
+        }
         while days.len() > DAYS_MAX {
             days.pop_first();
         }
     }
 
     /// The names of a new key that count as [`OTHER`], as bits of `rollup_other`.
-    pub fn admit(&self, day: NaiveDate, model: &str, endpoint: &str, app: &str) -> i16 {
+    pub fn admit<'a>(
+        &self,
+        day: NaiveDate,
+        [model, endpoint, app]: [&str; 3],
+        values: impl Iterator<Item = (&'a Dimension, &'a str)>,
+    ) -> i16 {
         let mut days = self.lock();
         let names = days.entry(day).or_default();
         let mut other = 0;
@@ -89,6 +103,15 @@ impl KeyGuard {
         }
         if !admit_name(&mut names.apps, app, self.bounds.apps) {
             other |= OTHER_APP;
+        }
+        for (dimension, value) in values.filter(|(_, value)| !value.is_empty()) {
+            if !names.values.contains_key(&dimension.name) {
+                names.values.insert(dimension.name.clone(), HashSet::new());
+            }
+            let known = names.values.get_mut(&dimension.name);
+            if known.is_some_and(|known| !admit_name(known, value, self.bounds.values)) {
+                other |= dimension.bit();
+            }
         }
         other
     }
@@ -117,17 +140,20 @@ mod tests {
 
     #[test]
     fn known_names_pass_and_new_ones_beyond_the_bound_do_not() {
-        let guard = KeyGuard::new(KeyBounds { models: 2, endpoints: 1, apps: 1 });
+        let guard = KeyGuard::new(KeyBounds { models: 2, endpoints: 1, apps: 1, values: 1 });
         let day = NaiveDate::default();
         assert_eq!(guard.unknown([day].into_iter()), [day]);
         guard.learn(day, DayNames { models: ["a".into()].into(), ..DayNames::default() });
         assert!(guard.unknown([day].into_iter()).is_empty());
-        assert_eq!(guard.admit(day, "b", "", ""), 0);
-        assert_eq!(guard.admit(day, "c", "/x", ""), OTHER_MODEL);
-        assert_eq!(guard.admit(day, "a", "/y", ""), OTHER_ENDPOINT);
-        assert_eq!(guard.admit(day, "c", "/y", ""), OTHER_MODEL | OTHER_ENDPOINT);
-        assert_eq!(guard.admit(day, "b", "/x", "web"), 0);
-        assert_eq!(guard.admit(day, "b", "/x", "cron"), OTHER_APP);
-        assert_eq!(guard.admit(day, "c", "/y", "cron"), OTHER_MODEL | OTHER_ENDPOINT | OTHER_APP);
+        let team = Dimension { name: "team".into(), place: 3, counted_from: day };
+        let admit = |names, value| guard.admit(day, names, [(&team, value)].into_iter());
+        assert_eq!(admit(["b", "", ""], ""), 0);
+        assert_eq!(admit(["c", "/x", ""], ""), OTHER_MODEL);
+        assert_eq!(admit(["a", "/y", ""], ""), OTHER_ENDPOINT);
+        assert_eq!(admit(["c", "/y", ""], ""), OTHER_MODEL | OTHER_ENDPOINT);
+        assert_eq!(admit(["b", "/x", "web"], ""), 0);
+        assert_eq!(admit(["b", "/x", "cron"], ""), OTHER_APP);
+        assert_eq!(admit(["c", "/y", "cron"], ""), OTHER_MODEL | OTHER_ENDPOINT | OTHER_APP);
+        assert_eq!(["a", "", "b", OTHER, "a"].map(|value| admit(["", "", ""], value)), [0, 0, team.bit(), 0, 0]);
     }
 }

@@ -97,13 +97,15 @@ pub struct CostKey<'a> {
     pub endpoint: &'a str,
 }
 
-/// A key of `daily_app_api_costs`.
+/// A key of `daily_dimension_costs`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct AppKey<'a> {
+pub struct DimensionKey<'a> {
     /// In the reporting time zone.
     pub day: NaiveDate,
-    /// Application, or [`OTHER`](super::guard::OTHER).
-    pub app: &'a str,
+    /// The dimension's name.
+    pub dimension: &'a str,
+    /// Its value, or [`OTHER`](super::guard::OTHER).
+    pub value: &'a str,
     /// Provider.
     pub provider: &'a str,
     /// Model, or [`OTHER`](super::guard::OTHER).
@@ -166,12 +168,14 @@ pub(super) struct CallKey<'a> {
     pub(super) model: &'a str,
     pub(super) endpoint: &'a str,
     pub(super) app: &'a str,
+    /// As they are stored.
+    pub(super) tags: &'a str,
 }
 
 impl<'a> CallKey<'a> {
     pub(super) fn of(hour_us: i64, call: &Call<'a>) -> Self {
-        let Call { provider, model, endpoint, app, .. } = *call;
-        Self { hour_us, provider, model, endpoint, app }
+        let Call { provider, model, endpoint, app, tags, .. } = *call;
+        Self { hour_us, provider, model, endpoint, app, tags }
     }
 
     /// True if the names are the same slices, and therefore equal.
@@ -180,6 +184,7 @@ impl<'a> CallKey<'a> {
             && std::ptr::eq(self.model, other.model)
             && std::ptr::eq(self.endpoint, other.endpoint)
             && std::ptr::eq(self.app, other.app)
+            && std::ptr::eq(self.tags, other.tags)
             && std::ptr::eq(self.provider, other.provider)
     }
 }

@@ -8,6 +8,7 @@
 //! day, to bound the day's rollup.
 
 pub mod day;
+pub mod dimensions;
 pub mod fold;
 pub mod guard;
 pub mod measures;

@@ -6,7 +6,7 @@ use tokio_postgres::types::Type;
 use super::rows::{calls, exact};
 use super::source::{OldColumn, OldTable, Sources};
 use super::{AdoptError, AdoptOptions, literal, parts};
-use crate::rollups::{ROLLUPS, Rollup};
+use crate::rollups::{DIMENSIONS, ROLLUPS, Rollup};
 
 const CANDIDATES: &str = "pg_temp.tallyd_adopting_days";
 
@@ -149,7 +149,8 @@ async fn add(client: &Client, rollup: &Rollup, table: &str, zone: &str) -> Resul
         "day" | "provider" | "model" | "endpoint" => format!("d.{name}"),
         // The old sums do not have hours: a day is booked in its first one.
         "hour" => format!("d.day::timestamp AT TIME ZONE $1 AS {name}"),
-        // The old sums have neither users nor applications.
+        "dimension" => "x.name AS dimension".to_owned(),
+        // The old sums have neither users nor applications nor tags.
         _ => format!("''::text AS {name}"),
     };
     let measure = |name: &str| {
@@ -166,6 +167,7 @@ async fn add(client: &Client, rollup: &Rollup, table: &str, zone: &str) -> Resul
     let keys = rollup.keys.iter().map(|(name, _)| key(name));
     let selected: Vec<String> = keys.chain(rollup.columns().map(|(name, _)| measure(name))).collect();
     let grouped: Vec<String> = (1..=rollup.keys.len()).map(|position| position.to_string()).collect();
-    let source = format!("SELECT {} FROM {CANDIDATES} AS d GROUP BY {}", selected.join(", "), grouped.join(", "));
+    let each = if rollup.table == DIMENSIONS.table { " CROSS JOIN public.tallyd_dimensions AS x" } else { "" };
+    let source = format!("SELECT {} FROM {CANDIDATES} AS d{each} GROUP BY {}", selected.join(", "), grouped.join(", "));
     client.query_typed(&rollup.add_to(table, &source), &[(&zone, Type::TEXT)]).await.map(drop)
 }

@@ -6,7 +6,7 @@ use super::{AdoptOptions, literal};
 /// The columns of the call log that an old row fills; other columns have their default.
 pub(super) const COLUMNS: &str = "occurred_at, id, provider, model, endpoint, user_id, app, input_tokens, output_tokens, \
     cache_read_tokens, cache_write_5m_tokens, cache_write_1h_tokens, requests, status, latency_ms, cost_usd, cost_source, \
-    rollup_other";
+    rollup_other, tags";
 
 /// A query of the old log's rows as calls: [`COLUMNS`], `old_id` (text), `old_date` (or NULL), `no_user`, and `fault`:
 /// the reason why the row cannot be a record, or NULL.
@@ -32,7 +32,7 @@ pub(super) fn calls(table: &OldTable, options: &AdoptOptions) -> String {
                    {strip} AS endpoint, e.user_id, '' AS app, e.input_tokens, e.output_tokens, e.cache_read_tokens, \
                    e.cache_write_5m_tokens, 0::int8 AS cache_write_1h_tokens, 1::int8 AS requests, e.status, e.latency_ms, \
                    e.cost_usd, CASE WHEN e.cost_usd IS NULL THEN 'unpriced' ELSE 'client' END AS cost_source, \
-                   0::int2 AS rollup_other \
+                   0::int2 AS rollup_other, NULL::jsonb AS tags \
                FROM (SELECT {expressions} FROM {name} AS s) AS e) AS n",
         expressions = expressions(table, options).join(", "),
         name = table.name,

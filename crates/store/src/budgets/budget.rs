@@ -22,6 +22,8 @@ pub enum BudgetScope {
     User,
     /// One application.
     App,
+    /// One value of a tag that is a dimension: `team=search`. It tells people, and holds no call back.
+    Tag,
 }
 
 impl BudgetScope {
@@ -34,12 +36,13 @@ impl BudgetScope {
             Self::Model => "model",
             Self::User => "user",
             Self::App => "app",
+            Self::Tag => "tag",
         }
     }
 
     /// The scope by its name in `api_budgets`.
     pub(super) fn by_name(name: &str) -> Option<Self> {
-        [Self::Global, Self::Provider, Self::Model, Self::User, Self::App]
+        [Self::Global, Self::Provider, Self::Model, Self::User, Self::App, Self::Tag]
             .into_iter()
             .find(|scope| scope.name() == name)
     }

@@ -94,6 +94,7 @@ impl Source {
     pub(super) fn of(scope: BudgetScope) -> Self {
         const MODEL: &str = "CASE model WHEN '' THEN provider ELSE model END";
         let by_model = |filter| Self { table: "daily_api_costs", filter, part: MODEL };
+        let by_dimension = |filter| Self { table: "daily_dimension_costs", filter, part: MODEL };
         match scope {
             BudgetScope::Global => by_model("$3 = ''"),
             BudgetScope::Provider => by_model("provider = $3"),
@@ -103,7 +104,11 @@ impl Source {
                  AND substr(model, length($3) + 1) ~ '^([-@]20[0-9]{6}|-20[0-9]{2}-[0-9]{2}-[0-9]{2})$'))",
             ),
             BudgetScope::User => Self { table: "tallyd_user_day_parts", filter: "user_id = $3", part: "provider" },
-            BudgetScope::App => Self { table: "daily_app_api_costs", filter: "app = $3", part: MODEL },
+            BudgetScope::App => by_dimension("dimension = 'app' AND value = $3"),
+            // A dimension's name has no `=`; a value may have several.
+            BudgetScope::Tag => {
+                by_dimension("dimension = split_part($3, '=', 1) AND value = substr($3, strpos($3, '=') + 1)")
+            }
         }
     }
 }

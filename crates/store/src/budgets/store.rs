@@ -7,8 +7,10 @@ use tokio_postgres::types::{ToSql, Type};
 
 use super::board::untouched;
 use super::{Board, Budget, BudgetScope, BudgetStanding, BudgetState, Period};
+use crate::dimensions;
 use crate::queries::audit::{self, Actor, Change};
 use tallyd_model::pricing::{Usd, normalise_provider};
+use tallyd_model::tags::name_fault;
 
 /// A budget to set. [`set`] checks it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,7 +88,7 @@ impl NewBudget {
         let invalid = |message: String, hint| Err(SetBudgetError::Invalid { message, hint });
         let value = &self.scope_value;
         if (self.scope == BudgetScope::Global) != value.is_empty() {
-            let hint = "scope_value names the provider, model, user or app; for scope global leave it out";
+            let hint = "scope_value names the provider, model, user, app or tag; for scope global leave it out";
             return invalid("scope_value does not go with scope".into(), hint);
         }
         if value.len() > SCOPE_VALUE_BYTES_MAX || value.contains('\0') {
@@ -104,6 +106,15 @@ impl NewBudget {
         if percents.len() > ALERTS_MAX || !percents.iter().all(|percent| (1..=ALERT_PERCENT_MAX).contains(percent)) {
             let message = format!("alert_percents: at most {ALERTS_MAX}, each within 1 and {ALERT_PERCENT_MAX}");
             return invalid(message, "give whole numbers, for example 50, 80 and 100");
+        }
+        if self.scope == BudgetScope::Tag {
+            let is_tag =
+                value.split_once('=').is_some_and(|(name, value)| name_fault(name).is_none() && !value.is_empty());
+            if !is_tag {
+                return invalid("scope_value: expected NAME=VALUE of a tag".into(), "for example team=search");
+            }
+            // Clients are told of no tags.
+            self.throttle = false;
         }
         if self.scope == BudgetScope::Provider {
             self.scope_value = normalise_provider(&self.scope_value).into_owned();
@@ -130,10 +141,23 @@ pub struct SetOutcome {
 pub async fn set(client: &mut Client, new: NewBudget, by: &Actor<'_>) -> Result<SetOutcome, SetBudgetError> {
     let new = new.checked()?;
     let transaction = client.transaction().await?;
+    check_dimension(transaction.client(), &new).await?;
     let old = of_scope(transaction.client(), new.scope, &new.scope_value, new.period).await?;
     let done = replace(transaction.client(), new, old, by).await?;
     transaction.commit().await?;
     Ok(done)
+}
+
+/// Costs by a tag are only summed if it is a dimension.
+async fn check_dimension(client: &Client, new: &NewBudget) -> Result<(), SetBudgetError> {
+    let Some((name, _)) = new.scope_value.split_once('=').filter(|_| new.scope == BudgetScope::Tag) else {
+        return Ok(());
+    };
+    if dimensions::list(client).await?.iter().any(|dimension| dimension.name == name) {
+        return Ok(());
+    }
+    let hint = "`tallyd dimensions add` makes a tag a dimension, `tallyd dimensions list` shows them";
+    Err(SetBudgetError::Invalid { message: format!("scope_value: the tag {name} is not a dimension"), hint })
 }
 
 /// The budget of a scope and period, locked until the transaction ends. A missing budget cannot be locked: of two

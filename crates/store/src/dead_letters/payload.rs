@@ -15,6 +15,7 @@ use tallyd_protocol::scan;
 use super::payload::loose::Loose;
 use tallyd_model::json::{self, Raw, Value};
 
+mod key;
 mod loose;
 
 /// A received record.
@@ -37,7 +38,7 @@ pub struct Edit {
 enum New {
     Text(String),
     Integer(u64),
-    /// Unit to quantity.
+    /// Unit to quantity, or tag to value.
     Units(Vec<(String, String)>),
     /// A JSON object's text.
     Object(String),
@@ -86,6 +87,7 @@ impl Edit {
                 New::Object(is_object.then(|| value.to_owned()).ok_or_else(|| wrong("a JSON object"))?)
             }
             "extra_units" => New::Units(units(value).ok_or_else(|| wrong("a JSON object of unit to quantity"))?),
+            "tags" => New::Units(units(value).ok_or_else(|| wrong("a JSON object of tag to text"))?),
             "occurred_at" => value.parse().map_or_else(|_| New::Text(value.to_owned()), New::Integer),
             "requests" | "status" | "latency_ms" => integer(value).ok_or_else(|| wrong("a whole number"))?,
             field if field.ends_with("_tokens") => integer(value).ok_or_else(|| wrong("a whole number"))?,

@@ -87,7 +87,7 @@ fn decide(letter: &DeadLetter, wanted: &Wanted<'_>) -> Outcome {
     if !wanted.takes(&user) {
         return Outcome::Kept;
     }
-    let edits = ["user_id", "request_id", "metadata"].map(Edit::remove);
+    let edits = ["user_id", "request_id", "metadata", "tags"].map(Edit::remove);
     letter.payload.with(&edits).map_or(Outcome::Dropped, Outcome::Corrected)
 }
 

@@ -3,10 +3,11 @@
 //! ## Results
 //! | place of the id | result |
 //! |---|---|
-//! | `api_usage_log` | `user_id` becomes `''`, as in calls without a user; `request_id` and `metadata` are emptied |
+//! | `api_usage_log` | `user_id` becomes `''`, as in calls without a user; `request_id` and `metadata` are emptied; of the tags, dimensions stay |
+//! | tags whose value is the user's id | leave the call; their sums in `daily_dimension_costs` are added to those without the tag |
 //! | `daily_user_api_costs`, `user_api_totals`, and their dropped sums | added to the sums of `''` |
 //! | `tallyd_user_list` | the row is deleted |
-//! | `dead_letters` | `user_id`, `request_id` and `metadata` leave the record; one that cannot be corrected is dropped |
+//! | `dead_letters` | `user_id`, `request_id`, `metadata` and `tags` leave the record; one that cannot be corrected is dropped |
 //! | `api_budgets`, `api_alerts` | the user's budgets and alerts are deleted |
 //! | `tallyd_audit_log` | changes of the user's budgets lose the id. Authors of changes stay: an admin's actions are not a user's data |
 //!

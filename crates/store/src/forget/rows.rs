@@ -18,8 +18,8 @@ use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Row};
 
 use super::ForgetError;
-use crate::rollups::{Rollup, TOTALS, USERS, ZONE, subtract};
-use crate::{user_deltas, user_list};
+use crate::rollups::{DIMENSIONS, Rollup, TOTALS, USERS, ZONE, subtract};
+use crate::{dimensions, user_deltas, user_list};
 
 type Value<'v> = (&'v (dyn ToSql + Sync), Type);
 
@@ -29,14 +29,18 @@ pub(super) struct Columns {
     anonymous: String,
 }
 
+/// The tags that remain in a call: dimensions, which are sums of many users, unless they name this one.
+const KEPT_TAGS: &str = "(SELECT jsonb_object_agg(k.key, k.value) \
+    FROM jsonb_each_text(CASE jsonb_typeof(tags) WHEN 'object' THEN tags END) AS k WHERE k.key = ANY ($5) AND k.value <> $2)";
+
 impl Columns {
     /// Reads them from the catalog, so that columns of a later version keep their values.
     pub(super) async fn read(client: &Client) -> Result<Self, ForgetError> {
         let sql = "SELECT string_agg(quote_ident(attname), ', ' ORDER BY attnum), \
             string_agg(CASE attname WHEN 'user_id' THEN '''''' WHEN 'request_id' THEN '''''' WHEN 'metadata' THEN 'NULL::jsonb' \
-                ELSE quote_ident(attname) END, ', ' ORDER BY attnum) \
+                WHEN 'tags' THEN $1 ELSE quote_ident(attname) END, ', ' ORDER BY attnum) \
             FROM pg_attribute WHERE attrelid = 'public.api_usage_log'::regclass AND attnum > 0 AND NOT attisdropped";
-        let rows = client.query_typed(sql, &[]).await?;
+        let rows = client.query_typed(sql, &[(&KEPT_TAGS, Type::TEXT)]).await?;
         let row = rows.first().ok_or(ForgetError::Setting("schema"))?;
         Ok(Self { names: row.get(0), anonymous: row.get(1) })
     }
@@ -104,14 +108,23 @@ pub(super) async fn move_slice(
              WHERE user_id = $2 AND occurred_at >= $3 AND occurred_at < $4 RETURNING *), \
          kept AS (INSERT INTO public.api_usage_log ({names}) SELECT {anonymous} FROM gone) \
          SELECT (SELECT count(*) FROM gone), \
-             (SELECT jsonb_agg(d)::text FROM ({daily}) AS d), (SELECT jsonb_agg(t)::text FROM ({totals}) AS t)",
+             (SELECT jsonb_agg(d)::text FROM ({daily}) AS d), (SELECT jsonb_agg(t)::text FROM ({totals}) AS t), \
+             (SELECT jsonb_agg(s)::text FROM ({dimensions}) AS s WHERE s.dimension <> 'app' AND s.value = $2)",
         names = columns.names,
         anonymous = columns.anonymous,
         daily = USERS.select_from("gone").replace("$1", ZONE),
         totals = TOTALS.select_from("gone"),
+        dimensions = DIMENSIONS.select_from("gone").replace("$1", ZONE),
     );
-    let values: [Value<'_>; 4] =
-        [(&"", Type::TEXT), (&user, Type::TEXT), (&from, Type::TIMESTAMPTZ), (&to, Type::TIMESTAMPTZ)];
+    // Read here, where none can be added that has counted these calls.
+    let tags: Vec<String> = dimensions::list(client).await?.into_iter().map(|dimension| dimension.name).collect();
+    let values: [Value<'_>; 5] = [
+        (&"", Type::TEXT),
+        (&user, Type::TEXT),
+        (&from, Type::TIMESTAMPTZ),
+        (&to, Type::TIMESTAMPTZ),
+        (&tags, Type::TEXT_ARRAY),
+    ];
     let rows = client.query_typed(&sql, &values).await?;
     let (Some(daily), Some(totals)) = (text(&rows, 1), text(&rows, 2)) else { return Ok(0) };
     user_deltas::absorb_user(client, user).await?;
@@ -119,7 +132,30 @@ pub(super) async fn move_slice(
     move_sums(client, TOTALS, user, &totals).await?;
     mend_times(client, user, &totals).await?;
     user_list::renew(client, user).await?;
+    if let Some(named) = text(&rows, 3) {
+        unname(client, &named, &[DIMENSIONS.table]).await?;
+    }
     Ok(rows.first().map_or(0, |row| row.get::<_, i64>(0).unsigned_abs()))
+}
+
+/// Moves sums of dimensions whose value is the user's id to the empty value, a day and a dimension at a time: in the loader's order.
+async fn unname(client: &Client, sums: &str, tables: &[&str]) -> Result<(), ForgetError> {
+    let parts = "SELECT jsonb_agg(s)::text FROM jsonb_array_elements($1::text::jsonb) AS s GROUP BY s ->> 'day', s ->> 'dimension' \
+        ORDER BY s ->> 'day', (s ->> 'dimension') COLLATE \"C\"";
+    let parts = client.query_typed(parts, &[(&sums, Type::TEXT)]).await?;
+    for table in tables {
+        for part in &parts {
+            let part: &str = part.get(0);
+            let nobodys = DIMENSIONS.column_list().replace("value", "''::text AS value");
+            let source =
+                format!("SELECT {nobodys} FROM jsonb_populate_recordset(NULL::public.{table}, $1::text::jsonb)");
+            client.query_typed(&DIMENSIONS.add_to(table, &source), &[(&part, Type::TEXT)]).await?;
+            if *table == DIMENSIONS.table {
+                subtract(client, DIMENSIONS, part, None).await?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Moves the user's sums of dropped partitions. Returns the number of their calls.
@@ -131,7 +167,8 @@ pub(super) async fn move_dropped(client: &Client, user: &str) -> Result<u64, For
     enter(client).await?;
     let totals = take_dropped(client, TOTALS, user).await?;
     let daily = take_dropped(client, USERS, user).await?;
-    if totals.is_none() && daily.is_none() {
+    let named = take_dropped(client, DIMENSIONS, user).await?;
+    if totals.is_none() && daily.is_none() && named.is_none() {
         return Ok(0);
     }
     let (totals, daily) = (totals.unwrap_or_else(|| "[]".into()), daily.unwrap_or_else(|| "[]".into()));
@@ -140,6 +177,9 @@ pub(super) async fn move_dropped(client: &Client, user: &str) -> Result<u64, For
     move_sums(client, TOTALS, user, &totals).await?;
     mend_times(client, user, &totals).await?;
     user_list::renew(client, user).await?;
+    if let Some(named) = named {
+        unname(client, &named, &[DIMENSIONS.table, DIMENSIONS.dropped]).await?;
+    }
     add(client, USERS, USERS.dropped, &daily).await?;
     add(client, TOTALS, TOTALS.dropped, &totals).await?;
     let sql = "SELECT coalesce(sum((t ->> 'calls')::numeric), 0)::int8 FROM jsonb_array_elements($1::text::jsonb) AS t";
@@ -247,8 +287,9 @@ pub(crate) async fn mend_times(client: &Client, user: &str, totals: &str) -> Res
 /// Takes the user's rows out of the sums of dropped calls. None if there are no rows.
 async fn take_dropped(client: &Client, rollup: &Rollup, user: &str) -> Result<Option<String>, ForgetError> {
     let sql = format!(
-        "WITH gone AS (DELETE FROM public.{table} WHERE user_id = $1 RETURNING {columns}) \
+        "WITH gone AS (DELETE FROM public.{table} WHERE {users} RETURNING {columns}) \
          SELECT jsonb_agg(gone)::text FROM gone",
+        users = if rollup.table == DIMENSIONS.table { "dimension <> 'app' AND value = $1" } else { "user_id = $1" },
         table = rollup.dropped,
         columns = rollup.column_list()
     );

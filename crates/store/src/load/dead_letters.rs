@@ -10,6 +10,7 @@ use tokio_postgres::types::{ToSql, Type};
 use uuid::Uuid;
 
 use super::refusals::{RefusalCounts, RefusalKey};
+use crate::dead_letters::payload::Payload;
 use crate::dead_letters::quota::{Ledger, QuotaBounds, day_of};
 use tallyd_model::call::Call;
 use tallyd_model::{field_of, json};
@@ -62,6 +63,8 @@ impl DeadLetters {
             self.counted.push((key, refused.counted, arrived));
             return;
         }
+        let (Payload::Json(payload) | Payload::MessagePack(payload)) =
+            Payload::new(refused.payload.to_vec(), refused.payload_format).without_key();
         self.letters.push(Letter {
             key,
             arrived,
@@ -69,7 +72,7 @@ impl DeadLetters {
             wal_seq: chunk.first_key as i64,
             position: position as i32,
             occurred_at: Some(arrived),
-            payload: refused.payload.to_vec(),
+            payload,
             format: refused.payload_format.to_owned(),
         });
     }
@@ -232,7 +235,8 @@ mod written {
     use uuid::Uuid;
 
     pub(super) use self::{
-        json as units, same as count, same as latency, same as required, same as status, same as text, same as time,
+        json as tags, json as units, same as count, same as latency, same as required, same as status, same as text,
+        same as time,
     };
 
     pub(super) fn same<T>(value: T) -> T {

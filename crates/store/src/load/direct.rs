@@ -14,6 +14,7 @@ use super::FlushError;
 use super::partitions::Partitions;
 use super::periods::learn_days;
 use super::poison::{self, Poison};
+use crate::dimensions;
 use crate::user_deltas::Side;
 use tallyd_config::Config;
 use tallyd_model::call::Call;
@@ -58,6 +59,7 @@ impl DirectLoader {
                 models: config.rollup.max_models_per_day,
                 endpoints: config.rollup.max_endpoints_per_day,
                 apps: config.rollup.max_apps_per_day,
+                values: config.dimensions.max_values_per_day,
             }),
             days: Days::new(zone),
             zone,
@@ -102,7 +104,8 @@ impl DirectLoader {
     /// [`FlushError`]; the transaction is then lost.
     pub async fn load(&self, client: &Client, calls: &[Call<'_>]) -> Result<Vec<Poison>, FlushError> {
         let side = Side::enter(client).await?;
-        poison::load_calls(client, side, calls, || Fold::new(&self.guard, self.days.clone())).await
+        let dimensions = dimensions::counted(client).await?;
+        poison::load_calls(client, side, calls, || Fold::new(&self.guard, self.days.clone(), &dimensions)).await
     }
 
     /// Commits the caller's transaction.

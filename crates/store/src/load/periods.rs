@@ -12,6 +12,7 @@ use tokio_postgres::types::Type;
 use super::FlushError;
 use tallyd_model::rollup::day::Days;
 use tallyd_model::rollup::guard::{DayNames, KeyGuard};
+use tallyd_model::tags::APP;
 use tallyd_wal::WalError;
 use tallyd_wal::chunk::{Entry, PayloadReader};
 use tallyd_wal::recent::StoredChunk;
@@ -40,13 +41,23 @@ pub async fn learn_days(
             names.models.insert(row.get(0));
             names.endpoints.insert(row.get(1));
         }
-        let sql = "SELECT DISTINCT app FROM public.daily_app_api_costs WHERE day = $1 AND app <> ''";
-        names.apps = client.query_typed(sql, &[(&day, Type::DATE)]).await?.iter().map(|row| row.get(0)).collect();
+        let sql = "SELECT DISTINCT dimension, value FROM public.daily_dimension_costs WHERE day = $1 AND value <> ''";
+        for row in client.query_typed(sql, &[(&day, Type::DATE)]).await? {
+            match row.get(0) {
+                APP => names.apps.insert(row.get(1)),
+                dimension => names.values.entry(dimension.to_owned()).or_default().insert(row.get(1)),
+            };
+        }
         // Names with a budget get a place before the day's first call, so that earlier names cannot hide their costs.
-        let sql = "SELECT scope, scope_value FROM public.api_budgets WHERE scope IN ('app', 'model')";
+        let sql = "SELECT scope, scope_value FROM public.api_budgets WHERE scope IN ('app', 'model', 'tag')";
         for row in client.query_typed(sql, &[]).await? {
-            let kind = if row.get::<_, &str>(0) == "app" { &mut names.apps } else { &mut names.models };
-            kind.insert(row.get(1));
+            let (scope, name): (&str, &str) = (row.get(0), row.get(1));
+            let (kind, name) = match (scope, name.split_once('=')) {
+                ("tag", Some((tag, value))) => (names.values.entry(tag.to_owned()).or_default(), value),
+                ("model", _) => (&mut names.models, name),
+                _ => (&mut names.apps, name),
+            };
+            kind.insert(name.to_owned());
         }
         names.models.remove("");
         names.endpoints.remove("");

@@ -21,9 +21,8 @@ use super::slots::BEGIN;
 use super::transaction::Committed;
 use super::watermark::Watermark;
 use super::{FlushError, Loader, copy_row};
-use crate::rollup_upserts;
 use crate::user_deltas::Side;
-use crate::{FailureClass, classify, describe};
+use crate::{FailureClass, classify, describe, dimensions, rollup_upserts};
 use tallyd_model::call::Call;
 use tallyd_model::rollup::fold::Fold;
 use tallyd_wal::chunk::{Entry, PayloadReader};
@@ -54,7 +53,8 @@ pub async fn load_without_poison(
     }
     client.batch_execute(BEGIN).await?;
     let side = watermark.advance(client, from, chunk.last_key, loader.days.zone()).await?;
-    let new_fold = || Fold::new(&loader.guard, loader.days.clone());
+    let dimensions = dimensions::counted(client).await?;
+    let new_fold = || Fold::new(&loader.guard, loader.days.clone(), &dimensions);
     let poison = load_calls(client, side, &calls, new_fold).await?;
     for Poison { place, code, said } in &poison {
         letters.push_poison(chunk, positions[*place], &calls[*place], code, said);

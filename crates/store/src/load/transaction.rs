@@ -14,7 +14,7 @@ use super::partitions::{MADE_MAX, Partition};
 use super::rows::Rows;
 use super::watermark::Watermark;
 use super::{FlushError, Loader, periods, slots};
-use crate::rollup_upserts;
+use crate::{dimensions, rollup_upserts};
 use tallyd_base::failpoint;
 use tallyd_model::rollup::fold::Fold;
 use tallyd_wal::chunk::{Columns, Entry, PayloadReader};
@@ -88,7 +88,8 @@ pub async fn load(
     let side = watermark.advance(client, from, to, loader.days.zone()).await?;
     let mut passed = passed_by(chunks);
     let mut last_key = to;
-    let mut fold = Fold::new(&loader.guard, loader.days.clone());
+    let dimensions = dimensions::counted(client).await?;
+    let mut fold = Fold::new(&loader.guard, loader.days.clone(), &dimensions);
     let mut letters = DeadLetters::default();
     let records = if chunks.iter().any(|chunk| chunk.records > 0) {
         let (copied, left) = copy(loader, client, std::mem::take(chunks), partition, &mut fold, &mut letters).await?;

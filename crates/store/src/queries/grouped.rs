@@ -1,8 +1,11 @@
 //! Costs of any range, grouped and in buckets of time: the SQL behind `GET /api/v1/costs`.
 //!
 //! A rollup answers if it has the dimensions: `daily_api_costs` for providers, models and endpoints,
-//! `daily_app_api_costs` for applications, `daily_user_api_costs` for users, `hourly_api_costs` for hours. For other
-//! combinations the call log answers: users' models, applications' endpoints, hours of either.
+//! `daily_dimension_costs` for applications or a tag that is a dimension, `daily_user_api_costs` for users,
+//! `hourly_api_costs` for hours. For other combinations the call log answers: users' models, applications' endpoints, two
+//! tags, tags that are not dimensions, hours of any of them.
+
+use std::collections::BTreeMap;
 
 use chrono::NaiveDate;
 use serde::{Deserialize, Serialize};
@@ -12,13 +15,14 @@ use utoipa::ToSchema;
 
 use super::sums::{OF_LOG, OF_ROLLUP, Sums};
 use super::{Parameter, QueryError};
+use crate::dimensions::{self, DimensionState};
+use tallyd_model::tags::{APP, name_fault};
 
 /// Largest number of days that the call log answers.
 pub const LOG_DAYS_MAX: u64 = 31;
 
 /// The dimensions of calls.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Dimension {
     /// `claude`, `rentcast` …
     Provider,
@@ -30,6 +34,8 @@ pub enum Dimension {
     User,
     /// The application.
     App,
+    /// A tag.
+    Tag(String),
 }
 
 /// A stretch of time that is summed.
@@ -70,8 +76,8 @@ pub enum Source {
     DailyApiCosts,
     /// `daily_user_api_costs`.
     DailyUserApiCosts,
-    /// `daily_app_api_costs`.
-    DailyAppApiCosts,
+    /// `daily_dimension_costs`.
+    DailyDimensionCosts,
     /// `hourly_api_costs`.
     HourlyApiCosts,
     /// `api_usage_log`: exact to the call, and slower.
@@ -93,6 +99,8 @@ pub struct CostQuery {
     pub group_by: Vec<Dimension>,
     /// Only these: a dimension and its value.
     pub filters: Vec<(Dimension, String)>,
+    /// Tags that are dimensions, and whose rollup counts calls.
+    pub dimensions: Vec<String>,
     /// The order.
     pub sort: SortBy,
     /// True for the reverse order.
@@ -124,38 +132,140 @@ pub struct GroupRow {
     /// The group's application.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub app: Option<String>,
+    /// The group's tags, each under the name that it was grouped by: `tag:team`.
+    #[serde(flatten)]
+    pub tags: BTreeMap<String, String>,
     /// The sums.
     #[serde(flatten)]
     pub sums: Sums,
 }
 
+/// The prefix of tags' names in requests.
+const TAG: &str = "tag:";
+
 impl Dimension {
-    const fn column(self) -> &'static str {
+    /// The dimension of a name: `provider` …, or `tag:team`.
+    ///
+    /// # Errors
+    /// A sentence with the reason.
+    pub fn parse(name: &str) -> Result<Self, String> {
+        match (name, name.strip_prefix(TAG)) {
+            ("provider", _) => Ok(Self::Provider),
+            ("model", _) => Ok(Self::Model),
+            ("endpoint", _) => Ok(Self::Endpoint),
+            ("user", _) => Ok(Self::User),
+            ("app" | "tag:app", _) => Ok(Self::App),
+            (_, Some(tag)) => name_fault(tag).map_or_else(|| Ok(Self::Tag(tag.to_owned())), Err),
+            _ => Err("no such dimension".to_owned()),
+        }
+    }
+
+    /// The name that [`Dimension::parse`] reads.
+    #[must_use]
+    pub fn name(&self) -> String {
         match self {
-            Self::Provider => "provider",
-            Self::Model => "model",
-            Self::Endpoint => "endpoint",
-            Self::User => "user_id",
-            Self::App => "app",
+            Self::Provider => "provider".to_owned(),
+            Self::Model => "model".to_owned(),
+            Self::Endpoint => "endpoint".to_owned(),
+            Self::User => "user".to_owned(),
+            Self::App => APP.to_owned(),
+            Self::Tag(tag) => format!("{TAG}{tag}"),
+        }
+    }
+
+    /// Its column in a table.
+    fn column(&self, source: Source) -> String {
+        match (self, source) {
+            (Self::App | Self::Tag(_), Source::DailyDimensionCosts) => "value".to_owned(),
+            (Self::User, _) => "user_id".to_owned(),
+            // A tag's name has no quote.
+            (Self::Tag(tag), _) => format!("coalesce(tags ->> '{tag}', '')"),
+            _ => self.name(),
+        }
+    }
+
+    /// Its name in `tallyd_dimensions`; none for those of other rollups.
+    fn rollup(&self) -> Option<&str> {
+        match self {
+            Self::App => Some(APP),
+            Self::Tag(tag) => Some(tag),
+            _ => None,
         }
     }
 }
 
 impl CostQuery {
+    /// The dimensions of the groups and of the filters.
+    fn asked(&self) -> impl Iterator<Item = &Dimension> {
+        self.group_by.iter().chain(self.filters.iter().map(|(dimension, _)| dimension))
+    }
+
+    /// The requested dimension of `daily_dimension_costs`, if that rollup has all the others, too.
+    fn dimension(&self) -> Option<&str> {
+        let mut one = None;
+        for asked in self.asked() {
+            match asked.rollup() {
+                Some(name) if one.is_none_or(|one| one == name) => one = Some(name),
+                None if matches!(asked, Dimension::Provider | Dimension::Model) => {}
+                _ => return None,
+            }
+        }
+        one.filter(|name| *name == APP || self.dimensions.iter().any(|known| known == name))
+    }
+
+    /// True if a tag is asked for.
+    #[must_use]
+    pub fn has_tags(&self) -> bool {
+        self.asked().any(|asked| matches!(asked, Dimension::Tag(_)))
+    }
+
+    /// Reads from the database which tags are dimensions, if the request has a tag.
+    ///
+    /// # Errors
+    /// [`QueryError`].
+    pub async fn learn(&mut self, client: &Client) -> Result<(), QueryError> {
+        if self.has_tags() {
+            let counted = |dimension: &DimensionState| dimension.is_whole || dimension.counted_from.is_some();
+            let known = dimensions::list(client).await?.into_iter().filter(counted);
+            self.dimensions = known.map(|dimension| dimension.name).collect();
+        }
+        Ok(())
+    }
+
+    /// The reason why the call log answers, which is bounded to a month, and a remedy. None if a rollup answers.
+    #[must_use]
+    pub fn why_of_the_log(&self) -> Option<String> {
+        if self.source() != Source::ApiUsageLog {
+            return None;
+        }
+        let stranger = self.asked().find_map(|asked| match asked {
+            Dimension::Tag(tag) if !self.dimensions.contains(tag) => Some(tag),
+            _ => None,
+        });
+        Some(match stranger {
+            Some(tag) => format!(
+                "the tag {tag} has no rollup, so single calls are read: at most {LOG_DAYS_MAX} days; `tallyd dimensions add {tag}` makes one"
+            ),
+            None => format!(
+                "no rollup tells these apart together, so single calls are read: at most {LOG_DAYS_MAX} days; a rollup has one of app and \
+                 tags by day, with provider and model"
+            ),
+        })
+    }
+
     /// The table that answers the request.
     #[must_use]
     pub fn source(&self) -> Source {
-        use Dimension::{App, Endpoint, Model, Provider, User};
-        let filtered = self.filters.iter().map(|(dimension, _)| dimension);
-        let asked: Vec<_> = self.group_by.iter().chain(filtered).collect();
+        use Dimension::{Endpoint, Model, Provider, User};
+        let asked: Vec<_> = self.asked().collect();
         let tells = |dimensions: &[Dimension]| asked.iter().all(|asked| dimensions.contains(asked));
         if self.bucket == Bucket::Hour {
             return if tells(&[Provider, Model]) { Source::HourlyApiCosts } else { Source::ApiUsageLog };
         }
         if tells(&[Provider, Model, Endpoint]) {
             Source::DailyApiCosts
-        } else if tells(&[App, Provider, Model]) {
-            Source::DailyAppApiCosts
+        } else if self.dimension().is_some() {
+            Source::DailyDimensionCosts
         } else if tells(&[User, Provider]) {
             Source::DailyUserApiCosts
         } else {
@@ -188,17 +298,28 @@ impl CostQuery {
         rows.iter().map(|row| self.read(row)).collect()
     }
 
-    /// The first day of the rollup that answers, if the range begins before that day ([`Source::DailyAppApiCosts`],
+    /// The first day of the rollup that answers, if the range begins before that day ([`Source::DailyDimensionCosts`],
     /// [`Source::HourlyApiCosts`]).
     ///
     /// # Errors
     /// [`QueryError`].
     pub async fn whole_from(&self, client: &Client) -> Result<Option<NaiveDate>, QueryError> {
-        if !matches!(self.source(), Source::DailyAppApiCosts | Source::HourlyApiCosts) {
-            return Ok(None);
-        }
-        let sql = "SELECT value::date FROM public.tallyd_settings WHERE key = 'sums_by_app_and_hour_from' AND value::date > $1";
-        Ok(client.query_typed(sql, &[(&self.from, Type::DATE)]).await?.first().map(|row| row.get(0)))
+        let name = match self.source() {
+            Source::DailyDimensionCosts => self.dimension(),
+            Source::HourlyApiCosts => None,
+            _ => return Ok(None),
+        };
+        let first = match name {
+            Some(name) => {
+                let all = dimensions::list(client).await?;
+                all.into_iter().find(|dimension| dimension.name == name).and_then(|dimension| dimension.told_from())
+            }
+            None => {
+                let sql = "SELECT value::date FROM public.tallyd_settings WHERE key = 'sums_by_app_and_hour_from'";
+                client.query_typed(sql, &[]).await?.first().map(|row| row.get(0))
+            }
+        };
+        Ok(first.filter(|first| *first > self.from))
     }
 
     /// `$1` and `$2` are the days, `$3` the limit, `$4` the offset, `$5` the zone if instants are read; filters follow.
@@ -208,7 +329,7 @@ impl CostQuery {
         let (table, sums) = match source {
             Source::DailyApiCosts => ("public.daily_api_costs", OF_ROLLUP),
             Source::DailyUserApiCosts => ("public.tallyd_user_day_parts", OF_ROLLUP),
-            Source::DailyAppApiCosts => ("public.daily_app_api_costs", OF_ROLLUP),
+            Source::DailyDimensionCosts => ("public.daily_dimension_costs", OF_ROLLUP),
             Source::HourlyApiCosts => ("public.hourly_api_costs", OF_ROLLUP),
             Source::ApiUsageLog => ("public.api_usage_log", OF_LOG),
         };
@@ -220,6 +341,11 @@ impl CostQuery {
                 "hour >= $1::timestamp AT TIME ZONE $5 AND hour < ($2 + 1)::timestamp AT TIME ZONE $5"
             }
             _ => "day BETWEEN $1 AND $2",
+        };
+        // A dimension's name has no quote.
+        let range = match self.dimension().filter(|_| source == Source::DailyDimensionCosts) {
+            Some(name) => format!("{range} AND dimension = '{name}'"),
+            None => range.to_owned(),
         };
         let day = if log { "(occurred_at AT TIME ZONE $5)::date" } else { "day" };
         let (bucket, written) = match self.bucket {
@@ -233,10 +359,10 @@ impl CostQuery {
             Bucket::Total => ("NULL::date".to_owned(), "NULL::text"),
         };
         let mut columns = vec![format!("{bucket} AS bucket")];
-        columns.extend(self.group_by.iter().map(|dimension| dimension.column().to_owned()));
+        columns.extend(self.group_by.iter().map(|dimension| dimension.column(source)));
         let groups: Vec<String> = (1..=columns.len()).map(|at| at.to_string()).collect();
         let filters: String = self.filters.iter().enumerate().fold(String::new(), |text, (at, (dimension, _))| {
-            format!("{text} AND {} = ${}", dimension.column(), parameters + at + 1)
+            format!("{text} AND {} = ${}", dimension.column(source), parameters + at + 1)
         });
         let (cost, calls) = (columns.len() + 9, columns.len() + 1);
         let direction = if self.descending { "DESC" } else { "ASC" };
@@ -245,12 +371,13 @@ impl CostQuery {
             SortBy::Cost => cost,
             SortBy::Calls => calls,
         };
-        let keys: Vec<&str> = self.group_by.iter().map(|dimension| dimension.column()).collect();
+        let keys: Vec<String> = self.group_by.iter().map(|dimension| dimension.column(source)).collect();
         let (columns, groups) = (columns.join(", "), groups.join(", "));
         // A group has hardly two of these few rows, so sorting takes a third of the time of a hash of sums, and a page
         // ends early.
         let rows = if source == Source::DailyApiCosts && self.bucket == Bucket::Day {
-            let order = [&[if self.descending { "day DESC" } else { "day" }], &keys[..]].concat().join(", ");
+            let day = if self.descending { "day DESC" } else { "day" };
+            let order = [&[day.to_owned()], &keys[..]].concat().join(", ");
             format!("(SELECT * FROM {table} WHERE {range}{filters} ORDER BY {order} OFFSET 0) AS t")
         } else {
             format!("{table} WHERE {range}{filters}")
@@ -269,6 +396,7 @@ impl CostQuery {
             let at = self.group_by.iter().position(|grouped| *grouped == dimension);
             at.map(|at| row.get::<_, String>(at + 2))
         };
+        let tags = self.group_by.iter().enumerate().filter(|(_, grouped)| matches!(grouped, Dimension::Tag(_)));
         Ok(GroupRow {
             bucket: row.get(0),
             provider: of(Dimension::Provider),
@@ -276,6 +404,7 @@ impl CostQuery {
             endpoint: of(Dimension::Endpoint),
             user: of(Dimension::User),
             app: of(Dimension::App),
+            tags: tags.map(|(at, grouped)| (grouped.name(), row.get(at + 2))).collect(),
             sums: Sums::read(row, 2 + self.group_by.len())?,
         })
     }
@@ -292,7 +421,8 @@ mod tests {
             zone: "UTC".into(),
             bucket,
             group_by: group_by.to_vec(),
-            filters: filters.iter().map(|filter| (*filter, "x".to_owned())).collect(),
+            filters: filters.iter().map(|filter| (filter.clone(), "x".to_owned())).collect(),
+            dimensions: vec!["team".into(), "customer".into()],
             sort: SortBy::Bucket,
             descending: false,
             limit: 1,
@@ -303,18 +433,44 @@ mod tests {
     #[test]
     fn the_cheapest_table_that_can_answer_is_asked() {
         use Dimension::{App, Endpoint, Model, Provider, User};
+        let [team, customer, other] = ["team", "customer", "other"].map(|tag| Dimension::Tag(tag.into()));
         for (bucket, group_by, filters, source) in [
             (Bucket::Day, vec![], vec![], Source::DailyApiCosts),
             (Bucket::Month, vec![Provider, Model, Endpoint], vec![Provider], Source::DailyApiCosts),
             (Bucket::Week, vec![User], vec![Provider], Source::DailyUserApiCosts),
             (Bucket::Day, vec![Provider], vec![User], Source::DailyUserApiCosts),
             (Bucket::Day, vec![Model], vec![User], Source::ApiUsageLog),
-            (Bucket::Day, vec![App], vec![Provider, Model], Source::DailyAppApiCosts),
+            (Bucket::Day, vec![App], vec![Provider, Model], Source::DailyDimensionCosts),
+            (Bucket::Month, vec![team.clone(), Model], vec![team.clone(), Provider], Source::DailyDimensionCosts),
+            (Bucket::Day, vec![Provider], vec![team.clone()], Source::DailyDimensionCosts),
+            (Bucket::Day, vec![team.clone(), customer.clone()], vec![], Source::ApiUsageLog),
+            (Bucket::Day, vec![team.clone()], vec![App], Source::ApiUsageLog),
+            (Bucket::Day, vec![team.clone()], vec![User], Source::ApiUsageLog),
+            (Bucket::Day, vec![team.clone(), Endpoint], vec![], Source::ApiUsageLog),
+            (Bucket::Day, vec![other.clone()], vec![], Source::ApiUsageLog),
+            (Bucket::Hour, vec![team.clone()], vec![], Source::ApiUsageLog),
             (Bucket::Day, vec![Endpoint], vec![App], Source::ApiUsageLog),
             (Bucket::Hour, vec![Model], vec![Provider], Source::HourlyApiCosts),
             (Bucket::Hour, vec![], vec![App], Source::ApiUsageLog),
         ] {
-            assert_eq!(question(bucket, &group_by, &filters).source(), source, "{group_by:?} {filters:?}");
+            let question = question(bucket, &group_by, &filters);
+            assert_eq!(question.source(), source, "{group_by:?} {filters:?}");
+            assert_eq!(question.why_of_the_log().is_some(), source == Source::ApiUsageLog);
+        }
+        let why = question(Bucket::Day, &[team.clone(), other], &[]).why_of_the_log().unwrap();
+        assert!(why.contains("the tag other has no rollup") && why.contains("dimensions add other"), "{why}");
+        let why = question(Bucket::Day, &[team, customer], &[]).why_of_the_log().unwrap();
+        assert!(why.contains("no rollup tells these apart together"), "{why}");
+    }
+
+    #[test]
+    fn a_dimension_is_what_its_name_says() {
+        for name in ["provider", "model", "endpoint", "user", "app", "tag:team", "tag:a.b-c_D"] {
+            assert_eq!(Dimension::parse(name).map(|dimension| dimension.name()).as_deref(), Ok(name));
+        }
+        assert_eq!(Dimension::parse("tag:app"), Ok(Dimension::App));
+        for wrong in ["", "tag:", "tag", "team", "tag:a'b", "tag:a,b", "tag:ü"] {
+            assert!(Dimension::parse(wrong).is_err(), "{wrong}");
         }
     }
 }

@@ -20,13 +20,11 @@ const LONG_NAME_BYTES: usize = 200;
 
 /// The name of a dimension in a sentence.
 #[must_use]
-pub const fn word(dimension: Dimension) -> &'static str {
+pub fn word(dimension: &Dimension) -> String {
     match dimension {
-        Dimension::Provider => "provider",
-        Dimension::Model => "model",
-        Dimension::Endpoint => "endpoint",
-        Dimension::User => "user",
-        Dimension::App => "application",
+        Dimension::App => "application".to_owned(),
+        Dimension::Tag(tag) => format!("tag {tag}"),
+        dimension => dimension.name(),
     }
 }
 
@@ -34,34 +32,37 @@ pub const fn word(dimension: Dimension) -> &'static str {
 /// those of all days.
 async fn seen(
     client: &Client,
-    dimension: Dimension,
+    dimension: &Dimension,
     (from, to): (NaiveDate, NaiveDate),
     zone: chrono_tz::Tz,
 ) -> Result<Vec<String>, QueryError> {
-    if dimension == Dimension::User {
+    if *dimension == Dimension::User {
         let question = UserQuestion { descending: true, limit: NAMES_MAX as usize, ..UserQuestion::default() };
         let page = List::of_calls(client).await?.page(&question).await?;
         return Ok(page.users.into_iter().map(|user| user.id).collect());
     }
-    let question = CostQuery {
+    let mut question = CostQuery {
         from,
         to,
         zone: zone.name().to_owned(),
         bucket: Bucket::Total,
-        group_by: vec![dimension],
+        group_by: vec![dimension.clone()],
         filters: Vec::new(),
+        dimensions: Vec::new(),
         sort: SortBy::Cost,
         descending: true,
         limit: NAMES_MAX,
         offset: 0,
     };
+    question.learn(client).await?;
     let rows = question.ask(client).await?;
-    let name = |row: GroupRow| match dimension {
+    let name = |mut row: GroupRow| match dimension {
         Dimension::Provider => row.provider,
         Dimension::Model => row.model,
         Dimension::Endpoint => row.endpoint,
         Dimension::User => row.user,
         Dimension::App => row.app,
+        Dimension::Tag(_) => row.tags.remove(&dimension.name()),
     };
     Ok(rows.into_iter().filter_map(name).filter(|name| !name.is_empty()).collect())
 }
@@ -108,11 +109,11 @@ pub fn near(name: &str, names: &[String]) -> String {
 /// Whether a call of these days has the name. None if it cannot be told without reading many rows: then the names that were seen tell.
 async fn is_seen(
     client: &Client,
-    dimension: Dimension,
+    dimension: &Dimension,
     name: &str,
     (from, to): (NaiveDate, NaiveDate),
 ) -> Result<Option<bool>, QueryError> {
-    if dimension != Dimension::User {
+    if *dimension != Dimension::User {
         return Ok(None);
     }
     let sql = "SELECT EXISTS (SELECT 1 FROM public.tallyd_user_day_parts WHERE user_id = $1 AND day BETWEEN $2 AND $3)";
@@ -132,17 +133,17 @@ pub async fn unseen(
 ) -> Result<Vec<String>, QueryError> {
     let mut notes = Vec::new();
     for (dimension, name) in filters {
-        let is_seen = is_seen(client, *dimension, name, days).await?;
+        let is_seen = is_seen(client, dimension, name, days).await?;
         if is_seen == Some(true) {
             continue;
         }
-        let mut names = seen(client, *dimension, days, zone).await?;
+        let mut names = seen(client, dimension, days, zone).await?;
         if is_seen == Some(false) {
             // Of other days.
             names.retain(|known| known != name);
         }
         if is_seen == Some(false) || !names.iter().any(|known| known == name) && (names.len() as i64) < NAMES_MAX {
-            notes.push(format!("no call of these days has the {} {name:?}; {}", word(*dimension), near(name, &names)));
+            notes.push(format!("no call of these days has the {} {name:?}; {}", word(dimension), near(name, &names)));
         }
     }
     Ok(notes)
@@ -164,18 +165,20 @@ pub async fn unseen_budget(
         BudgetScope::Model => Dimension::Model,
         BudgetScope::User => Dimension::User,
         BudgetScope::App => Dimension::App,
+        BudgetScope::Tag => Dimension::Tag(name.split('=').next().unwrap_or_default().to_owned()),
     };
-    let is_seen = is_seen(client, dimension, name, all_days(today)).await?;
+    let name = if scope == BudgetScope::Tag { name.split_once('=').map_or(name, |(_, value)| value) } else { name };
+    let is_seen = is_seen(client, &dimension, name, all_days(today)).await?;
     if is_seen == Some(true) {
         return Ok(None);
     }
-    let names = seen(client, dimension, all_days(today), zone).await?;
+    let names = seen(client, &dimension, all_days(today), zone).await?;
     // A family's name covers the dated models.
     let counts = |known: &String| known == name || scope == BudgetScope::Model && known.starts_with(name);
     if is_seen.is_none() && (names.iter().any(counts) || names.len() as i64 == NAMES_MAX) {
         return Ok(None);
     }
-    Ok(Some(format!("no call has had the {} {name:?}; {}", word(dimension), near(name, &names))))
+    Ok(Some(format!("no call has had the {} {name:?}; {}", word(&dimension), near(name, &names))))
 }
 
 #[cfg(test)]

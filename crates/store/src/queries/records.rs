@@ -65,6 +65,9 @@ record_row! {
     metadata: Option<Text>,
     /// Where the model ran, if not at its vendor; or empty.
     platform: String,
+    /// Tags, with a short hash in place of an `api_key`.
+    #[schema(value_type = Option<Object>)]
+    tags: Option<Text>,
 }
 
 /// A search. Text fields must be equal.
@@ -114,7 +117,7 @@ macro_rules! names_and_kinds {
 fn sized() -> String {
     let text = |(name, kind): (&str, &str)| match kind {
         "required" | "text" => Some(name.to_owned()),
-        "units" => Some(format!("{name}::text")),
+        "units" | "tags" => Some(format!("{name}::text")),
         "json" => Some("told".to_owned()),
         _ => None,
     };
@@ -219,10 +222,13 @@ mod tests {
     #[test]
     fn a_page_counts_every_text_of_a_record() {
         let counted = sized();
-        for column in COLUMNS.iter().filter(|column| !["metadata", "extra_units"].contains(column)) {
+        for column in COLUMNS.iter().filter(|column| !["metadata", "extra_units", "tags"].contains(column)) {
             let is_text = ["provider", "model", "endpoint", "user_id", "app", "request_id", "service_tier", "platform"];
             assert_eq!(counted.split(", ").any(|name| name == *column), is_text.contains(column), "{column}");
         }
-        assert!(counted.contains("extra_units::text") && counted.contains("told"), "{counted}");
+        assert!(
+            counted.contains("extra_units::text") && counted.contains("tags::text") && counted.contains("told"),
+            "{counted}"
+        );
     }
 }

@@ -12,6 +12,7 @@ use super::preview::sum;
 use super::row::{LogRow, select};
 use super::{RepriceError, RepriceOptions};
 use tallyd_model::pricing::{Catalog, Usd};
+use tallyd_model::rollup::dimensions::Dimensions;
 
 /// Models that are listed, those with the largest differences.
 pub const MODELS_MAX: usize = 200;
@@ -69,7 +70,7 @@ pub async fn between(
     after: &Catalog,
     options: &RepriceOptions,
 ) -> Result<Between, RepriceError> {
-    let sql = select(options, options.from_us, options.to_us);
+    let sql = select(options, &Dimensions::default(), options.from_us, options.to_us);
     let rows = client.query_typed_raw(&sql, std::iter::empty::<(&str, Type)>()).await?;
     let mut rows = std::pin::pin!(rows);
     let mut found = Between::default();

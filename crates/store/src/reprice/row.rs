@@ -12,6 +12,7 @@ use tallyd_model::json;
 use tallyd_model::pricing::{
     Catalog, Priced, Quantity, Tokens, Usage, Usd, normalise_platform, normalise_provider, normalise_tier,
 };
+use tallyd_model::rollup::dimensions::{Dimension, Dimensions};
 
 /// A call.
 pub(super) struct LogRow {
@@ -23,6 +24,8 @@ pub(super) struct LogRow {
     pub model: String,
     pub endpoint: String,
     pub app: String,
+    /// Its values of the dimensions.
+    pub values: Vec<String>,
     pub user_id: String,
     pub service_tier: String,
     pub platform: String,
@@ -60,7 +63,7 @@ pub(super) enum Decision {
 }
 
 /// The query for the calls of `[from, to)`, with all values inside its text, because a cursor does not take parameters.
-pub(super) fn select(options: &RepriceOptions, from_us: i64, to_us: i64) -> String {
+pub(super) fn select(options: &RepriceOptions, dimensions: &Dimensions, from_us: i64, to_us: i64) -> String {
     let mut filter = format!("l.occurred_at >= {} AND l.occurred_at < {}", instant(from_us), instant(to_us));
     if !options.include_client {
         filter.push_str(" AND l.cost_source <> 'client'");
@@ -70,12 +73,14 @@ pub(super) fn select(options: &RepriceOptions, from_us: i64, to_us: i64) -> Stri
             filter.push_str(&format!(" AND l.{column} = '{}'", wanted.replace('\'', "''")));
         }
     }
+    let value = |dimension: &Dimension| format!("coalesce(l.tags ->> '{}', '')", dimension.name.replace('\'', "''"));
+    let values = dimensions.iter().map(value).collect::<Vec<_>>().join(", ");
     format!(
         "SELECT l.ctid::text, (extract(epoch FROM l.occurred_at) * 1000000)::int8, \
          l.provider, l.model, l.endpoint, l.user_id, l.service_tier, l.input_tokens, l.output_tokens, \
          l.cache_read_tokens, l.cache_write_5m_tokens, l.cache_write_1h_tokens, l.requests, l.extra_units::text, \
          l.cost_usd::text, l.cost_source = 'catalog', l.price_id, l.rollup_other, coalesce(l.metadata ? '{NOT_UNDERSTOOD}', false), \
-         l.platform, l.app, l.id \
+         l.platform, l.app, l.id, ARRAY[{values}]::text[] \
          FROM public.api_usage_log AS l WHERE {filter}"
     )
 }
@@ -116,6 +121,7 @@ impl LogRow {
             platform: row.get(19),
             app: row.get(20),
             id: row.get(21),
+            values: row.get(22),
         }
     }
 

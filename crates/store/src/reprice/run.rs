@@ -14,10 +14,11 @@ use super::row::{Decision, LogRow, instant, select};
 use super::{RepriceError, RepriceOptions, digest};
 use crate::queries::audit::Actor;
 use crate::retry::{may_pass, persistently};
-use crate::rollup_upserts;
 use crate::user_deltas::Side;
+use crate::{dimensions, rollup_upserts};
 use tallyd_model::pricing::{Catalog, Usd};
 use tallyd_model::rollup::day::Days;
+use tallyd_model::rollup::dimensions::Dimensions;
 use tallyd_model::rollup::fold::{Deltas, Names};
 use tallyd_model::rollup::measures::{Measures, UserKey, UserSums};
 
@@ -121,7 +122,9 @@ async fn step(
     if !job.advance(client, to_us).await? {
         return Err(RepriceError::Overtaken(job.id));
     }
-    let cursor = format!("DECLARE repriced NO SCROLL CURSOR FOR {}", select(options, job.position_us, to_us));
+    let dimensions = dimensions::counted(client).await?;
+    let rows = select(options, &dimensions, job.position_us, to_us);
+    let cursor = format!("DECLARE repriced NO SCROLL CURSOR FOR {rows}");
     client.batch_execute(&cursor).await?;
     let mut done = Step::default();
     let mut sums = Sums::default();
@@ -150,7 +153,7 @@ async fn step(
     client.batch_execute("CLOSE repriced").await?;
     // After the calls: operations that take calls out of the call log lock those first, too.
     let side = Side::enter(client).await?;
-    rollup_upserts::add(client, side, &sums.deltas()).await?;
+    rollup_upserts::add(client, side, &sums.deltas(&dimensions)).await?;
     job.note(client, done, to_us >= options.to_us, by).await?;
     Ok(Some(done))
 }
@@ -200,8 +203,9 @@ impl Updates {
     }
 }
 
-/// The rollups' key of a call, without the user: day, hour, provider, model, endpoint, application and `rollup_other`.
-type CallKey = (NaiveDate, i64, [String; 4], i16);
+/// The rollups' key of a call, without the user: day, hour, provider, model, endpoint, application, values of the dimensions
+/// and `rollup_other`.
+type CallKey = (NaiveDate, i64, [String; 5], i16);
 
 /// Differences by the rollups' keys.
 #[derive(Default)]
@@ -216,7 +220,9 @@ impl Sums {
             measures.cost = sum(measures.cost, change);
             measures.unpriced -= i64::from(was_unpriced);
         };
-        let names = [&row.provider, &row.model, &row.endpoint, &row.app].map(Clone::clone);
+        let mut picked = String::new();
+        Dimensions::pack(row.values.iter().map(String::as_str), &mut picked);
+        let names = [row.provider.clone(), row.model.clone(), row.endpoint.clone(), row.app.clone(), picked];
         add(self.calls.entry((day, hour_us, names, row.rollup_other)).or_default());
         let user = self.users.entry((row.user_id.clone(), row.provider.clone(), day)).or_default();
         add(&mut user.measures);
@@ -225,12 +231,13 @@ impl Sums {
         user.last_us = user.last_us.max(row.occurred_at_us);
     }
 
-    fn deltas(&self) -> Deltas<'_> {
+    fn deltas<'a>(&'a self, dimensions: &'a Dimensions) -> Deltas<'a> {
         let users =
             self.users.iter().map(|((user_id, provider, day), sums)| (UserKey { day: *day, user_id, provider }, sums));
         let mut deltas = Deltas { users: users.collect(), ..Deltas::default() };
-        for ((day, hour_us, [provider, model, endpoint, app], other), measures) in &self.calls {
-            Names { provider, model, endpoint, app }.told(*other).add(&mut deltas, *day, *hour_us, measures);
+        for ((day, hour_us, [provider, model, endpoint, app, picked], other), measures) in &self.calls {
+            let names = Names { provider, model, endpoint, app, picked, other: *other };
+            names.add(&mut deltas, dimensions, (*day, *hour_us), measures);
         }
         deltas
     }

@@ -29,24 +29,27 @@ mod flag {
     pub(super) const STATED_ID: u64 = 1 << 12;
     /// The provider and the request id name the call.
     pub(super) const STATED_RESPONSE: u64 = 1 << 13;
-    pub(super) const ALL: u64 = (1 << 14) - 1;
+    pub(super) const TAGS: u64 = 1 << 14;
+    pub(super) const ALL: u64 = (1 << 15) - 1;
 }
 
 /// Columns of repeated names, beside those in every call: provider, model, endpoint, user, app.
 mod name {
     pub(super) const TIER: usize = 5;
     pub(super) const PLATFORM: usize = 6;
+    /// Calls of one sender often have the same tags.
+    pub(super) const TAGS: usize = 7;
 }
 
 /// Number of columns of repeated names.
-pub(super) const NAME_COLUMNS: usize = 7;
+pub(super) const NAME_COLUMNS: usize = 8;
 /// Upper bound of a call's bytes without its texts: tags, flags, numbers.
 const FIXED_BYTES_MAX: usize = 180;
 
 /// Upper bound of a call's bytes.
 pub(super) fn call_bytes_max(call: &Call<'_>) -> usize {
     let texts = [call.provider, call.model, call.endpoint, call.user_id, call.app, call.service_tier];
-    let long = [call.request_id, call.extra_units, call.metadata, call.platform];
+    let long = [call.request_id, call.extra_units, call.metadata, call.platform, call.tags];
     FIXED_BYTES_MAX + texts.iter().chain(&long).map(|text| text.len()).sum::<usize>()
 }
 
@@ -64,6 +67,7 @@ fn flags(call: &Call<'_>) -> u64 {
     set(flag::LATENCY, call.latency_ms.is_some());
     set(flag::METADATA, !call.metadata.is_empty());
     set(flag::PLATFORM, !call.platform.is_empty());
+    set(flag::TAGS, !call.tags.is_empty());
     set(flag::STATED_ID, call.stated.id);
     set(flag::STATED_RESPONSE, call.stated.response);
     set(flag::COST, call.cost.usd().is_some());
@@ -88,6 +92,9 @@ impl ChunkBuilder {
         }
         if flags & flag::PLATFORM != 0 {
             self.write_name(name::PLATFORM, call.platform);
+        }
+        if flags & flag::TAGS != 0 {
+            self.write_name(name::TAGS, call.tags);
         }
         let out = &mut self.chunk.payload;
         write_u64(out, call.tokens.input);
@@ -127,6 +134,7 @@ impl<'a> PayloadReader<'a> {
         let [user_id, app] = [self.name()?, self.name()?];
         let service_tier = if has(flag::TIER) { self.name()? } else { STANDARD_TIER };
         let platform = if has(flag::PLATFORM) { self.name()? } else { "" };
+        let tags = if has(flag::TAGS) { self.name()? } else { "" };
         let mut tokens = Tokens { input: self.number()?, output: self.number()?, ..Tokens::default() };
         if has(flag::CACHE) {
             tokens.cache_read = self.number()?;
@@ -158,6 +166,7 @@ impl<'a> PayloadReader<'a> {
             cost,
             metadata,
             platform,
+            tags,
             stated: Stated { id: has(flag::STATED_ID), response: has(flag::STATED_RESPONSE) },
         })
     }

@@ -39,6 +39,7 @@ macro_rules! for_each_column {
             LATENCY_MS = 12: "latency_ms", latency, latency_ms, None, None;
             METADATA = 13: "metadata", json, metadata, "", None;
             PLATFORM = 14: "platform", text, platform, "", Some("''::text");
+            TAGS = 15: "tags", json, tags, "", None;
         }
     };
 }

@@ -9,7 +9,7 @@
 //! Integers are LEB128 varints, signed ones zigzag. Times are differences from the previous entry. A call is in
 //! `call.rs`, the rest in `write.rs` and `read.rs`.
 //!
-//! Repeated names (provider, model, endpoint, user, app, tier, platform) are written once per chunk and referred to
+//! Repeated names (provider, model, endpoint, user, app, tier, platform, tags) are written once per chunk and referred to
 //! afterwards. The varint `0` is the empty name. An odd one, `2n+1`, begins a literal of `n` bytes that joins the
 //! chunk's table. An even one, `2(i+1)`, is the table's entry `i`.
 //!
@@ -78,7 +78,7 @@ mod tests {
 
     #[derive(Debug, Clone)]
     struct Owned {
-        texts: [String; 10],
+        texts: [String; 11],
         id: [u8; 16],
         occurred_at_us: i64,
         tokens: Tokens,
@@ -91,8 +91,19 @@ mod tests {
 
     impl Owned {
         fn call(&self) -> Call<'_> {
-            let [provider, model, endpoint, user_id, app, request_id, extra_units, service_tier, metadata, platform] =
-                &self.texts;
+            let [
+                provider,
+                model,
+                endpoint,
+                user_id,
+                app,
+                request_id,
+                extra_units,
+                service_tier,
+                metadata,
+                platform,
+                tags,
+            ] = &self.texts;
             Call {
                 id: self.id,
                 occurred_at_us: self.occurred_at_us,
@@ -111,6 +122,7 @@ mod tests {
                 cost: self.cost,
                 metadata,
                 platform,
+                tags,
                 stated: self.stated,
             }
         }
@@ -131,7 +143,7 @@ mod tests {
     }
 
     fn owned() -> impl Strategy<Value = Owned> {
-        let texts = prop::array::uniform10(text());
+        let texts = prop::array::uniform11(text());
         let numbers = (any::<[u8; 16]>(), any::<i64>(), any::<[u64; 5]>(), any::<u64>());
         let stated = (any::<bool>(), any::<bool>()).prop_map(|(id, response)| Stated { id, response });
         (texts, numbers, any::<u16>(), any::<Option<u32>>(), cost(), stated).prop_map(

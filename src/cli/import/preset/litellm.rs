@@ -5,7 +5,9 @@
 //! spend of 0 for used tokens means that LiteLLM knows no price, and the catalog prices the call; unless LiteLLM's own
 //! cache answered.
 
-use tallyd_protocol::Record;
+use std::collections::BTreeMap;
+
+use tallyd_protocol::{Record, limits};
 
 use super::RowKind;
 use super::cells::{add_metadata, count, set, set_time, text, to_count, value};
@@ -46,10 +48,34 @@ pub(super) fn read(row: &Value, record: &mut Record) -> Result<RowKind, RowError
     }
     let pairs = ["team_id", "api_key", "model_group", "session_id", "call_type"].map(|name| (name, text(row, &[name])));
     add_metadata(record, pairs);
+    record.tags = tags(row, &metadata).into_iter().map(|(name, value)| (name.into(), value.into())).collect();
     if was_cached {
         add_metadata(record, [("cache_hit", "true".to_owned())]);
     }
     Ok(RowKind::Call(key))
+}
+
+/// The team, the key and the tags of the request: `name:value` each, or a name alone. One that no record may have is left out.
+fn tags(row: &Value, metadata: &Value) -> BTreeMap<String, String> {
+    let mut tags = BTreeMap::new();
+    let mut add = |name: &str, value: String| {
+        let fits =
+            (1..=limits::TAG_NAME_BYTES).contains(&name.len()) && (1..=limits::TAG_VALUE_BYTES).contains(&value.len());
+        if fits && tags.len() < limits::TAGS {
+            tags.entry(name.to_owned()).or_insert(value);
+        }
+    };
+    let alias = text(metadata, &["user_api_key_team_alias"]);
+    add("team", if alias.is_empty() { text(row, &["team_id"]) } else { alias });
+    add("api_key", text(row, &["api_key"]));
+    add("key_alias", text(metadata, &["user_api_key_alias"]));
+    if let Value::Array(said) = &*value(row, &["request_tags"]) {
+        for tag in said.iter().filter_map(Value::as_str) {
+            let (name, value) = tag.split_once(':').unwrap_or((tag, "true"));
+            add(name.trim(), value.trim().to_owned());
+        }
+    }
+    tags
 }
 
 /// The stated spend; none for a 0 that means an unknown price.

@@ -83,11 +83,13 @@ r5,acompletion,0.1,0,10,0,2026-08-10T10:00:00Z,x,gpt-4o,openai,,,"{""additional_
     assert_eq!(found.calls[1].1.user_id, "proxy");
     assert!(found.refused[0].contains("prompt_tokens are 10, and more than that was cached"), "{:?}", found.refused);
     // The same call in the form of the proxy's API.
-    let line = r#"{"request_id":"r1","spend":7.2e-3,"prompt_tokens":10000,"completion_tokens":100,"startTime":"2026-08-10T10:00:00.250Z","model":"claude-sonnet-4-5","custom_llm_provider":"anthropic","end_user":"u-1","metadata":{"usage_object":{"prompt_tokens_details":{"cached_tokens":9000}}}}"#;
+    let line = r#"{"request_id":"r1","spend":7.2e-3,"prompt_tokens":10000,"completion_tokens":100,"startTime":"2026-08-10T10:00:00.250Z","model":"claude-sonnet-4-5","custom_llm_provider":"anthropic","end_user":"u-1","metadata":{"usage_object":{"prompt_tokens_details":{"cached_tokens":9000}},"user_api_key_team_alias":"search"},"api_key":"88dc28d0","team_id":"t-1","request_tags":["job:7","nightly","a:b:c"]}"#;
     let lines = read(Preset::LitellmSpendLogs, FileFormat::Ndjson, line);
     let of =
         |record: &Record| (record.input_tokens, record.cache_read_tokens, record.cost_usd.clone(), record.occurred_at);
     assert_eq!(of(&lines.calls[0].1), of(first));
+    let tags: Vec<(&str, &str)> = lines.calls[0].1.tags.iter().map(|(name, value)| (&**name, &**value)).collect();
+    assert_eq!(tags, [("a", "b:c"), ("api_key", "88dc28d0"), ("job", "7"), ("nightly", "true"), ("team", "search")]);
 }
 
 #[test]
