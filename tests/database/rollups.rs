@@ -323,6 +323,22 @@ async fn a_proven_day_is_read_again_only_if_its_rollups_change() {
         let expected = change == "'v1'";
         assert_eq!(read_days(&mut client, expected).await.0 == 0, expected);
     }
+    // A day that has left all rollups is read, because it was there.
+    let first = value(&client, "SELECT min(day) FROM daily_api_costs").await;
+    let of_first = |table: &str| match table {
+        "hourly_api_costs" => format!("{table} WHERE (hour AT TIME ZONE 'UTC')::date = '{first}'"),
+        _ => format!("{table} WHERE day = '{first}'"),
+    };
+    let by_day = ["tallyd_user_days", "daily_app_api_costs", "hourly_api_costs", "daily_api_costs"];
+    for table in by_day {
+        let taken = format!("CREATE TABLE saved_{table} AS SELECT * FROM {0}; DELETE FROM {0}", of_first(table));
+        client.batch_execute(&taken).await.unwrap();
+    }
+    assert_eq!(read_days(&mut client, false).await, (1, days - 1));
+    for table in by_day {
+        client.batch_execute(&format!("INSERT INTO {table} TABLE saved_{table}")).await.unwrap();
+    }
+    assert_eq!(read_days(&mut client, true).await, (0, days));
     client.batch_execute("UPDATE tallyd_user_totals SET calls = calls + 1 WHERE user_id = 'u2'").await.unwrap();
     assert_eq!(read_days(&mut client, false).await, (0, days), "totals alone");
     client.batch_execute("UPDATE tallyd_user_totals SET calls = calls - 1 WHERE user_id = 'u2'").await.unwrap();

@@ -70,8 +70,8 @@ pub fn fault(statement: &str) -> Option<&'static str> {
     if named.iter().any(whole) {
         return Some("EXISTS without LIMIT: the coordinator collects every row");
     }
-    let beside = sql.split("join public.").skip(1).filter_map(|joined| joined.split([' ', ')']).next());
-    if VIEWS.iter().any(|view| named.contains(view)) && beside.into_iter().any(|joined| !named.contains(&joined)) {
+    let mut beside = sql.split("join public.").skip(1).filter_map(|joined| joined.split([' ', ')']).next());
+    if VIEWS.iter().any(|view| named.contains(view)) && beside.any(|joined| !named.contains(&joined)) {
         return Some("a view of spread tables joined with a table of the coordinator");
     }
     if sql.contains("ctid = ") && !sql.contains("l.id = ") {

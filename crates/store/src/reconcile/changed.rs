@@ -12,12 +12,12 @@
 //! ## Limit
 //! A change of the call log by hand is not found if the rollups of its day stay the same. [`super::reconcile`] reads everything.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use chrono::{Datelike, NaiveDate};
 use serde::Serialize;
 use tokio_postgres::types::Type;
-use tokio_postgres::{Client, Row, Transaction};
+use tokio_postgres::{Client, Transaction};
 
 use super::{Days, Difference, MAX_DIFFERENCES, ReconcileError, compare_list, compare_rollup, one_state};
 use crate::rollups::{MEASURES, Period, ROLLUPS, Rollup, TOTALS, USERS};
@@ -92,17 +92,18 @@ async fn fingerprints(transaction: &Transaction<'_>, zone: &str) -> Result<Vec<D
     });
     // Each alone and then together: if some are distributed, the coordinator adds them up.
     let sql = format!(
-        "WITH sums AS MATERIALIZED ({}) SELECT day, md5(string_agg(name || ' ' || sums, ' ' ORDER BY name) || $1) FROM sums GROUP BY day ORDER BY day",
+        "WITH sums AS MATERIALIZED ({}) SELECT day, md5(string_agg(name || ' ' || sums, ' ' ORDER BY name) || $1) FROM sums GROUP BY day",
         each.collect::<Vec<_>>().join(" UNION ALL "),
     );
     let found = transaction.query_typed(&sql, &[(&zone, Type::TEXT)]).await?;
     let proven = transaction.query_typed("SELECT day, fingerprint FROM public.tallyd_proven_days", &[]).await?;
-    let proven: HashMap<NaiveDate, &str> = proven.iter().map(|row| (row.get(0), row.get(1))).collect();
-    let day = |row: &Row| {
-        let (day, fingerprint): (NaiveDate, String) = (row.get(0), row.get(1));
-        Day { day, is_proven: proven.get(&day) == Some(&fingerprint.as_str()), fingerprint }
-    };
-    Ok(found.iter().map(day).collect())
+    let proven: BTreeMap<NaiveDate, &str> = proven.iter().map(|row| (row.get(0), row.get(1))).collect();
+    // A proven day without a row in any rollup has changed, too: its fingerprint is empty now.
+    let mut days: BTreeMap<NaiveDate, String> = proven.keys().map(|day| (*day, String::new())).collect();
+    days.extend(found.iter().map(|row| (row.get(0), row.get(1))));
+    let is_proven = |day, fingerprint: &String| proven.get(&day) == Some(&fingerprint.as_str());
+    let day = |(day, fingerprint)| Day { day, is_proven: is_proven(day, &fingerprint), fingerprint };
+    Ok(days.into_iter().map(day).collect())
 }
 
 /// Where a rollup's rows are, several a key for those by user.
@@ -191,6 +192,6 @@ mod tests {
         assert_eq!(runs([1, 2, 3, 5, 27, 28].map(day).into_iter()), [run(1, 3), run(5, 5), run(27, 28)]);
         let march = NaiveDate::from_ymd_opt(2026, 3, 1).unwrap();
         assert_eq!(runs([day(28), march].into_iter()), [run(28, 28), Days { first: march, last: march }]);
-        assert_eq!(runs(std::iter::empty()), []);
+        assert!(runs(std::iter::empty()).is_empty());
     }
 }
