@@ -253,3 +253,29 @@ fn a_days_total_is_the_sum_of_its_records_also_when_clocks_change() {
         daemon.assert_reconciled();
     }
 }
+
+#[test]
+fn a_merge_ends_while_the_count_of_deltas_waits_behind_a_lock_that_waits_for_it() {
+    let postgres = Postgres::start();
+    let daemon = Daemon::on(&postgres.url()).start();
+    daemon.lines("{\"provider\":\"claude\",\"user_id\":\"u\"}\n");
+    postgres.until_calls(1);
+    let mut appending = postgres.session();
+    appending.run("BEGIN; LOCK TABLE tallyd_user_deltas_0 IN ROW EXCLUSIVE MODE");
+    let waits = |who: &str| {
+        let sql = format!(
+            "SELECT count(*) > 0 FROM pg_stat_activity WHERE application_name = '{who}' AND wait_event_type = 'Lock'"
+        );
+        postgres.until(&sql, "t");
+    };
+    waits("tallyd merge");
+    std::thread::scope(|scope| {
+        let altering = scope.spawn(|| {
+            postgres.try_psql("SET lock_timeout = '50s'; LOCK TABLE tallyd_user_deltas_0 IN ACCESS EXCLUSIVE MODE")
+        });
+        waits("tallyd deltas");
+        appending.run("COMMIT");
+        assert_eq!(altering.join().unwrap(), Ok(String::new()));
+    });
+    postgres.until_merged();
+}

@@ -136,7 +136,8 @@ impl Merging {
         waiting.index(session).await.map_err(said)
     }
 
-    /// Does `work` on another session, and keeps checking meanwhile: lanes load, and need the number of deltas.
+    /// Does `work` on another session, and keeps counting meanwhile: lanes load, and need the number of deltas. A count may
+    /// wait behind a lock that waits for `work`, so `work` goes on while it waits.
     async fn showing<T>(
         &self,
         session: &Connection,
@@ -145,9 +146,13 @@ impl Merging {
     ) -> Result<T, String> {
         let mut work = std::pin::pin!(work);
         loop {
+            let count = async {
+                tokio::time::sleep(TICK).await;
+                self.show(session, past).await
+            };
             tokio::select! {
                 done = &mut work => return done,
-                () = tokio::time::sleep(TICK) => self.show(session, past).await.map(drop).map_err(|error| describe(&error))?,
+                counted = count => drop(counted.map_err(|error| describe(&error))?),
             }
         }
     }
