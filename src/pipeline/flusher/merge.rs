@@ -152,7 +152,7 @@ impl Merging {
             };
             tokio::select! {
                 done = &mut work => return done,
-                counted = count => drop(counted.map_err(|error| describe(&error))?),
+                counted = count => { counted.map_err(|error| describe(&error))?; }
             }
         }
     }
