@@ -37,7 +37,7 @@ fn page(path: &str, headers: &HeaderMap) -> Response {
         // mdbook names scripts and styles after their content.
         Some(asset) if asset.name.ends_with(".js") || asset.name.ends_with(".css") => serve(asset, headers, FOREVER),
         Some(asset) => serve(asset, headers, ASK_AGAIN),
-        None if BOOK.is_empty() => unbuilt(UNBUILT),
+        None if find(BOOK, INDEX).is_none() => unbuilt(UNBUILT),
         None => ApiError::not_found("the documentation has no such page", "/docs/ has the contents").into_response(),
     }
 }
