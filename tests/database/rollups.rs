@@ -329,7 +329,7 @@ async fn a_proven_day_is_read_again_only_if_its_rollups_change() {
         "hourly_api_costs" => format!("{table} WHERE (hour AT TIME ZONE 'UTC')::date = '{first}'"),
         _ => format!("{table} WHERE day = '{first}'"),
     };
-    let by_day = ["tallyd_user_days", "daily_app_api_costs", "hourly_api_costs", "daily_api_costs"];
+    let by_day = ["tallyd_user_days", "daily_dimension_costs", "hourly_api_costs", "daily_api_costs"];
     for table in by_day {
         let taken = format!("CREATE TABLE saved_{table} AS SELECT * FROM {0}; DELETE FROM {0}", of_first(table));
         client.batch_execute(&taken).await.unwrap();
