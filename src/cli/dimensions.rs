@@ -65,9 +65,9 @@ pub(super) fn run(args: &DimensionsArgs, config: &Config) -> anyhow::Result<Exit
         DimensionsCommand::List { json } => with_database(config, "tallyd dimensions", async |db| {
             let all = dimensions::list(&**db).await?;
             if *json {
-                output::json(&all)?
+                output::json(&all)?;
             } else {
-                print(&all)
+                print(&all);
             }
             Ok(ExitCode::SUCCESS)
         }),

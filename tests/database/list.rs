@@ -91,11 +91,12 @@ fn load(db: &Database, writer: u64) -> tokio::task::JoinHandle<()> {
                 40 => String::new(),
                 user => format!("u{}:%_", user * user),
             };
-            let cost = if random % 5 == 0 { "NULL".into() } else { format!("{}.000000000000000001", random % 3) };
+            let cost =
+                if random.is_multiple_of(5) { "NULL".into() } else { format!("{}.000000000000000001", random % 3) };
             let sql = format!(
                 "SELECT increment_daily_cost('{provider}', user_id => '{user}', cost_usd => {cost}, status => {}, \
                  occurred_at => '2026-11-01Z'::timestamptz + {} * interval '1 us')",
-                if random % 7 == 0 { 500 } else { 200 },
+                if random.is_multiple_of(7) { 500 } else { 200 },
                 random % 50
             );
             client.batch_execute(&sql).await.unwrap();
@@ -117,7 +118,7 @@ async fn pages_in_every_order_are_the_sorted_sums_of_the_log_while_calls_are_loa
             merge(&client).await.unwrap();
             looks += 1;
             // Notes wait over several merges.
-            if looks % 4 == 0 {
+            if looks.is_multiple_of(4) {
                 refresh(&client).await.unwrap();
             }
         }

@@ -88,7 +88,7 @@ fn costs_are_grouped_and_filtered_by_tags() {
     let names: Vec<&str> =
         known["dimensions"].as_array().unwrap().iter().map(|one| one["group_by"].as_str().unwrap()).collect();
     assert_eq!(names, ["app", "tag:environment", "tag:team"]);
-    let record = api.get(&format!("/api/v1/records?from=2026-03-02&to=2026-03-03&model=n"), &token).ok();
+    let record = api.get("/api/v1/records?from=2026-03-02&to=2026-03-03&model=n", &token).ok();
     assert_eq!(record["records"][0]["tags"], json!({"team": "search", "run": "r-1"}));
     api.daemon.assert_reconciled();
 }
