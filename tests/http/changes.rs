@@ -147,7 +147,7 @@ fn what_is_changed_at_the_command_line_stands_in_the_audit_log() {
             "no dead letter has the reason \"missng\"; near names: missing",
         ),
         (vec!["dead-letters", "export", "--provider", "x"], "no dead letter has the provider \"x\"; there are none"),
-        (vec!["users", "list", "--search", "nobody"], "no user has \"nobody\" in the id"),
+        (vec!["users", "list", "--search", "nobody"], "no user's id begins with \"nobody\""),
         (
             vec!["prices", "list", "--provider", "claud"],
             "no price of that time is of the provider \"claud\"; near names: claude",

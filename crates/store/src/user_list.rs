@@ -100,7 +100,7 @@ async fn leave_out(client: &Client, which: &str, values: &[(&(dyn ToSql + Sync),
 /// # Errors
 /// PostgreSQL's.
 pub async fn is_due(client: &Client) -> Result<bool, Error> {
-    let sql = "SELECT EXISTS (SELECT 1 FROM public.tallyd_user_list_due)";
+    let sql = "SELECT EXISTS (SELECT 1 FROM public.tallyd_user_list_due LIMIT 1)";
     Ok(client.query_typed(sql, &[]).await?.first().is_some_and(|row| row.get(0)))
 }
 

@@ -116,7 +116,7 @@ async fn is_seen(
     if *dimension != Dimension::User {
         return Ok(None);
     }
-    let sql = "SELECT EXISTS (SELECT 1 FROM public.tallyd_user_day_parts WHERE user_id = $1 AND day BETWEEN $2 AND $3)";
+    let sql = "SELECT EXISTS (SELECT 1 FROM public.tallyd_user_day_parts WHERE user_id = $1 AND day BETWEEN $2 AND $3 LIMIT 1)";
     let values: [Parameter<'_>; 3] = [(&name, Type::TEXT), (&from, Type::DATE), (&to, Type::DATE)];
     Ok(client.query_typed(sql, &values).await?.first().map(|row| row.get(0)))
 }
