@@ -86,6 +86,7 @@ test-deploy: ## Lint and check the Dockerfiles, the compose file, the unit and t
 
 deb: ## Build the Debian package: target/debian/tallyd_*.deb
 	@scripts/need-page || echo "tallyd is packaged without its admin page; everything else is there" >&2
+	@scripts/need-mdbook && scripts/book || echo "tallyd is packaged without /docs/; everything else is there" >&2
 	@scripts/need-cargo-deb
 	$(DIST)
 	scripts/shell-files target/dist/tallyd target/shell
@@ -94,7 +95,7 @@ deb: ## Build the Debian package: target/debian/tallyd_*.deb
 packages: ## Build every package into target/packages, of PROGRAM if it is given; SOURCE_DATE_EPOCH dates them
 	@scripts/need-page
 	@scripts/need-typescript
-	$(if $(PROGRAM),,$(DIST))
+	$(if $(PROGRAM),,scripts/need-mdbook && scripts/book && $(DIST))
 	SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct)} \
 	deploy/packages/build.py $(or $(PROGRAM),target/dist/tallyd) target/packages $(KINDS)
 

@@ -92,10 +92,13 @@ impl Cluster {
         )
     }
 
+    /// Empties the call log, the rollups and the loader's tables.
     pub fn empty_tables(&self) {
+        // By their names' beginnings, so that a new rollup is emptied, too.
         self.sql(
-            "TRUNCATE api_usage_log, daily_api_costs, tallyd_user_days, tallyd_user_totals, tallyd_user_deltas_0, \
-             tallyd_user_deltas_1, tallyd_user_list, tallyd_user_list_due, ingest_watermark, dead_letters",
+            "DO $$ BEGIN EXECUTE (SELECT 'TRUNCATE api_usage_log, ingest_watermark, dead_letters, tallyd_proven_days, ' \
+                 || string_agg(relname, ', ') FROM pg_class WHERE relkind = 'r' \
+                 AND relname ~ '^(daily_|hourly_|tallyd_user_|tallyd_dropped_)'); END $$",
         );
         self.sql("VACUUM");
         self.sql("CHECKPOINT");
