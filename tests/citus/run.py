@@ -449,8 +449,10 @@ def counted(world):
     seen = lambda: max(0, *(float(line.split()[-1]) for line in (world.tallyd.get("/metrics") or "").splitlines() if line.startswith("tallyd_user_deltas_rows ")), 0)
     until("the deltas are counted", lambda: seen() >= 45_000)
     until("they are merged", lambda: seen() < 45_000)
+    until("the list of users has them", lambda: world.count("SELECT count(*) FROM (SELECT 1 FROM tallyd_user_list_due LIMIT 1) AS due") == 0)
     world.psql("DELETE FROM tallyd_user_days WHERE provider = 'acme' AND user_id ~ '^d[0-9]+$' AND calls = 0")
     world.psql("DELETE FROM tallyd_user_totals WHERE provider = 'acme' AND user_id ~ '^d[0-9]+$' AND calls = 0")
+    world.psql("DELETE FROM tallyd_user_list WHERE user_id ~ '^d[0-9]+$' AND calls = 0")
     world.loaded()
 
 
