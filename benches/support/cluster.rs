@@ -14,18 +14,30 @@ const SETTINGS: [&str; 3] = ["listen_addresses=", "max_wal_size=4GB", "log_min_m
 
 pub struct Cluster {
     folder: tempfile::TempDir,
+    /// The build whose schema the database has.
+    program: PathBuf,
     child: Child,
     more: Vec<&'static str>,
 }
 
 impl Cluster {
-    /// A migrated cluster.
+    /// A cluster with this build's schema.
     pub fn start() -> Self {
         Self::start_with(&[])
     }
 
+    /// A cluster with another build's schema. Each build has a cluster of its own, because an older build refuses a
+    /// newer schema.
+    pub fn of(program: &Path) -> Self {
+        Self::made_by(program, &[])
+    }
+
     /// As [`Self::start`], with more settings, each `name=value`.
     pub fn start_with(more: &[&'static str]) -> Self {
+        Self::made_by(Daemon::program(), more)
+    }
+
+    fn made_by(program: &Path, more: &[&'static str]) -> Self {
         let folder = tempfile::Builder::new().prefix("tallyd-bench").tempdir().expect("a folder");
         own(folder.path());
         let made = as_server(bin_dir().join("initdb"))
@@ -35,10 +47,10 @@ impl Cluster {
             .status();
         assert!(made.expect("initdb").success());
         let child = serve(folder.path(), more);
-        let cluster = Self { folder, child, more: more.to_vec() };
+        let cluster = Self { folder, program: program.to_owned(), child, more: more.to_vec() };
         cluster.wait_ready();
         cluster.sql_in("postgres", "CREATE DATABASE tallyd").expect("a database");
-        let migrated = Command::new(Daemon::program())
+        let migrated = Command::new(program)
             .arg("migrate")
             .env("TALLYD_DATABASE_URL", cluster.url())
             .stdout(Stdio::null())
@@ -64,6 +76,11 @@ impl Cluster {
             assert!(Instant::now() < deadline, "the cluster did not start");
             std::thread::sleep(Duration::from_millis(50));
         }
+    }
+
+    /// The build whose schema the database has.
+    pub fn program(&self) -> &Path {
+        &self.program
     }
 
     /// The folder of the server's socket, also for files that the server reads.
@@ -96,9 +113,9 @@ impl Cluster {
     pub fn empty_tables(&self) {
         // By their names' beginnings, so that a new rollup is emptied, too.
         self.sql(
-            "DO $$ BEGIN EXECUTE (SELECT 'TRUNCATE api_usage_log, ingest_watermark, dead_letters, tallyd_proven_days, ' \
+            "DO $$ BEGIN EXECUTE (SELECT 'TRUNCATE api_usage_log, ingest_watermark, dead_letters, ' \
                  || string_agg(relname, ', ') FROM pg_class WHERE relkind = 'r' \
-                 AND relname ~ '^(daily_|hourly_|tallyd_user_|tallyd_dropped_)'); END $$",
+                 AND relname ~ '^(daily_|hourly_|user_api_|tallyd_user_|tallyd_dropped_|tallyd_proven_)'); END $$",
         );
         self.sql("VACUUM");
         self.sql("CHECKPOINT");
@@ -119,7 +136,7 @@ impl Cluster {
 
     /// Fails if the rollups are not the sum of the call log.
     pub fn check_equal(&self) {
-        let equal = Command::new(Daemon::program())
+        let equal = Command::new(&self.program)
             .arg("reconcile")
             .env("TALLYD_DATABASE_URL", self.url())
             .stdout(Stdio::null())

@@ -1,7 +1,5 @@
 //! The time of an acknowledgement beside one fdatasync of this disk, while PostgreSQL loads the records.
 
-use std::path::Path;
-
 use super::pace::{Pace, fdatasync, latencies};
 use crate::options::Options;
 use crate::report::{Goal, Report};
@@ -21,14 +19,15 @@ struct Waits {
 
 pub fn measure(options: &Options, report: &mut Report) {
     let cluster = Cluster::start();
+    let against = options.against.as_deref().map(Cluster::of);
     let mut syncs = Vec::new();
     let (mut this, mut other): ([Waits; 2], [Waits; 2]) = Default::default();
     for round in 1..=options.rounds {
         for (index, (_, pace, _)) in PACES.into_iter().enumerate() {
-            if let Some(program) = &options.against {
-                look(&cluster, program, pace, &mut other[index]);
+            if let Some(against) = &against {
+                look(against, pace, &mut other[index]);
             }
-            syncs.push(look(&cluster, Daemon::program(), pace, &mut this[index]) * 1e3);
+            syncs.push(look(&cluster, pace, &mut this[index]) * 1e3);
         }
         println!("round {round} of {}", options.rounds);
     }
@@ -45,10 +44,10 @@ pub fn measure(options: &Options, report: &mut Report) {
     }
 }
 
-/// One round of one build. Returns the milliseconds of one sync.
-fn look(cluster: &Cluster, program: &Path, pace: Pace, found: &mut Waits) -> f64 {
+/// One round of the build whose schema the cluster has. Returns the milliseconds of one sync.
+fn look(cluster: &Cluster, pace: Pace, found: &mut Waits) -> f64 {
     cluster.empty_tables();
-    let daemon = Daemon::start(cluster, program);
+    let daemon = Daemon::start(cluster, cluster.program());
     let sync = fdatasync(&daemon);
     let mut waits = latencies(&daemon, pace);
     found.p50.push(quantile(&mut waits, 0.5) / sync);

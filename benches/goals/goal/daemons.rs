@@ -19,7 +19,7 @@ pub fn measure(options: &Options, report: &mut Report) {
     let batch: Vec<Record> = Calls::new(users, 0).take(options.records * 4).collect();
     let (mut many, mut one) = (Vec::new(), Vec::new());
     for index in 1..=options.rounds {
-        one.push(round(&cluster, Daemon::program(), &batch, &[]).rate);
+        one.push(round(&cluster, &batch, &[]).rate);
         many.push(sixteen(&cluster, &batch));
         println!("round {index}: sixteen {:.0}, one {:.0} a second", many[index - 1], one[index - 1]);
     }

@@ -1,6 +1,5 @@
 //! From the socket to committed rows and rollups, beside COPY, the replaced way, and a peer.
 
-use std::path::Path;
 use std::time::Instant;
 
 use tallyd_client::Record;
@@ -34,23 +33,23 @@ struct Sides {
 
 pub fn measure(options: &Options, report: &mut Report) {
     let cluster = Cluster::start();
-    for (index, &users) in options.users.iter().enumerate() {
-        // The slow sides do not depend on tallyd's users, so they are measured once; and not when two builds are
-        // compared.
-        let all_sides = index == 0 && options.against.is_none();
-        with_users(options, report, &cluster, users, all_sides);
+    let other = options.against.as_deref().map(Cluster::of);
+    for &users in &options.users {
+        with_users(options, report, &cluster, other.as_ref(), users);
     }
 }
 
-fn with_users(options: &Options, report: &mut Report, cluster: &Cluster, users: usize, all_sides: bool) {
+fn with_users(options: &Options, report: &mut Report, cluster: &Cluster, against: Option<&Cluster>, users: usize) {
+    // The slow sides do not depend on tallyd's users, so they are measured once; and not when two builds are compared.
+    let all_sides = users == options.users[0] && against.is_none();
     let mut batch: Vec<Record> = Calls::new(users, 0).take(options.records).collect();
     options.ids.tell(&mut batch);
     let (mut sides, mut rounds, mut other) = (Sides::default(), Vec::new(), Vec::new());
     for index in 1..=options.rounds {
-        if let Some(program) = &options.against {
-            other.push(round(cluster, program, &batch, &[]));
+        if let Some(against) = against {
+            other.push(round(against, &batch, &[]));
         }
-        let this = round(cluster, Daemon::program(), &batch, &[]);
+        let this = round(cluster, &batch, &[]);
         let rows = Rows::dump(cluster, batch.len());
         sides.tallyd.push(this.rate);
         sides.psql.push(rows.by_psql(cluster));
@@ -77,11 +76,11 @@ fn with_users(options: &Options, report: &mut Report, cluster: &Cluster, users: 
     report.add(name("daemon CPU a record"), "µs", Goal::AtMost(1.0), of(|round| round.cpu_us));
     report.add(name("memory at full load"), "MiB", Goal::AtMost(128.0), of(|round| round.peak_mib));
     if !other.is_empty() {
-        let against = |of: fn(&Round) -> f64| -> Vec<f64> { other.iter().map(of).collect() };
-        report.add_ratio(name("this build ÷ the other"), Goal::Shown, &sides.tallyd, &against(|round| round.rate));
-        let cpu = (of(|round| round.cpu_us), against(|round| round.cpu_us));
+        let theirs = |of: fn(&Round) -> f64| -> Vec<f64> { other.iter().map(of).collect() };
+        report.add_ratio(name("this build ÷ the other"), Goal::Shown, &sides.tallyd, &theirs(|round| round.rate));
+        let cpu = (of(|round| round.cpu_us), theirs(|round| round.cpu_us));
         report.add_ratio(name("its CPU a record ÷ the other's"), Goal::Shown, &cpu.0, &cpu.1);
-        let peak = (of(|round| round.peak_mib), against(|round| round.peak_mib));
+        let peak = (of(|round| round.peak_mib), theirs(|round| round.peak_mib));
         report.add_ratio(name("its memory ÷ the other's"), Goal::Shown, &peak.0, &peak.1);
     }
     if all_sides {
@@ -113,10 +112,10 @@ fn draw(report: &mut Report, sides: Sides) {
     }
 }
 
-/// One round of the daemon, from an empty table and an empty folder to the last commit.
-pub fn round(cluster: &Cluster, program: &Path, batch: &[Record], settings: &[(&str, &str)]) -> Round {
+/// One round of the build whose schema the cluster has, from an empty table and an empty folder to the last commit.
+pub fn round(cluster: &Cluster, batch: &[Record], settings: &[(&str, &str)]) -> Round {
     cluster.empty_tables();
-    let daemon = Daemon::start_with(cluster, program, settings);
+    let daemon = Daemon::start_with(cluster, cluster.program(), settings);
     let idle_mib = daemon.resident_mib();
     let cpu_before = daemon.cpu_seconds();
     let start = Instant::now();

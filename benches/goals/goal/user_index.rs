@@ -14,22 +14,17 @@ const ALWAYS: (&str, &str) = ("TALLYD_LOG_TABLE_USER_INDEX", "always");
 
 pub fn measure(options: &Options, report: &mut Report) {
     let cluster = Cluster::start();
-    // The daemon's upkeep makes the index of the present partitions, which are empty.
-    let daemon = Daemon::start_with(&cluster, Daemon::program(), &[ALWAYS]);
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while !indexed(&cluster) {
-        assert!(Instant::now() < deadline, "the daemon made no index by user");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    daemon.stop();
+    make_index(&cluster);
+    let against = options.against.as_deref().map(Cluster::of);
+    against.iter().for_each(make_index);
     for &users in &options.users {
         let batch: Vec<Record> = Calls::new(users, 0).take(options.records).collect();
         let (mut tallyd, mut copy, mut other) = (Vec::new(), Vec::new(), Vec::new());
         for index in 1..=options.rounds {
-            if let Some(program) = &options.against {
-                other.push(round(&cluster, program, &batch, &[ALWAYS]).rate);
+            if let Some(against) = &against {
+                other.push(round(against, &batch, &[ALWAYS]).rate);
             }
-            tallyd.push(round(&cluster, Daemon::program(), &batch, &[ALWAYS]).rate);
+            tallyd.push(round(&cluster, &batch, &[ALWAYS]).rate);
             assert!(indexed(&cluster), "a partition has no index by user");
             copy.push(Rows::dump(&cluster, batch.len()).by_psql(&cluster));
             println!(
@@ -45,6 +40,17 @@ pub fn measure(options: &Options, report: &mut Report) {
             report.add_ratio(name, Goal::Shown, &tallyd, &other);
         }
     }
+}
+
+/// Waits until the daemon's upkeep has made the index of the present partitions, which are empty.
+fn make_index(cluster: &Cluster) {
+    let daemon = Daemon::start_with(cluster, cluster.program(), &[ALWAYS]);
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !indexed(cluster) {
+        assert!(Instant::now() < deadline, "the daemon made no index by user");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    daemon.stop();
 }
 
 /// Whether every partition has the index, and each index is valid.

@@ -21,7 +21,7 @@ pub fn measure(options: &Options, report: &mut Report) {
         let batch: Vec<_> = calls.take(options.records).collect();
         let (mut rounds, mut psql, mut merging) = (Vec::new(), Vec::new(), Vec::new());
         for index in 1..=options.rounds {
-            let round = end_to_end::round(&cluster, Daemon::program(), &batch, &[]);
+            let round = end_to_end::round(&cluster, &batch, &[]);
             merging.push(cluster.merge_seconds() * 1e6 / batch.len() as f64);
             let copy = Rows::dump(&cluster, batch.len()).by_psql(&cluster);
             println!("round {index}, {users}: tallyd {:.0}, \\copy {copy:.0} a second", round.rate);
