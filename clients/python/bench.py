@@ -1,4 +1,4 @@
-"""The time of record() and check(), and the memory that a client uses while its daemon is away for long. `make bench-python`.
+"""The time of record() and check(), and the memory of a client whose daemon is away for long. `make bench-python`.
 
     TALLYD_BIN=… python bench.py [--rounds 5] [--before ANOTHER/clients/python]
 
@@ -97,14 +97,8 @@ def compare(rounds, before):
             silent.bind(f"{folder}/stuck")
             silent.listen(64)
             dead = f"{folder}/dead"
-            sockets = {
-                "healthy": daemon.socket,
-                "dead": dead,
-                "stuck": f"{folder}/stuck",
-                "check": dead,
-                "refused": dead,
-                "memory": dead,
-            }
+            sockets = {"healthy": daemon.socket, "dead": dead, "stuck": f"{folder}/stuck"}
+            sockets.update(check=dead, refused=dead, memory=dead)
             for state, path in sockets.items():
                 found = {name: [] for name in clients}
                 for _ in range(rounds):

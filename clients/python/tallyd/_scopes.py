@@ -46,12 +46,14 @@ def _hash(key: str) -> str:
 
 
 class Told:
-    """A budget of a scope. `usd`: its remaining amount, None once it is used up."""
+    """A budget of a scope. `usd`: its remaining amount, None once it is used up. `answer`: to a call that it allows."""
 
-    __slots__ = ("usd", "dimensions", "lists")
+    __slots__ = ("usd", "answer", "dimensions", "lists")
 
-    def __init__(self, usd: Optional[Decimal], dimensions: Tuple[str, ...], lists: List[Sequence[str]]) -> None:
-        self.usd, self.dimensions, self.lists = usd, dimensions, lists
+    def __init__(
+        self, usd: Optional[Decimal], answer: Any, dimensions: Tuple[str, ...], lists: List[Sequence[str]]
+    ) -> None:
+        self.usd, self.answer, self.dimensions, self.lists = usd, answer, dimensions, lists
 
     def lesser(self, other: Optional[Told]) -> Told:
         """The one of both that has less left."""
@@ -92,7 +94,7 @@ class Scopes:
         self._trees: Dict[Tuple[str, ...], Dict[int, Any]] = {}
         self._numbers: Dict[Tuple[str, ...], int] = {}
 
-    def add(self, scope: Any, usd: Optional[Decimal]) -> None:
+    def add(self, scope: Any, usd: Optional[Decimal] = None, answer: Any = None) -> None:
         """Adds a budget. A scope with a dimension that this client does not know matches no call, and is left out: a
         newer daemon may know more."""
         if not isinstance(scope, dict):
@@ -100,7 +102,7 @@ class Scopes:
         if not all(dimension in self._dimensions or dimension.startswith(_TAG) for dimension in scope):
             return
         dimensions = tuple(sorted(scope))
-        told = Told(usd, dimensions, [scope[dimension] for dimension in dimensions])
+        told = Told(usd, answer, dimensions, [scope[dimension] for dimension in dimensions])
         if not dimensions:
             self._everything = told.lesser(self._everything)
         elif len(dimensions) == 1:

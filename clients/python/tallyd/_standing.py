@@ -72,12 +72,13 @@ class _Heard:
         self.budget: Dict[str, Any] = dict(told.get("budget") or {})
         self.scopes = Scopes()
         if self.budget.get("should_throttle"):
-            self.scopes.add({}, None)
+            self.scopes.add({})
         for scope in told.get("used_up") or ():
-            self.scopes.add(scope, None)
+            self.scopes.add(scope)
         for one in told.get("left") or ():
             try:
-                self.scopes.add(one["scope"], amount(one["usd"]))
+                usd = amount(one["usd"])
+                self.scopes.add(one["scope"], usd, Check(True, remaining=usd))
             except (KeyError, TypeError, ValueError):
                 continue  # A newer daemon's form.
 
@@ -110,7 +111,8 @@ class Standing:
             return _ALLOWED
         usd = least.usd
         if usd is not None and (estimate is None or estimate <= usd):
-            return Check(True, True, "", None, usd)
+            answer: Check = least.answer
+            return answer
         scope = least.scope(call)
         why = "is used up" if usd is None else f"has {usd:f} USD left, and the call may cost {estimate:f} USD"
         return Check(False, True, f"the budget of {in_words(scope)} {why}", scope, Decimal(0) if usd is None else usd)
