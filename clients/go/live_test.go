@@ -223,7 +223,11 @@ func budgets(t *testing.T, d *daemon) {
 		t.Fatal(err)
 	}
 	call := Call{Provider: "Google-AI"}
-	if idle.ShouldThrottle(call) {
+	allows := func(call Call) bool {
+		_, err := idle.Check(call)
+		return err == nil
+	}
+	if !allows(call) {
 		t.Error("there is no budget")
 	}
 	until(t, "a budget is set", func() bool {
@@ -234,8 +238,8 @@ func budgets(t *testing.T, d *daemon) {
 	if _, err := spender.RecordAndWait(within(t), Record{Provider: "google", CostUSD: "1"}); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "it has heard of it", func() bool { return idle.ShouldThrottle(call) })
-	if idle.ShouldThrottle(Call{Provider: "openai"}) || idle.Stats().Recorded != 0 {
+	until(t, "it has heard of it", func() bool { return !allows(call) })
+	if !allows(Call{Provider: "openai"}) || idle.Stats().Recorded != 0 {
 		t.Error("another provider's")
 	}
 	for _, recorder := range []*Recorder{idle, spender} {

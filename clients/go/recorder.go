@@ -42,6 +42,9 @@ type Options struct {
 	AckTimeout time.Duration
 	// Quiet: nothing is logged. By default the first message of each kind is, such as a loss without a callback.
 	Quiet bool
+	// DenyUnknown: Check refuses calls while the state of budgets is not known, because the daemon has not been heard of for 5 minutes,
+	// or yet. By default it allows them.
+	DenyUnknown bool
 	// Disabled, or TALLYD_DISABLED=1: the recorder keeps nothing and opens nothing. For tests.
 	Disabled bool
 }
@@ -140,6 +143,7 @@ func New(options Options) (*Recorder, error) {
 		options: options, endpoint: at, producer: producerName(options), secret: randomHex(16),
 		moved: make(chan struct{}), told: map[string]bool{},
 		welcomed: make(chan struct{}), wake: make(chan struct{}, 1), stop: stop, cancel: cancel, ended: make(chan struct{}),
+		standing: standing{denies: options.DenyUnknown},
 	}
 	if options.Disabled {
 		close(r.ended)
@@ -330,16 +334,28 @@ func (r *Recorder) Ready(ctx context.Context) error {
 	}
 }
 
-// ShouldThrottle tells whether a budget that the call counts towards is used up, so that the call should be held back. It does
-// not use the network: the daemon's last message counts for 5 minutes. False before the first message (see Ready), and always
-// false over HTTP.
-func (r *Recorder) ShouldThrottle(call Call) bool {
-	call.App = firstOf(call.App, r.options.App)
-	return r.standing.holdsBack(call, time.Now())
+// Check tells whether a call may be made, by the budgets that it counts towards: of everything, its provider, model (or the model's
+// family), user, application and tags. Application and tags that are left out are those of the options. It does not use the
+// network: the daemon's last message counts for 5 minutes. Before the first message (see Ready), and always over HTTP, the state is
+// not known, and Options.DenyUnknown decides. Errors: a *BudgetExceededError, or that EstimateUSD is not an amount.
+func (r *Recorder) Check(call Call) (Remaining, error) {
+	call.Tags = together(r.options.Tags, call.Tags)
+	call.App = firstOf(call.App, r.options.App, call.Tags["app"])
+	remaining, err := r.standing.check(call, time.Now())
+	var exceeded *BudgetExceededError
+	if r.options.Disabled && errors.As(err, &exceeded) {
+		return Remaining{}, nil
+	}
+	return remaining, err
 }
 
 // Budget is the state of the budgets of everything; the zero value without one, or 5 minutes after the daemon's last message.
-func (r *Recorder) Budget() Budget { return r.standing.believedAt(time.Now()).budget }
+func (r *Recorder) Budget() Budget {
+	if last := r.standing.believedAt(time.Now()); last != nil {
+		return last.budget
+	}
+	return Budget{}
+}
 
 // Stats are the counts so far.
 func (r *Recorder) Stats() Stats {

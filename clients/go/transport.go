@@ -34,13 +34,27 @@ type Transport struct {
 	Base http.RoundTripper
 	// Vendor returns the vendor of a request; one with an empty Family is not recorded. Nil: KnownVendor, by the host.
 	Vendor func(*http.Request) (family Family, provider string)
+	// EnforceLimits: a call that Recorder.Check refuses is neither sent nor recorded, and its error is a *BudgetExceededError.
+	EnforceLimits bool
 }
 
 type contextKey struct{}
 
+func callOf(ctx context.Context) Call {
+	call, _ := ctx.Value(contextKey{}).(Call)
+	return call
+}
+
 // WithCall returns a context whose calls are recorded with this user and application.
 func WithCall(ctx context.Context, userID, app string) context.Context {
-	return context.WithValue(ctx, contextKey{}, Call{User: userID, App: app})
+	return context.WithValue(ctx, contextKey{}, Call{User: userID, App: app, Tags: callOf(ctx).Tags})
+}
+
+// WithTags returns a context whose calls are recorded with these tags, beside those of ctx.
+func WithTags(ctx context.Context, tags map[string]string) context.Context {
+	call := callOf(ctx)
+	call.Tags = together(call.Tags, tags)
+	return context.WithValue(ctx, contextKey{}, call)
 }
 
 var billed = map[Family]*regexp.Regexp{
@@ -78,7 +92,7 @@ func KnownVendor(request *http.Request) (Family, string) {
 	return vendor.family, vendor.provider
 }
 
-// RoundTrip sends the request, and records it if it is a paid call. Errors are those of Base.
+// RoundTrip sends the request, and records it if it is a paid call. Errors are those of Base, and those of limits.
 func (t *Transport) RoundTrip(request *http.Request) (*http.Response, error) {
 	base := t.Base
 	if base == nil {
@@ -93,10 +107,17 @@ func (t *Transport) RoundTrip(request *http.Request) (*http.Response, error) {
 	if isBilled == nil || !isBilled.MatchString(request.URL.Path) {
 		return base.RoundTrip(request)
 	}
-	about, _ := request.Context().Value(contextKey{}).(Call)
+	about := callOf(request.Context())
+	about.Provider = firstOf(provider, family.provider())
+	if t.EnforceLimits {
+		var err error
+		if request, err = t.checked(request, about); err != nil {
+			return nil, err
+		}
+	}
 	call := &observed{
 		recorder: t.Recorder, family: family, began: time.Now(), status: statusLeft,
-		record: Record{Provider: firstOf(provider, family.provider()), Endpoint: request.URL.Path, UserID: about.User, App: about.App},
+		record: Record{Provider: about.Provider, Endpoint: request.URL.Path, UserID: about.User, App: about.App, Tags: about.Tags},
 	}
 	call.record.OccurredAt = call.began
 	response, err := base.RoundTrip(request)
@@ -115,6 +136,31 @@ func (t *Transport) RoundTrip(request *http.Request) (*http.Response, error) {
 	call.body = response.Body
 	response.Body = call
 	return response, nil
+}
+
+var modelInPath = regexp.MustCompile(`/models?/([^/:]+)[/:]`)
+
+// checked returns the request to send, whose body was read for the model. On an error the body is closed, as RoundTrip has to.
+func (t *Transport) checked(request *http.Request, about Call) (*http.Request, error) {
+	if found := modelInPath.FindStringSubmatch(request.URL.Path); found != nil {
+		about.Model = found[1]
+	} else if request.Body != nil {
+		body, err := io.ReadAll(request.Body)
+		request.Body.Close()
+		if err != nil {
+			return nil, err
+		}
+		var asked struct{ Model string }
+		_ = json.Unmarshal(body, &asked) // A body that is not JSON, such as a form with a file, does not name the model so.
+		about.Model = asked.Model
+		request = request.Clone(request.Context())
+		request.Body = io.NopCloser(bytes.NewReader(body))
+	}
+	_, err := t.Recorder.Check(about)
+	if err != nil && request.Body != nil {
+		request.Body.Close()
+	}
+	return request, err
 }
 
 // observed is a response's body, which is read while it passes.
@@ -226,7 +272,7 @@ func (o *observed) settle(status int64) {
 		record := o.used(&status)
 		about := o.record
 		record.Provider, record.Endpoint, record.UserID, record.App = about.Provider, about.Endpoint, about.UserID, about.App
-		record.RequestID, record.OccurredAt = about.RequestID, about.OccurredAt
+		record.RequestID, record.OccurredAt, record.Tags = about.RequestID, about.OccurredAt, about.Tags
 		record.Status, record.LatencyMS = Int(status), Int(time.Since(o.began).Milliseconds())
 		o.recorder.Record(record)
 	})

@@ -195,22 +195,36 @@ func TestWhatIsNotAMessageIsGarbage(t *testing.T) {
 
 func TestACallIsHeldBackAsEveryClientDoes(t *testing.T) {
 	type vector struct {
-		Name     string
-		Budgets  map[string]any
-		Call     struct{ Provider, Model, User, App string }
-		Throttle bool
+		Name    string
+		Budgets map[string]any
+		Call    struct {
+			Provider, Model, User, App, Estimate string
+			Tags                                 map[string]string
+		}
+		Throttle        bool
+		Remaining, Says string
 	}
 	for _, vector := range readVectors[vector](t, "throttle") {
 		t.Run(vector.Name, func(t *testing.T) {
-			var s standing
-			now, call := time.Now(), Call(vector.Call)
-			if s.holdsBack(call, now) {
-				t.Error("nothing was heard")
-			}
-			s.hear(vector.Budgets, now)
-			for after, throttle := range map[time.Duration]bool{0: vector.Throttle, believed - 1: vector.Throttle, believed: false} {
-				if s.holdsBack(call, now.Add(after)) != throttle {
-					t.Errorf("after %s: not %v", after, throttle)
+			now, c := time.Now(), vector.Call
+			call := Call{c.Provider, c.Model, c.User, firstOf(c.App, c.Tags["app"]), c.Tags, c.Estimate}
+			for _, denies := range []bool{false, true} {
+				s := standing{denies: denies}
+				if left, err := s.check(call, now); left.Known || (err != nil) != denies {
+					t.Errorf("nothing was heard: %v, %v", left, err)
+				}
+				s.hear(vector.Budgets, now)
+				for _, after := range []time.Duration{0, believed - 1} {
+					left, err := s.check(call, now.Add(after))
+					if (err != nil) != vector.Throttle || !left.Known || vector.Remaining != "" && left.USD != vector.Remaining {
+						t.Errorf("after %s: %+v, %v", after, left, err)
+					}
+					if vector.Says != "" && err.Error() != "tallyd: the call was not made: "+vector.Says {
+						t.Errorf("%v, not %s", err, vector.Says)
+					}
+				}
+				if left, err := s.check(call, now.Add(believed)); left.Known || (err != nil) != denies {
+					t.Errorf("the daemon may be gone: %v, %v", left, err)
 				}
 			}
 		})

@@ -1,11 +1,13 @@
-"""The time of record(), and the memory that a client uses while its daemon is away for long. `make bench-python`.
+"""The time of record() and check(), and the memory of a client whose daemon is away for long. `make bench-python`.
 
     TALLYD_BIN=… python bench.py [--rounds 5] [--before ANOTHER/clients/python]
 
 Each figure comes from a process of its own, and each call is timed alone. A burst of 8,000 fits the queue, and the
 sender empties it between two bursts, so that only the call is measured. A dead daemon is a socket that does not exist;
-a stuck one accepts connections and does not answer. `memory`: a million records while nobody listens, most of which
-the bounds drop. With `--before` another version of the client is measured in turns with this one.
+a stuck one accepts connections and does not answer. `check`: check() with 1,000 scopes used up, of users, models, tags
+and two dimensions; `refused`: the same for a call that counts towards one of them. `memory`: a million records while
+nobody listens, most of which the bounds drop. With `--before` another version of the client, which has check(), too, is
+measured in turns with this one.
 """
 
 import argparse
@@ -23,6 +25,16 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 BURST, BURSTS, AWAY = 8_000, 10, 1_000_000
 RECORD = {"model": "claude-sonnet-4-5", "input_tokens": 1200, "output_tokens": 350, "user_id": "u-42"}
+CALL = {"provider": "claude", "model": "claude-sonnet-5", "user": "user-42", "estimate": "0.02"}
+CALL["tags"] = {"team": "team-7", "customer": "acme"}
+SCOPES = (
+    lambda at: {"user": [f"u-{at}"]},
+    lambda at: {"tag:team": [f"team-{at}"], "user": [f"user-{at}"]},
+    lambda at: {"provider": ["claude", "anthropic"], "tag:customer": [f"customer-{at}"]},
+    lambda at: {"model": [f"model-{at}"]},
+    lambda at: {"tag:customer": [f"customer-{at}"]},
+)
+BUDGETS = {"used_up": [SCOPES[at % 5](at) for at in range(1000)], "left": [{"scope": {}, "usd": "12.5"}]}
 
 
 def measure(state, path):
@@ -41,6 +53,15 @@ def measure(state, path):
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return {"MiB": (peak - before) / 1024, "kept": stats.recorded - stats.settled}
     times, now = [], time.perf_counter_ns
+    if state in ("check", "refused"):
+        call = {**CALL, "user": "u-500"} if state == "refused" else CALL
+        recorder.standing.hear(BUDGETS)
+        assert recorder.check(**call).allowed is (state == "check")
+        for _ in range(BURST * BURSTS):
+            begun = now()
+            recorder.check(**call)
+            times.append(now() - begun)
+        return quantiles_of(times)
     recorder.record("rentcast")
     for _ in range(BURSTS):
         while recorder.queue:
@@ -50,6 +71,10 @@ def measure(state, path):
             recorder.record("claude", **RECORD)
             times.append(now() - begun)
     assert recorder.stats().dropped == 0, "records were dropped: the figures are not those of recording"
+    return quantiles_of(times)
+
+
+def quantiles_of(times):
     quantiles = statistics.quantiles(times, n=1000, method="inclusive")
     return {name: quantiles[at - 1] / 1000 for name, at in (("p50", 500), ("p99", 990), ("p99.9", 999))}
 
@@ -72,7 +97,8 @@ def compare(rounds, before):
             silent.bind(f"{folder}/stuck")
             silent.listen(64)
             dead = f"{folder}/dead"
-            sockets = {"healthy": daemon.socket, "dead": dead, "stuck": f"{folder}/stuck", "memory": dead}
+            sockets = {"healthy": daemon.socket, "dead": dead, "stuck": f"{folder}/stuck"}
+            sockets.update(check=dead, refused=dead, memory=dead)
             for state, path in sockets.items():
                 found = {name: [] for name in clients}
                 for _ in range(rounds):

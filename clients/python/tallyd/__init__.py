@@ -7,6 +7,7 @@
   second run records nothing twice. `usage_of`: only the usage fields of a vendor's answer.
 * `context`: sets the user and endpoint of records, `tags` their tags; `tallyd.web` has middleware. `tallyd.litellm` has
   a callback.
+* `check`: whether a call may be made, by its budgets. `BudgetExceeded` is what an instrumented client raises instead.
 * `Costs`: reads the costs.
 * `CostTracker`, or `cost_tracker` for one a process: replaces a tracker that kept its numbers in memory.
 """
@@ -29,20 +30,23 @@ from ._answers import (
 from ._answers_of import record_of, records_of_batch
 from ._context import context, tags
 from ._costs import Costs, CostsError
-from ._default import configure, default_recorder, record
+from ._default import check, configure, default_recorder, record
 from ._default_tracker import cost_tracker
 from ._endpoint import Endpoint
 from ._ends import close_on_signal
 from ._http import meter_http
 from ._instrument import instrument
 from ._recorder import Recorder, RecordError, Stats
+from ._standing import BudgetExceeded, Check
 from ._stream import usage_of
 from ._tracker import CostTracker
 
 __all__ = [
     "ActiveSessions",
+    "BudgetExceeded",
     "BudgetStatus",
     "CallCosts",
+    "Check",
     "CostSummary",
     "CostTracker",
     "Costs",
@@ -60,6 +64,7 @@ __all__ = [
     "RentCastPricing",
     "Stats",
     "UserCallStats",
+    "check",
     "close_on_signal",
     "configure",
     "context",

@@ -39,22 +39,31 @@ def enter(fields: Mapping[str, Any]) -> Token[Optional[Mapping[str, Any]]]:
     return _fields.set(both)
 
 
+def is_given() -> bool:
+    """Whether there is a context."""
+    return _fields.get() is not None
+
+
+def value(name: str) -> Any:
+    """One field of the current context, as `current` has it; None without it."""
+    given = (_fields.get() or {}).get(name)
+    try:
+        return given() if callable(given) else given
+    except Exception:  # An error in the application's function must not cost the record.
+        return None
+
+
 def current() -> Dict[str, Any]:
     """The fields of the current context. A value that is a function is called now."""
-    fields = {}
-    for name, value in (_fields.get() or {}).items():
-        try:
-            fields[name] = value() if callable(value) else value
-        except Exception:  # An error in the application's function must not cost the record.
-            continue
-    return {name: value for name, value in fields.items() if value}
+    fields = {name: value(name) for name in _fields.get() or ()}
+    return {name: field for name, field in fields.items() if field}
 
 
 def complete(record: Dict[str, Any]) -> None:
     """Fills in fields that the record leaves out."""
     if _fields.get():
-        for name, value in current().items():
+        for name, field in current().items():
             if name == "tags" and record.get(name):
-                record[name] = {**value, **record[name]}
+                record[name] = {**field, **record[name]}
             elif not record.get(name):
-                record[name] = value
+                record[name] = field

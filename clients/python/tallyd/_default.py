@@ -7,6 +7,7 @@ import threading
 from typing import Any, Optional
 
 from ._recorder import Recorder
+from ._standing import Check
 
 _lock = threading.Lock()
 _recorder: Optional[Recorder] = None
@@ -38,6 +39,11 @@ def default_recorder() -> Recorder:
 def record(provider: str, **fields: Any) -> bool:
     """Records a call with the default recorder, as `Recorder.record` does."""
     return default_recorder().record(provider, **fields)
+
+
+def check(**call: Any) -> Check:
+    """Whether a call may be made, as `Recorder.check` of the default recorder says."""
+    return default_recorder().check(**call)
 
 
 def _after_fork_in_child() -> None:

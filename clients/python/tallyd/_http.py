@@ -8,7 +8,7 @@ import threading
 from typing import Any, Callable, Iterable, Optional, TypeVar
 from urllib.parse import urlsplit
 
-from ._instrument import LEFT, UNANSWERED, Call, _quietly, wrap
+from ._instrument import LEFT, UNANSWERED, Call, _quietly, is_enforced, wrap
 from ._recorder import Recorder
 
 Client = TypeVar("Client")
@@ -34,17 +34,19 @@ def meter_http(
     endpoint: Callable[[str], str] = endpoint_of,
     billed: Callable[[int], bool] = is_billed,
     recorder: Optional[Recorder] = None,
+    limits: Optional[str] = None,
 ) -> Client:
     """Records each request as a call of `provider`. Returns the same client.
 
     `client`: a `requests.Session`, or an httpx `Client` or `AsyncClient`. `hosts`: record only requests to these hosts;
     default: all. `endpoint(path)` returns the record's endpoint for a URL's path: shorten paths that hold an id.
     `billed(status)` tells whether a request is charged (`requests` is 1 or 0); a request without an answer has
-    status 599. Redirects and retries inside the client do not count as requests of their own.
+    status 599. Redirects and retries inside the client do not count as requests of their own. `limits` is as for
+    `instrument`.
 
     Raises TypeError for another kind of client.
     """
-    chosen = frozenset(hosts)
+    chosen, enforces = frozenset(hosts), is_enforced(limits)
 
     def begin(request: Any) -> Optional[Call]:
         url = urlsplit(str(request.url))
@@ -54,9 +56,9 @@ def meter_http(
 
     kind = {base.__module__.split(".")[0] for base in type(client).__mro__}
     if "requests" in kind and hasattr(client, "send"):
-        _wrap_session(client, begin)
+        _wrap_session(client, begin, enforces)
     elif kind & {"httpx", "httpx2"} and hasattr(client, "send"):
-        wrap(client, begin, ("http", id(recorder), provider, chosen))
+        wrap(client, begin, ("http", id(recorder), provider, chosen), enforces=enforces)
     else:
         raise TypeError(f"{type(client).__name__} is neither a requests.Session nor an httpx client")
     return client
@@ -74,7 +76,7 @@ class _Metered(Call):
         super()._record(status)
 
 
-def _wrap_session(session: Any, begin: Callable[[Any], Optional[Call]]) -> None:
+def _wrap_session(session: Any, begin: Callable[[Any], Optional[Call]], enforces: bool) -> None:
     if getattr(session, "_tallyd", False):
         return
     send, inside = session.send, threading.local()
@@ -84,6 +86,8 @@ def _wrap_session(session: Any, begin: Callable[[Any], Optional[Call]]) -> None:
         call = None if getattr(inside, "now", False) else _quietly(begin, request)
         if call is None:
             return send(request, **options)
+        call.enforces = enforces
+        call.check()
         inside.now = True
         try:
             response = send(request, **options)

@@ -15,7 +15,11 @@ a call without any usage, and a call that was sent and not answered, which may h
 *OpenAI's chat streams* report usage only on request. The request is added (`stream_options.include_usage`), and the
 extra chunk removed, unless the application asked for it itself.
 
-Errors in this module never reach the application.
+*Limits.* With `limits="enforce"` a call is checked when its request is built. The SDKs build a request outside of their
+own handling of errors, so the application gets `BudgetExceeded` itself, at once; an error of `send` they would repeat,
+and put into one of their own.
+
+Other errors in this module never reach the application.
 """
 
 from __future__ import annotations
@@ -24,7 +28,7 @@ import functools
 import json
 import re
 import time
-from typing import Any, Callable, Dict, Hashable, List, Optional, Tuple, TypeVar
+from typing import Any, Callable, Dict, Hashable, List, Optional, Set, Tuple, TypeVar
 from urllib.parse import urlsplit
 
 from . import _context, _twice
@@ -32,6 +36,7 @@ from ._answer import Answer
 from ._default import default_recorder
 from ._observed import observe
 from ._recorder import Recorder
+from ._standing import BudgetExceeded, Check
 from ._usage import UNTOLD
 
 Client = TypeVar("Client")
@@ -82,6 +87,7 @@ def instrument(
     *,
     provider: Optional[str] = None,
     stream_usage: bool = True,
+    limits: Optional[str] = None,
 ) -> Client:
     """Records the calls of this client, and of copies made of it. Returns the same client.
 
@@ -89,10 +95,13 @@ def instrument(
     calls included, which then go through httpx rather than aiohttp), or a class derived from them. `recorder`: by
     default the process's one. `provider`: another vendor behind an SDK; known hosts (OpenRouter, DeepSeek, Azure …)
     need no name. `stream_usage=False` leaves OpenAI's chat requests unchanged, for servers that do not accept
-    `stream_options`; their streams are recorded without tokens, and unpriced. A second call changes nothing.
+    `stream_options`; their streams are recorded without tokens, and unpriced. `limits="enforce"`: a call that
+    `Recorder.check` refuses is neither sent nor recorded, and raises BudgetExceeded. A second call changes nothing,
+    except that it may add limits.
 
     Raises TypeError for another kind of client.
     """
+    enforces = is_enforced(limits)
     family = _family(client)
     transports = _transports(client, family) if family else []
     if family is None or not transports:
@@ -104,8 +113,15 @@ def instrument(
     provider = provider or _provider(urlsplit(base).hostname or "") or _PROVIDERS[family]
     key = ("sdk", id(recorder), family, provider, base)
     for http in transports:
-        wrap(http, functools.partial(_begin, recorder, family, provider, stream_usage), key, base)
+        wrap(http, functools.partial(_begin, recorder, family, provider, stream_usage), key, base, enforces)
     return client
+
+
+def is_enforced(limits: Optional[str]) -> bool:
+    """Whether `limits` says so. Raises ValueError for another word."""
+    if limits not in (None, "enforce"):
+        raise ValueError(f'limits is {limits!r}; it may be "enforce"')
+    return limits is not None
 
 
 def _transports(client: object, family: str) -> List[Any]:
@@ -153,33 +169,70 @@ class _Beginnings:
 
     def __init__(self) -> None:
         self._all: Dict[Hashable, Tuple[str, Begin]] = {}
+        self._enforced: Set[Hashable] = set()
 
-    def add(self, key: Hashable, base: str, begin: Begin) -> None:
+    def add(self, key: Hashable, base: str, begin: Begin, enforces: bool) -> None:
         # The longest base URL comes first, one without a base last.
         self._all.setdefault(key, (base, begin))
         self._all = dict(sorted(self._all.items(), key=lambda item: -len(item[1][0])))
+        if enforces:
+            self._enforced.add(key)
 
-    def __call__(self, request: Any) -> Optional[Call]:
+    def _begin(self, request: Any) -> Optional[Call]:
         url = str(request.url)
-        own = [begin for base, begin in self._all.values() if base and url.startswith(base)]
-        for begin in own or [begin for _, begin in self._all.values()]:
-            call = begin(request)
+        own = [key for key, (base, _) in self._all.items() if base and url.startswith(base)]
+        for key in own or self._all:
+            call = self._all[key][1](request)
             if call is not None:
+                call.enforces = key in self._enforced
                 return call
         return None
 
+    def built(self, request: Any) -> None:
+        """Takes a request that was built. Raises BudgetExceeded if it may not be sent."""
+        call = _quietly(self._begin, request)
+        if call is not None:
+            call.check()
+            _quietly(setattr, request, "_tallyd_begun", call)
 
-def wrap(http: Any, begin: Begin, key: Hashable, base: str = "") -> None:
+    def sent(self, request: Any) -> Optional[Call]:
+        """The call of a request that is about to be sent; None: do not record. Raises BudgetExceeded as `built`."""
+        call: Optional[Call] = getattr(request, "__dict__", {}).pop("_tallyd_begun", None)
+        if call is None:
+            call = _quietly(self._begin, request)
+            if call is not None:
+                call.check()
+        return call
+
+
+def wrap(http: Any, begin: Begin, key: Hashable, base: str = "", enforces: bool = False) -> None:
     """Puts `begin` before every `send` of an httpx client, sync or async. None from `begin`: do not record."""
-    present: Optional[_Beginnings] = getattr(http, "_tallyd", None)
-    if present is not None:
-        present.add(key, base, begin)
+    beginnings: Optional[_Beginnings] = getattr(http, "_tallyd", None)
+    if beginnings is None:
+        beginnings = http._tallyd = _Beginnings()
+        _wrap_send(http, beginnings)
+        _wrap_build(http, beginnings)
+    beginnings.add(key, base, begin, enforces)
+
+
+def _wrap_build(http: Any, beginnings: _Beginnings) -> None:
+    build = getattr(http, "build_request", None)
+    if build is None:  # A client of the application's own: `send` checks.
         return
-    beginnings, send = _Beginnings(), http.send
-    beginnings.add(key, base, begin)
+
+    def built(*args: Any, **options: Any) -> Any:
+        request = build(*args, **options)
+        beginnings.built(request)
+        return request
+
+    http.build_request = functools.wraps(build)(built)
+
+
+def _wrap_send(http: Any, beginnings: _Beginnings) -> None:
+    send = http.send
 
     def observed(request: Any, *args: Any, **options: Any) -> Any:
-        call = _quietly(beginnings, request)
+        call = beginnings.sent(request)
         if call is None:
             return send(request, *args, **options)
         try:
@@ -191,7 +244,7 @@ def wrap(http: Any, begin: Begin, key: Hashable, base: str = "") -> None:
         return response
 
     async def observed_async(request: Any, *args: Any, **options: Any) -> Any:
-        call = _quietly(beginnings, request)
+        call = beginnings.sent(request)
         if call is None:
             return await send(request, *args, **options)
         try:
@@ -204,7 +257,6 @@ def wrap(http: Any, begin: Begin, key: Hashable, base: str = "") -> None:
 
     is_async = hasattr(http, "aclose")
     http.send = functools.wraps(send)(observed_async if is_async else observed)
-    http._tallyd = beginnings
 
 
 def _quietly(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -257,6 +309,7 @@ class Call:
         self.answer: Optional[Answer] = None
         self.request: Any = None
         self.hides_usage = False
+        self.enforces = False
         self.status = 200
         # The context of now: a stream may be read to its end in another one.
         self._context = _context.current()
@@ -264,6 +317,20 @@ class Call:
         self._begun_us, self._begun = time.time_ns() // 1000, time.monotonic()
         self._settled = False
         self._is_answered = False
+
+    def check(self) -> None:
+        """Raises BudgetExceeded if limits are enforced and the call may not be made."""
+        if self.enforces:
+            refused = _quietly(self._refused)
+            if refused is not None:
+                raise BudgetExceeded(refused)
+
+    def _refused(self) -> Optional[Check]:
+        check = self._to().check(provider=self.fields["provider"], model=self._asked_model() if self.family else "")
+        return None if check else check
+
+    def _to(self) -> Recorder:
+        return default_recorder() if self._recorder is None else self._recorder
 
     def answered(self, response: Any) -> None:
         """Takes the head of the answer."""
@@ -304,8 +371,7 @@ class Call:
         fields["occurred_at"] = self._begun_us
         if incomplete or (fields["status"] in (LEFT, UNANSWERED) and self.family):
             fields["metadata"] = {"incomplete": True, **fields.get("metadata", {})}
-        recorder = default_recorder() if self._recorder is None else self._recorder
-        _twice.record(recorder, {**self._context, **fields})
+        _twice.record(self._to(), {**self._context, **fields})
 
     def _asked_model(self) -> str:
         if self.family == "google":

@@ -24,7 +24,7 @@ from ._endpoint import Endpoint
 from ._http_sender import HttpSender
 from ._notices import Notices
 from ._sender import Sender, Waiter
-from ._standing import Standing
+from ._standing import UNKNOWN, Check, Estimate, Standing, amount
 
 
 class RecordError(Exception):
@@ -63,6 +63,7 @@ class Recorder:
     notices, and must not block. Without them a warning is logged, once a kind; not with `quiet`. `disabled` (default:
     `TALLYD_DISABLED`) makes a recorder that keeps nothing and opens nothing, for tests. `tags` go
     into all records, such as `{"environment": "production"}`; tags of the context and of the record win.
+    `deny_unknown` makes `check` deny calls while the state of budgets is not known.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class Recorder:
         close_timeout: float = 5.0,
         quiet: bool = False,
         disabled: Optional[bool] = None,
+        deny_unknown: bool = False,
     ) -> None:
         self.is_disabled = _is_on(os.environ.get("TALLYD_DISABLED")) if disabled is None else disabled
         self.notices = Notices(quiet)
@@ -93,7 +95,7 @@ class Recorder:
         self.ack_timeout = ack_timeout
         self._max_queue_bytes, self._eager_bytes = queue_bytes, queue_bytes // 4
         self._on_drop, self._on_reject = on_drop, on_reject
-        self._close_timeout = close_timeout
+        self._close_timeout, self._deny_unknown = close_timeout, deny_unknown
         base = (producer or f"{app or 'python'}-{socket.gethostname()}").replace("\0", "")
         self._base = base.encode()[:96].decode(errors="ignore")  # The protocol's bound is 128 bytes in all.
         self._begin()
@@ -106,7 +108,7 @@ class Recorder:
         self.queue: Deque[_queue.Waiting] = deque()
         self._queue_bytes = 0
         self._roomless: List[Waiter] = []
-        self.standing = Standing()
+        self.standing = Standing(self._deny_unknown)
         self._welcomed = threading.Event()
         self._lock = threading.RLock()
         self._thread: Optional[threading.Thread] = None
@@ -288,18 +290,38 @@ class Recorder:
         self._listen()
         return self.standing.budget
 
-    def should_throttle(self, *, provider: str = "", model: str = "", user: str = "", app: str = "") -> bool:
-        """Whether a budget that the call counts towards is used up, so that the call should be held back.
+    def check(
+        self,
+        *,
+        provider: str = "",
+        model: str = "",
+        user: str = "",
+        app: str = "",
+        tags: Optional[Mapping[str, Any]] = None,
+        estimate: Optional[Estimate] = None,
+    ) -> Check:
+        """Whether a call may be made, by the budgets that it counts towards. The answer is true if it may be.
 
-        It may be a budget of everything, of its provider, model (or the model's family), user or application. Default
-        user and application: the context's, else the recorder's. Returns at once, from the daemon's last message, which
-        counts for 5 minutes. False before the first message (see `ready`), and always false over HTTP.
+        These are budgets of everything, of its provider, model (or the model's family), user, application and tags.
+        User, application and tags that are left out come from the context and the recorder, as for `record`. `estimate`
+        is the USD that the call may cost: it is refused if a budget has less left. Returns at once, from the daemon's
+        last message, which counts for 5 minutes. Before the first message (see `ready`), and always over HTTP, the
+        state is not known: `deny_unknown` decides. Raises ValueError for an estimate that is not an amount.
         """
-        self._listen()
-        if not user or not app:
-            here = _context.current()
-            user, app = user or here.get("user_id") or "", app or here.get("app") or self.app
-        return self.standing.holds_back({"provider": provider, "model": model, "user": user, "app": app})
+        cost = None if estimate is None else amount(estimate)
+        if self.is_disabled:
+            return UNKNOWN
+        if self._thread is None:
+            self._listen()
+        if _context.is_given():
+            if tags or self.tags or _context.value("tags"):
+                tags = {**self.tags, **(_context.value("tags") or {}), **(tags or {})}
+            user = user or _context.value("user_id") or ""
+            app = app or _context.value("app") or ""
+        elif self.tags:
+            tags = {**self.tags, **(tags or {})}
+        tags = tags or {}
+        return self.standing.check((provider, model, user, app or self.app or tags.get("app") or "", tags), cost)
 
     def ready(self, timeout: float = 5.0) -> bool:
         """Waits until the daemon has answered for the first time. False: not within `timeout` seconds.

@@ -193,8 +193,8 @@ class CostTracker:
         return bool(budget.get("should_throttle")) or budget.get("status", "normal") != "normal"
 
     def should_throttle_for(self, *, provider: str = "", model: str = "", user: str = "", app: str = "") -> bool:
-        """Whether a budget that the call counts towards is used up: `Recorder.should_throttle`."""
-        return self.recorder.should_throttle(provider=provider, model=model, user=user, app=app)
+        """Whether a budget that the call counts towards is used up: `Recorder.check` refuses it."""
+        return not self.recorder.check(provider=provider, model=model, user=user, app=app)
 
     def close(self, timeout: float = 5.0) -> bool:
         """Waits `timeout` seconds for records and settings to become durable, and ends. False: records were lost."""

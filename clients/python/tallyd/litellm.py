@@ -4,6 +4,9 @@ LiteLLM calls it after each call has ended: plain and streamed, sync and async, 
 providers' tokens in OpenAI's form, and the record separates them again. The user comes from `user` or from
 `user_api_key_user_id` in `metadata`, else from the context of the call. Its team, key and
 `metadata["tags"]` become tags.
+
+`TallydLogger(limits="enforce")` raises BudgetExceeded before an async call that `check` refuses; LiteLLM's proxy makes
+its calls that way. A sync call cannot be refused by a callback of LiteLLM: use `tallyd.check` before it.
 """
 
 from __future__ import annotations
@@ -13,11 +16,14 @@ from collections import OrderedDict
 from datetime import datetime
 from typing import Any, Dict, Mapping, Optional
 
+import litellm
 from litellm.integrations.custom_logger import CustomLogger
 
 from . import _context, _twice
 from ._default import default_recorder
+from ._instrument import _quietly, is_enforced
 from ._recorder import Recorder
+from ._standing import BudgetExceeded, Check
 from ._usage import UNTOLD, openai
 
 _PROVIDERS = {"anthropic": "claude", "text-completion-openai": "openai", "gemini": "google", "vertex_ai": "google"}
@@ -30,13 +36,35 @@ _UNANSWERED = (408, 599)
 
 
 class TallydLogger(CustomLogger):
-    """Records LiteLLM's calls with `recorder`, by default the process's one."""
+    """Records LiteLLM's calls with `recorder`, by default the process's one. `limits` is as for `instrument`."""
 
-    def __init__(self, recorder: Optional[Recorder] = None) -> None:
+    def __init__(self, recorder: Optional[Recorder] = None, *, limits: Optional[str] = None) -> None:
         super().__init__()
         self._recorder = recorder
+        self._enforces = is_enforced(limits)
         self._seen: OrderedDict[Any, None] = OrderedDict()
         self._lock = threading.Lock()
+
+    async def async_pre_call_deployment_hook(self, kwargs: Any, call_type: Any) -> None:
+        refused = _quietly(self._refused, kwargs) if self._enforces else None
+        if refused is not None:
+            raise BudgetExceeded(refused)
+
+    def _refused(self, kwargs: Mapping[str, Any]) -> Optional[Check]:
+        model, provider, *_ = litellm.get_llm_provider(
+            kwargs.get("model") or "", custom_llm_provider=kwargs.get("custom_llm_provider")
+        )
+        metadata = kwargs.get("metadata") or kwargs.get("litellm_metadata") or {}
+        check = self._to().check(
+            provider=_PROVIDERS.get(provider, provider),
+            model=model,
+            user=str(kwargs.get("user") or metadata.get("user_api_key_user_id") or ""),
+            tags={**_tags(metadata), **(_context.value("tags") or {})},
+        )
+        return None if check else check
+
+    def _to(self) -> Recorder:
+        return default_recorder() if self._recorder is None else self._recorder
 
     def log_success_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
         self._record(kwargs, response_obj, start_time, end_time, None)
@@ -52,10 +80,11 @@ class TallydLogger(CustomLogger):
 
     def _record(self, kwargs: Any, response: Any, start: Any, end: Any, status: Optional[int]) -> None:
         try:
+            if isinstance(kwargs.get("exception"), BudgetExceeded):  # Not a call: it was not made.
+                return
             if self._is_new((kwargs.get("litellm_call_id"), str(start), status)):
                 fields = _fields(kwargs, _plain(response), start, end, status)
-                recorder = default_recorder() if self._recorder is None else self._recorder
-                _twice.record(recorder, fields)
+                _twice.record(self._to(), fields)
         except Exception:  # An error in recording must not fail the application's call.
             pass
 

@@ -9,6 +9,7 @@ from support import having, until
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # Otherwise it downloads its price list.
 litellm = pytest.importorskip("litellm")
 
+import tallyd  # noqa: E402
 from tallyd.litellm import TallydLogger  # noqa: E402
 
 CLAUDE = {
@@ -118,3 +119,30 @@ def test_async(stub, logged):
     assert len(logged) == 2
     having(logged[0], **CLAUDE)
     having(logged[1], endpoint="completion", **CLAUDE)
+
+
+def test_refused(stub, logged, monkeypatch):
+    monkeypatch.setattr(tallyd.Recorder, "_start", lambda self: None)
+    recorder = tallyd.Recorder("unix:/nowhere", quiet=True)
+    used_up = [{"tag:team": ["ads"]}, {"provider": ["claude"], "model": ["claude-sonnet-4-5"]}, {"user": ["u-7"]}]
+    recorder.standing.hear({"used_up": used_up})
+    monkeypatch.setattr(LOGGER, "_recorder", recorder)
+    monkeypatch.setattr(LOGGER, "_enforces", True)
+    metadata = {"user_api_key_team_alias": "ads"}
+
+    async def ask():
+        for refused in (
+            call(stub, "openai/gpt-5.5", metadata=metadata),
+            call(stub, "anthropic/claude-sonnet-4-5", stream=True),
+            call(stub, "openai/gpt-5.5", user="u-7"),
+        ):
+            with pytest.raises(tallyd.BudgetExceeded, match="the call was not made"):
+                await litellm.acompletion(**refused)
+        assert not stub.served
+        await litellm.acompletion(**call(stub, "openai/gpt-5.5"))
+        deadline = asyncio.get_running_loop().time() + 20
+        while not recorder.queue and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(0.02)
+
+    asyncio.run(ask())
+    assert len(recorder.queue) == 1 and sum(stub.served.values()) == 1

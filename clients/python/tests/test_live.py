@@ -55,7 +55,7 @@ def test_a_recorder_that_sends_nothing_hears_which_budgets_are_used_up_and_that_
     scopes = (("provider", "google"), ("model", "gemini-2.5-pro"), ("user", "u-budget"), ("app", "budgets"))
 
     def held(recorder):
-        return [recorder.should_throttle(**call) for call in calls]
+        return [not recorder.check(**call) for call in calls]
 
     def set_all(usd):
         for scope, value in scopes:
@@ -70,7 +70,7 @@ def test_a_recorder_that_sends_nothing_hears_which_budgets_are_used_up_and_that_
         used_up = [True, True, True, True, False]
         until("it has heard of all four", lambda: held(idle) == used_up)
         with tallyd.context(user_id="u-budget"):
-            assert idle.should_throttle(provider="openai"), "the context's user"
+            assert not idle.check(provider="openai"), "the context's user"
         assert not idle.budget.get("should_throttle"), "which is of everything"
         with tallyd.Recorder(daemon.socket, app="fresh") as fresh:
             assert fresh.ready(60) and held(fresh) == used_up, "the welcome says it"

@@ -8,7 +8,7 @@ from support import ROOT
 
 import tallyd
 from tallyd import _answer, _wire
-from tallyd._standing import BELIEVED, Standing
+from tallyd._standing import BELIEVED, Standing, amount
 
 
 def vectors(name):
@@ -45,16 +45,32 @@ def test_a_frame_is_written_or_read(vector):
 
 @pytest.mark.parametrize("vector", vectors("throttle"))
 def test_a_call_is_held_back_as_every_client_does_for_as_long_as_the_daemon_is_believed(vector):
-    now = [1000.0]
-    standing = Standing(clock=lambda: now[0])
-    assert standing.holds_back(vector["call"]) is False, "nothing was heard"
-    standing.hear(vector["budgets"])
-    budget = vector["budgets"].get("budget", {})
-    assert (standing.holds_back(vector["call"]), standing.budget) == (vector["throttle"], budget)
-    now[0] += BELIEVED - 0.001
-    assert (standing.holds_back(vector["call"]), standing.budget) == (vector["throttle"], budget)
-    now[0] += 0.001
-    assert (standing.holds_back(vector["call"]), standing.budget) == (False, {}), "the daemon may be gone"
+    call = {"tags": {}, **vector["call"]}
+    tags, estimate = call.pop("tags"), call.pop("estimate", None)
+    for denies in (False, True):
+        now = [1000.0]
+        standing = Standing(denies, clock=lambda now=now: now[0])
+
+        def told(standing=standing):
+            plain = [call.get(name, "") for name in ("provider", "model", "user")]
+            app = call.get("app") or tags.get("app", "")
+            found = standing.check((*plain, app, tags), None if estimate is None else amount(estimate))
+            assert bool(found) is found.allowed
+            return found
+
+        unknown = (not denies, False, {})
+        assert (*told()[:2], standing.budget) == unknown, "nothing was heard"
+        standing.hear(vector["budgets"])
+        for passed in (0, BELIEVED - 0.001):
+            now[0] = 1000.0 + passed
+            assert told()[:2] == (not vector["throttle"], True)
+            assert standing.budget == vector["budgets"].get("budget", {})
+            if "remaining" in vector:
+                assert told().remaining == Decimal(vector["remaining"])
+            if "says" in vector:
+                assert told().reason == vector["says"]
+        now[0] = 1000.0 + BELIEVED
+        assert (*told()[:2], standing.budget) == unknown, "the daemon may be gone"
 
 
 @pytest.mark.parametrize("vector", vectors("usage"))

@@ -1,10 +1,11 @@
-// The time of record(), and the memory that a client uses while its daemon is away for long.
+// The time of record() and check(), and the memory that a client uses while its daemon is away for long.
 //
 //   make bench-typescript            or: TALLYD_BIN=… node bench/record.mjs [--rounds 5] [--before ANOTHER/clients/typescript]
 //
 // Each figure comes from a process of its own: bursts of 500 records with pauses, each record() timed alone. `dead`: nobody listens; `stuck`: a
-// daemon that accepts and does not answer. `memory`: a million records while nobody listens, most of which the bounds drop. With `--before`,
-// another build of the client, such as one of an earlier commit, is measured in turns with this one.
+// daemon that accepts and does not answer. `check`: check() with 1,000 scopes used up, of users, models, tags and two dimensions; `refused`: the same
+// for a call that counts towards one of them. `memory`: a million records while nobody listens, most of which the bounds drop. With `--before`,
+// another build of the client, such as one of an earlier commit, is measured in turns with this one. It needs a `check()`, too.
 
 import { spawn } from "node:child_process";
 import { mkdtempSync } from "node:fs";
@@ -19,6 +20,14 @@ const { values: flags } = parseArgs({ options: {
   rounds: { type: "string", default: "5" }, before: { type: "string" }, measure: { type: "string" }, client: { type: "string" }, socket: { type: "string" },
 } });
 const RECORD = { provider: "claude", model: "claude-sonnet-5", endpoint: "/api/chat", user_id: "user-42", input_tokens: 1200, output_tokens: 350 };
+const CALL = { provider: "claude", model: "claude-sonnet-5", user: "user-42", tags: { team: "team-7", customer: "acme" }, estimate: 0.02 };
+const BUDGETS = {
+  used_up: Array.from({ length: 1_000 }, (_, at) => [
+    { user: [`u-${at}`] }, { "tag:team": [`team-${at}`], user: [`user-${at}`] }, { provider: ["claude", "anthropic"], "tag:customer": [`customer-${at}`] },
+    { model: [`model-${at}`] }, { "tag:customer": [`customer-${at}`] },
+  ][at % 5]),
+  left: [{ scope: {}, usd: "12.5" }],
+};
 const pause = (milliseconds) => new Promise((wake) => setTimeout(wake, milliseconds));
 
 async function measure() {
@@ -36,11 +45,16 @@ async function measure() {
     process.stdout.write(JSON.stringify({ MiB: (process.memoryUsage().rss - before) / 1024 / 1024, kept: recorder.inFlight }));
     process.exit(0);
   }
+  const measured = { check: () => recorder.check(CALL), refused: () => recorder.check({ ...CALL, user: "u-500" }) }[flags.measure] ?? (() => recorder.record(RECORD));
+  if (flags.measure === "check" || flags.measure === "refused") {
+    await recorder.ready();
+    if (recorder.check({ user: "u-500" }).allowed || !recorder.check(CALL).allowed) throw new Error("the state of budgets is not there");
+  }
   const times = [];
   for (let burst = 0; burst < BURSTS; burst += 1) {
     for (let at = 0; at < BURST; at += 1) {
       const begun = process.hrtime.bigint();
-      recorder.record(RECORD);
+      measured();
       times.push(Number(process.hrtime.bigint() - begun) / 1_000);
     }
     await pause(30);
@@ -62,11 +76,13 @@ function child(state, client, socket) {
 
 async function compare() {
   const { startDaemon } = await import("../tests/daemon.mjs");
+  const { miniature } = await import("../tests/miniature.mjs");
+  const told = await miniature({ after: () => {} }, { budgets: BUDGETS });
   const daemon = await startDaemon();
   const folder = mkdtempSync(join(tmpdir(), "tallyd-bench-"));
   const silent = createServer((link) => link.on("error", () => {})).listen(join(folder, "stuck"));
   const clients = { ...(flags.before ? { before: resolve(flags.before) } : {}), after: fileURLToPath(new URL("..", import.meta.url)) };
-  const sockets = { healthy: daemon.socket, dead: join(folder, "dead"), stuck: join(folder, "stuck"), memory: join(folder, "dead") };
+  const sockets = { healthy: daemon.socket, dead: join(folder, "dead"), stuck: join(folder, "stuck"), check: told.socket, refused: told.socket, memory: join(folder, "dead") };
   const median = (list) => list.sort((a, b) => a - b)[list.length >> 1];
   for (const [state, socket] of Object.entries(sockets)) {
     const rounds = Object.fromEntries(Object.keys(clients).map((name) => [name, []]));

@@ -8,6 +8,7 @@ export type {
   ActiveSessions, BudgetStatus, CallCosts, CostSummary, DailyCosts, ModelCosts, ModelPricing, ModelRates, PlanTerms, PricingInfo, RentCastPlan, UserCallStats,
 } from "./answers.js";
 export { read as usageOf, StreamUsage, type Family, type Usage } from "./usage.js";
-export type { CallScope } from "./standing.js";
+export type { CallScope } from "./call-scope.js";
+export { BudgetExceededError, type Check } from "./standing.js";
 export type { Rejection } from "./wire.js";
 export { closeOnSignal, type Closable } from "./signal.js";

@@ -3,7 +3,7 @@
 // Recording never rejects, and waits `costTimeout` at most. Settings are written in the background. Answers come from the daemon. A rejected
 // promise that the application does not await does not end the process.
 
-import type { ActiveSessions, BudgetStatus, CostSummary, DailyCosts, PricingInfo, UserCallStats } from "./answers.js";
+import type { ActiveSessions, CostSummary, DailyCosts, PricingInfo, UserCallStats } from "./answers.js";
 import { DaemonHttp } from "./daemon-http.js";
 import { KNOWN_PRICES } from "./known-prices.js";
 import { localPrice } from "./local-price.js";
@@ -14,7 +14,7 @@ import { Settings } from "./settings.js";
 import { platform } from "./platform.js";
 import { after, cancel, cancelEvery, every, type Timer } from "./timers.js";
 import { takeSeen, watchTwice } from "./twice.js";
-import type { CallScope } from "./standing.js";
+import type { CallScope } from "./call-scope.js";
 
 export interface CostTrackerOptions extends RecorderOptions {
   /** The daemon's HTTP address. Default: `TALLYD_HTTP`, else `http://127.0.0.1:7420`. */
@@ -167,13 +167,12 @@ export class CostTracker {
 
   /** Whether paid calls should be held back: a budget's alert threshold is reached, according to the daemon's last message. */
   get shouldThrottle(): boolean {
-    const status: BudgetStatus = this.recorder.budgetStatus;
-    return status !== "normal" || this.recorder.shouldThrottle;
+    return this.recorder.budgetStatus !== "normal";
   }
 
   /** Whether a budget that the call counts towards is used up: of everything, or of its provider, model, user or application. */
   shouldThrottleFor(call: CallScope): boolean {
-    return this.recorder.shouldThrottleFor(call);
+    return !this.recorder.check(call).allowed;
   }
 
   /** Waits at most `timeout` milliseconds for records and settings to become durable, and ends. Resolves to the number of lost records. */

@@ -7,6 +7,7 @@ import { currentContext } from "./context.js";
 import type { Recorder } from "./recorder.js";
 import { ABORTED, type Call, finish, observed, UNTOLD } from "./observe.js";
 import type { UsageRecord } from "./record.js";
+import { BudgetExceededError } from "./standing.js";
 import { elapsed } from "./timers.js";
 import { familyOf, isVendor, modelOf, providerOf } from "./vendors.js";
 
@@ -17,6 +18,8 @@ export interface FetchOptions {
   provider?: string;
   /** Fields for each record. They win over those of the context. */
   fields?: Partial<UsageRecord>;
+  /** `"enforce"`: a call that {@link Recorder.check} refuses is not sent and not recorded, and rejects with a {@link BudgetExceededError}. */
+  limits?: "enforce" | undefined;
   /** The wrapped `fetch`; default: the global one. */
   fetch?: Fetch;
 }
@@ -51,6 +54,7 @@ function recording(recorder: Recorder, options: FetchOptions, isModels: boolean)
     const record = { provider, endpoint: url.pathname, ...currentContext(), ...options.fields } as UsageRecord;
     const model = requested(init) ?? modelOf(url.pathname);
     if (model) record.model = model;
+    if (options.limits) enforce(recorder, record);
     const call: Call = { recorder, record, family, started: elapsed(), done: false };
     let response: Response;
     try {
@@ -75,6 +79,12 @@ function recording(recorder: Recorder, options: FetchOptions, isModels: boolean)
     return observed(response, call, family, hidesUsage);
   };
   return Object.assign(recorded, { [SEEN]: true });
+}
+
+/** Throws a {@link BudgetExceededError} if the call may not be made. */
+function enforce(recorder: Recorder, { provider, model, user_id, app, tags }: UsageRecord): void {
+  const check = recorder.check({ provider, model, user: user_id, app, tags });
+  if (!check.allowed) throw new BudgetExceededError(check);
 }
 
 function isUnsent(error: unknown): boolean {
@@ -114,8 +124,8 @@ function withUsage(provider: string, url: URL, init: RequestInit | undefined): [
 export interface Instrumentable { baseURL: string }
 
 /**
- * Records every billed call of an Anthropic or OpenAI SDK client. Returns the same client; a second call changes nothing. Throws a TypeError
- * if the client has no `fetch` of its own, or if its vendor is unknown and `options.provider` is missing.
+ * Records every billed call of an Anthropic or OpenAI SDK client, and with `limits` refuses those beyond a budget. Returns the same client; a second
+ * call changes nothing, except that it may add `limits`. Throws a TypeError if the client has no `fetch` of its own, or if its vendor is unknown and `options.provider` is missing.
  */
 export function instrument<Client extends Instrumentable>(recorder: Recorder, client: Client, options: Omit<FetchOptions, "fetch"> = {}): Client {
   const own = client as unknown as { fetch?: Fetch & { [SEEN]?: true } };
@@ -124,7 +134,32 @@ export function instrument<Client extends Instrumentable>(recorder: Recorder, cl
   const sdk = "chat" in client ? "openai" : "messages" in client ? "claude" : undefined;
   const provider = options.provider ?? providerOf(new URL(client.baseURL).hostname) ?? sdk;
   if (!provider) throw new TypeError(`whose API is ${client.baseURL}? Name it: instrument(recorder, client, { provider: "…" })`);
-  if (own.fetch[SEEN]) return client;
-  own.fetch = recording(recorder, { ...options, provider, fetch: own.fetch }, true);
+  if (!own.fetch[SEEN]) own.fetch = recording(recorder, { ...options, provider, fetch: own.fetch }, true);
+  if (options.limits) guard(client as Guardable, recorder, { provider, ...options.fields });
   return client;
+}
+
+interface SdkRequest { method: string; path: string; body?: unknown }
+interface Guardable { prepareOptions?: (request: SdkRequest) => Promise<void>; withOptions?: (options: unknown) => Guardable; [GUARDED]?: true }
+
+/** Marks a client whose calls are checked. */
+const GUARDED = Symbol.for("tallyd.guarded");
+
+/** Checks calls before the SDK sends them: it would repeat a call whose `fetch` fails, and put the error into one of its own. Copies are checked, too. */
+function guard(client: Guardable, recorder: Recorder, fields: UsageRecord): void {
+  const { prepareOptions, withOptions } = client;
+  if (client[GUARDED] || !prepareOptions) return;
+  client[GUARDED] = true;
+  client.prepareOptions = async (request) => {
+    const model = fields.model ?? (request.body as { model?: unknown } | undefined)?.model;
+    const isBilled = familyOf(request.method, new URL(request.path, "http://sdk").pathname);
+    if (isBilled && !recorder.isOff) enforce(recorder, { ...fields, ...(typeof model === "string" ? { model } : {}) });
+    await prepareOptions.call(client, request);
+  };
+  if (!withOptions) return;
+  client.withOptions = (options) => {
+    const copy = withOptions.call(client, options);
+    guard(copy, recorder, fields);
+    return copy;
+  };
 }

@@ -1,6 +1,7 @@
 // The platform of Node, Bun and Deno. Importing this module installs it.
 
 import { AsyncLocalStorage } from "node:async_hooks";
+import { createHash } from "node:crypto";
 import { writeSync } from "node:fs";
 import { request as requestHttp } from "node:http";
 import { request as requestHttps } from "node:https";
@@ -60,6 +61,7 @@ Object.assign(platform, {
   },
   connect: connectSocket(open),
   post,
+  sha256: (text) => createHash("sha256").update(text).digest("hex"),
   host: () => `${hostname()}-${process.pid}`,
   context: new AsyncLocalStorage<Context>(),
   watchEnd,

@@ -19,6 +19,8 @@ export interface RecorderOptions {
   app?: string;
   /** Tags of every record, such as `{ environment: "production" }`. Those of the context and of the record come before them. */
   tags?: UsageRecord["tags"];
+  /** Deny calls in `check` while the state of budgets is not known: the daemon has not been heard of for 5 minutes, or yet. Default: allow. */
+  denyUnknown?: boolean;
   /** A name for this recorder, for people to read. Two processes with one name lose nothing, but both are warned. Default: a new name each. */
   producer?: string;
   /** Bound of memory for records before they are encoded, in bytes: 512 a record and 2 a character of its text, which is more than V8 needs. */

@@ -14,6 +14,8 @@ export interface Platform {
   connect: Connect | undefined;
   /** Sends a POST request that does not keep the process alive. `timeout` is in milliseconds. Rejects without an answer. */
   post(url: string, headers: Record<string, string>, body: Uint8Array, timeout: number): Promise<Answer>;
+  /** SHA-256 as hex digits. Only Node's sockets bring the state of budgets, for which it is. */
+  sha256(text: string): string;
   /** Distinguishes this process in the daemon log, as part of the producer's name. */
   host(): string;
   /** The context of the running task. */
@@ -64,6 +66,7 @@ export const platform: Platform = {
     const answer = await fetch(url, { method: "POST", headers, body: body as Uint8Array<ArrayBuffer>, redirect: "manual", signal: AbortSignal.timeout(timeout) });
     return { status: answer.status, text: await answer.text(), retryAfter: answer.headers.get("retry-after") };
   },
+  sha256: () => "",
   host: () => "edge",
   context: global.AsyncLocalStorage ? new global.AsyncLocalStorage() : new Synchronous(),
   watchEnd: () => {},

@@ -14,7 +14,7 @@ const DEFAULTS: readonly (string | number | null)[] = FIELDS.map(([, , standard]
 const KNOWN: ReadonlySet<string> = new Set(NAMES);
 
 /** The wire's form of a decimal: text, never a float. */
-function decimal(value: Decimal): string {
+export function decimal(value: Decimal): string {
   if (typeof value !== "number") return value.toString();
   if (!Number.isFinite(value)) throw new TypeError(`${value} is not an amount`);
   // 1e-7 becomes 0.0000001: decimal text does not have exponents.

@@ -5,6 +5,7 @@
 // throws into the application. Only records that are not durable yet keep the process alive.
 
 import type { BudgetStatus } from "./answers.js";
+import { type CallScope, estimated, scoped } from "./call-scope.js";
 import { currentContext, within } from "./context.js";
 import { connectHttp } from "./http-link.js";
 import type { Connect, Link } from "./link.js";
@@ -12,7 +13,7 @@ import { DEFAULTS, type Durable, type Endpoint, endpoint, isOff, type RecorderOp
 import { type Ending, platform } from "./platform.js";
 import { bytesOf, own, ownId, type Waiting } from "./queue.js";
 import { encodeJsonWithin, encodeWithin, type UsageRecord } from "./record.js";
-import { type CallScope, Standing } from "./standing.js";
+import { type Check, Standing, UNKNOWN } from "./standing.js";
 import { after, cancel, later, now, soon, type Timer } from "./timers.js";
 import { v7, format, randomHex } from "./uuid.js";
 import { type Settled, type Waiter, Window } from "./window.js";
@@ -64,7 +65,7 @@ export class Recorder implements Ending {
   #closed = false;
   readonly #told = new Set<string>();
   #roomless: (() => void)[] = [];
-  readonly #standing = new Standing();
+  readonly #standing: Standing;
   /** Whether the daemon sends the state of all budgets. If not, its acks have a part of it. */
   #isTold = false;
   #welcomed = false;
@@ -78,10 +79,11 @@ export class Recorder implements Ending {
     // An option that is `undefined` counts as left out.
     const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
     this.#options = { ...DEFAULTS, ...given };
+    this.#standing = new Standing(options.denyUnknown);
     this.#off = options.disabled ?? isOff(platform.env("TALLYD_DISABLED"));
     this.#endpoint = endpoint(this.#options);
     this.#connection = this.#endpoint.url === undefined ? platform.connect : connectHttp(platform.post);
-    // Connects before the first record, because `shouldThrottle` needs the state of budgets.
+    // Connects before the first record, because `check` needs the state of budgets.
     if (!this.#off && this.#endpoint.url === undefined && this.#connection) soon(() => this.#listen());
   }
 
@@ -192,19 +194,15 @@ export class Recorder implements Ending {
     };
   }
 
-  /** Whether a budget of everything is used up, so that all paid calls should be held back. The daemon's last message counts for 5 minutes. */
-  get shouldThrottle(): boolean {
-    return this.#standing.everything();
-  }
-
   /**
-   * Whether a budget that the call counts towards is used up, so that the call should be held back: a budget of everything, of its provider,
-   * model (or the model's family), user or application. Default user and application: those of the context, else of the recorder. The daemon's
-   * last message counts for 5 minutes. False before the first message ({@link ready}), and always false over HTTP.
+   * Whether a call may be made, by the budgets that it counts towards: of everything, its provider, model (or the model's family), user, application
+   * and tags. User, application and tags that are left out come from the context and the recorder, as for {@link record}. Answers at once,
+   * without the network, from the daemon's last message, which counts for 5 minutes. Before the first message ({@link ready}), and always over
+   * HTTP, the state is not known: `denyUnknown` decides. Throws a RangeError for an `estimate` that is not an amount.
    */
-  shouldThrottleFor(call: CallScope): boolean {
-    const { user_id, app } = currentContext();
-    return this.#standing.holdsBack({ ...call, user: call.user || (user_id ?? undefined), app: call.app || app || this.#options.app });
+  check(call: CallScope = {}): Check {
+    const estimate = estimated(call);
+    return this.#off ? UNKNOWN : this.#standing.check(scoped(call, currentContext(), this.#options), estimate);
   }
 
   /** State of the budgets of everything: `warning` from an alert threshold on. The daemon's last message counts for 5 minutes, then `normal`. */

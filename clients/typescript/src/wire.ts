@@ -13,8 +13,8 @@ export interface Warning { code: string; message: string }
 export interface Welcome { protocol: number; last_seq: number; max_frame_bytes: number; max_records: number; warning?: Warning; budgets?: Budgets }
 export interface Rejection { seq: number; code: string; message: string; field?: string }
 export interface Budget { should_throttle: boolean; status: "normal" | "warning" | "exceeded" }
-/** The state of all budgets. A scope is used up for calls that have, in each of its dimensions, one of the names. */
-export interface Budgets { budget?: Budget; used_up?: Record<string, string[]>[]; left_off?: number }
+/** The state of all budgets. A call counts towards a scope if it has, in each of its dimensions, one of the names. `left`: USD that remain. */
+export interface Budgets { budget?: Budget; used_up?: Record<string, string[]>[]; left?: { scope: Record<string, string[]>; usd: string }[]; left_off?: number }
 export interface Ack { seq: number; costs?: (string | null)[]; rejected?: Rejection[]; budget?: Budget; warning?: Warning }
 export interface ServerError { code: string; message: string }
 export type ServerMessage = { welcome: Welcome } | { ack: Ack } | { budgets: Budgets } | { error: ServerError };
@@ -75,6 +75,7 @@ function budgets(fields: Record<string, unknown>): Budgets {
   const told: Budgets = {};
   if (fields["budget"]) told.budget = fields["budget"] as Budget;
   if (Array.isArray(fields["used_up"])) told.used_up = fields["used_up"].filter(isScope);
+  if (Array.isArray(fields["left"])) told.left = fields["left"].filter((one: { scope?: unknown } | null) => isScope(one?.scope));
   if (fields["left_off"]) told.left_off = count(fields["left_off"], "left_off");
   return told;
 }

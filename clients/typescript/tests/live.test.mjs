@@ -80,7 +80,7 @@ test("a recorder that sends nothing hears which budgets are used up, and that th
     { provider: "Anthropic" }, { model: "claude-haiku-4-5-20251001" }, { user: "u-budget" }, { app: "budgets" },
     { provider: "openai", model: "claude-haiku-4", user: "u-other", app: "other" },
   ];
-  const held = (recorder) => calls.map((call) => recorder.shouldThrottleFor(call));
+  const held = (recorder) => calls.map((call) => !recorder.check(call).allowed);
   const set = (usd) => {
     for (const [scope, value] of [["provider", "claude"], ["model", "claude-haiku-4-5"], ["user", "u-budget"], ["app", "budgets"]]) {
       daemon.run("budgets", "set", usd, "--scope", scope, "--value", value);
@@ -92,21 +92,21 @@ test("a recorder that sends nothing hears which budgets are used up, and that th
   await spender.recordAndWait({ provider: "claude", model: "claude-haiku-4-5-20251001", user_id: "u-budget", app: "budgets", input_tokens: 1_000 });
   const usedUp = [true, true, true, true, false];
   await until("it has heard of all four", () => String(held(idle)) === String(usedUp));
-  withContext({ user_id: "u-budget" }, () => assert.equal(idle.shouldThrottleFor({ provider: "openai" }), true, "the context's user"));
-  assert.equal(idle.shouldThrottle, false, "which is of everything");
+  withContext({ user_id: "u-budget" }, () => assert.equal(idle.check({ provider: "openai" }).allowed, false, "the context's user"));
+  assert.equal(idle.check().allowed, true, "no budget of everything is");
   const fresh = of(daemon.socket);
   assert.equal(await fresh.ready(60_000), true);
   assert.deepEqual(held(fresh), usedUp, "the welcome says it");
   set("1000000");
   daemon.run("budgets", "set", "0.000001");
-  await until("everything is used up", () => idle.shouldThrottle && idle.budgetStatus === "exceeded");
+  await until("everything is used up", () => !idle.check().allowed && idle.budgetStatus === "exceeded");
   daemon.run("budgets", "set", "1000000");
-  await until("nothing is", () => !idle.shouldThrottle && held(idle).every((one) => !one));
+  await until("nothing is", () => idle.check().allowed && held(idle).every((one) => !one));
   assert.deepEqual([idle.stats.recorded, idle.stats.reconnects], [0, 0]);
   await Promise.all([idle, spender, fresh].map((recorder) => recorder.close()));
   const nobody = of(join(daemon.data, "nobody.sock"));
   assert.equal(await nobody.ready(50), false);
-  assert.equal(nobody.shouldThrottleFor({ provider: "claude" }), false);
+  assert.deepEqual(nobody.check({ provider: "claude" }), { allowed: true, known: false });
   await nobody.close();
 });
 

@@ -6,8 +6,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { decode, encode } from "@msgpack/msgpack";
 
-/** `acks`: acknowledge at once, with `costs` for each record. `keep`: keep the records. A known producer is told its last number, as by the daemon. */
-export async function miniature(t, { acks = false, costs, keep = true } = {}) {
+/**
+ * `acks`: acknowledge at once, with `costs` for each record. `keep`: keep the records. A known producer is told its last number, as by the daemon.
+ * `budgets`: their state in the welcome. `tell` sends another.
+ */
+export async function miniature(t, { acks = false, costs, keep = true, budgets } = {}) {
   const socket = join(mkdtempSync(join(tmpdir(), "tallyd-mini-")), "s");
   const records = [];
   const last = new Map();
@@ -31,9 +34,10 @@ export async function miniature(t, { acks = false, costs, keep = true } = {}) {
         bytes = bytes.subarray(4 + bytes.readUInt32BE(0));
         if (message.hello) {
           secret = message.hello.secret;
-          say({ welcome: { protocol: 2, last_seq: last.get(secret) ?? 0, max_frame_bytes: 1 << 20, max_records: 10_000 } });
+          say({ welcome: { protocol: 2, last_seq: last.get(secret) ?? 0, max_frame_bytes: 1 << 20, max_records: 10_000, ...(budgets ? { budgets } : {}) } });
           continue;
         }
+        if (message.watch) continue;
         const { first_seq, records: brought } = message.records;
         const fresh = brought.slice(Math.max(0, (last.get(secret) ?? 0) + 1 - Number(first_seq)));
         if (keep) records.push(...fresh);
@@ -46,5 +50,5 @@ export async function miniature(t, { acks = false, costs, keep = true } = {}) {
   });
   await new Promise((resolve) => server.listen(socket, resolve));
   t.after(() => (newest?.stream.destroy(), server.close()));
-  return { socket, records, ack: (seq) => newest.say({ ack: { seq } }) };
+  return { socket, records, ack: (seq) => newest.say({ ack: { seq } }), tell: (budgets) => newest.say({ budgets }) };
 }

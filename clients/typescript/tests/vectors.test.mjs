@@ -4,7 +4,9 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { isDeepStrictEqual } from "node:util";
+import "../dist/esm/node.js";
 import { recordsOfBatch } from "../dist/esm/batches.js";
+import { estimated, scoped } from "../dist/esm/call-scope.js";
 import { encodeRecord } from "../dist/esm/record.js";
 import { read as readUsage, StreamUsage } from "../dist/esm/usage.js";
 import { BELIEVED, Standing } from "../dist/esm/standing.js";
@@ -21,19 +23,26 @@ test("records are written byte for byte", () => {
 
 test("a call is held back as every client does, for as long as the daemon is believed", () => {
   const vectors = read("throttle");
-  assert.ok(vectors.length >= 29);
-  for (const { name, budgets, call, throttle } of vectors) {
-    const standing = new Standing();
-    assert.equal(standing.holdsBack(call, 1_000), false, "nothing was heard");
-    standing.hear(budgets, 1_000);
-    assert.equal(standing.holdsBack(call, 1_000), throttle, name);
-    assert.equal(standing.holdsBack(call, 1_000 + BELIEVED - 1), throttle, name);
-    assert.equal(standing.holdsBack(call, 1_000 + BELIEVED), false, `${name}: the daemon may be gone`);
+  assert.ok(vectors.length >= 72);
+  for (const { name, budgets, call, throttle, remaining, says } of vectors) {
+    for (const denies of [false, true]) {
+      const standing = new Standing(denies);
+      const check = (now) => standing.check(scoped(call, {}, { app: "" }), estimated(call), now);
+      const isUnknown = (now) => assert.deepEqual([check(now).allowed, check(now).known], [!denies, false], name);
+      isUnknown(1_000);
+      standing.hear(budgets, 1_000);
+      for (const now of [1_000, 1_000 + BELIEVED - 1]) {
+        const { allowed, known, ...told } = check(now);
+        assert.deepEqual([allowed, known], [!throttle, true], name);
+        if (remaining) assert.equal(told.remaining, remaining, name);
+        if (says) assert.equal(told.reason, says, name);
+      }
+      isUnknown(1_000 + BELIEVED);
+    }
   }
   const standing = new Standing();
   standing.hear({ budget: { should_throttle: true, status: "exceeded" } }, 0);
-  assert.deepEqual([standing.everything(1), standing.status(1)], [true, "exceeded"]);
-  assert.deepEqual([standing.everything(BELIEVED), standing.status(BELIEVED)], [false, "normal"]);
+  assert.deepEqual([standing.status(1), standing.status(BELIEVED)], ["exceeded", "normal"]);
 });
 
 test("frames of a client are written byte for byte, those of a daemon are read", () => {
