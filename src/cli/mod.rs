@@ -23,6 +23,7 @@ mod explain;
 mod forecast;
 mod import;
 mod init;
+mod mcp;
 mod migrate;
 mod open;
 mod partitions;
@@ -155,6 +156,8 @@ enum Command {
     Plans(plans::PlansArgs),
     /// Estimate future spend
     Forecast(forecast::ForecastArgs),
+    /// Answer an assistant's questions about spend over the Model Context Protocol
+    Mcp(mcp::McpArgs),
     /// Send realistic traffic to the running daemon
     Demo(demo::DemoArgs),
     /// Make, list and revoke tokens for the HTTP API
@@ -245,6 +248,7 @@ pub fn main() -> ExitCode {
         Command::BillCheck(args) => bill_check::run(&args, &config),
         Command::Plans(args) => plans::run(&args, &config),
         Command::Forecast(args) => forecast::run(&args, &config),
+        Command::Mcp(args) => mcp::run(&args, &config),
         Command::Demo(args) => demo::run(&args, &config),
         Command::Token(args) => token::run(&args, &config),
         Command::Users(args) => users::run(&args, &config),

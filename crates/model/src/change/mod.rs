@@ -125,11 +125,11 @@ pub struct Part {
     /// Its part: above 0, it made the second period dearer.
     #[schema(value_type = String, example = "-12.5")]
     pub usd: Usd,
-    /// What the part has, or cannot have; null if there is nothing to say.
+    /// A limit of the part, or its reason; null if there is neither.
     pub note: Option<String>,
 }
 
-/// What the caller could read beside the rollup.
+/// Facts that the caller has read beside the rollup.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Known {
     /// Calls of new users in the second period; none if no table tells them under the filters.

@@ -147,7 +147,7 @@ proptest! {
         };
         let cells = [cell("a", batch(same[0]).0, batch(same[0]).1), cell("b", batch(same[1]).0, batch(same[1]).1)];
         all_of(Cause::Tier, &cells, &Known { log_is_read: true, ..nobody })?;
-        // Without the log, the same difference is not guessed.
+        // Without the call log, the same difference is not guessed.
         let told = |cell: &Cell| Cell {
             before: Side { tiered: None, ..cell.before }, after: Side { tiered: None, ..cell.after }, ..cell.clone()
         };
