@@ -1,7 +1,7 @@
 # `make` lists what there is. Each target installs what it needs where `apt-get` exists.
 .DEFAULT_GOAL := help
 .PHONY: test-field test-hostile test-postgres-18 smoke-postgres-18 test-citus
-.PHONY: test-python bench-python test-otel test-go test-php test-guides
+.PHONY: test-python bench-python test-otel test-mcp test-go test-php test-guides
 .PHONY: test-clients bench-typescript deb test-deploy
 .PHONY: fuzz golden snapshots model bench-forecast
 .PHONY: packages try-packages test-packages
@@ -45,7 +45,7 @@ test: ## Run every test, against real private PostgreSQL clusters
 # Each of these waits for a browser, a server or a download half of the time. What installs packages of the system has run
 # by now: two at once would be in each other's way.
 	COUNT=20000 LOOM_MAX_PREEMPTIONS=2 $(MAKE) --jobs=2 --output-sync=target BUILD=true \
-	test-typescript test-page test-python test-go test-php smoke-postgres-18 test-prices test-otel model test-monitoring test-deploy
+	test-typescript test-page test-python test-go test-php smoke-postgres-18 test-prices test-otel test-mcp model test-monitoring test-deploy
 
 test-hostile: ## Attack the daemon by every door: bytes, names, listeners, SQL roles, the page
 	@scripts/need-postgresql
@@ -147,6 +147,10 @@ test-guides: ## Run the programs of docs/guide/frameworks/ with the vendors' SDK
 test-otel: ## Export by OpenTelemetry's official SDKs and by real instrumentations into a daemon, each request sent again
 	$(BUILD)
 	python=$$(scripts/need-otel) && $$python tests/otel/sdks.py && $$python tests/otel/instrumentations.py
+
+test-mcp: ## Ask `tallyd mcp` with the official client of the Model Context Protocol
+	$(BUILD)
+	python=$$(scripts/need-mcp) && $$python tests/mcp/check.py
 
 # The package's server is built without OpenSSL, so the test of encryption has nothing to talk to.
 test-postgres-18: ## Run the tests of the database, the API and the daemon against PostgreSQL 18

@@ -71,7 +71,7 @@ enum By {
 }
 
 /// A filter by a tag, from `NAME=VALUE`.
-fn tag(text: &str) -> Result<(Dimension, String), String> {
+pub(super) fn tag(text: &str) -> Result<(Dimension, String), String> {
     let (name, value) = text.split_once('=').ok_or("expected NAME=VALUE, such as team=search")?;
     Ok((Dimension::parse(&format!("tag:{name}"))?, value.to_owned()))
 }
@@ -113,7 +113,7 @@ impl By {
             Dimension::Endpoint => name(row.endpoint.as_ref()),
             Dimension::User => name(row.user.as_ref()),
             Dimension::App => name(row.app.as_ref()),
-            Dimension::Tag(_) => name(row.tags.get(&dimension.name())),
+            Dimension::Platform | Dimension::ServiceTier | Dimension::Tag(_) => name(row.tags.get(&dimension.name())),
         };
         match self {
             Self::Dimension(_) => self.dimensions().iter().map(cell).collect(),

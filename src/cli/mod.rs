@@ -19,9 +19,11 @@ mod demo;
 mod dimensions;
 mod doctor;
 mod duplicates;
+mod explain;
 mod forecast;
 mod import;
 mod init;
+mod mcp;
 mod migrate;
 mod open;
 mod partitions;
@@ -141,6 +143,8 @@ enum Command {
     Reprice(reprice::RepriceArgs),
     /// Show costs by model, provider, user, application, tag or day
     Costs(costs::CostsArgs),
+    /// Explain why spend changed between two periods
+    Explain(explain::ExplainArgs),
     /// Set budgets, and show where they stand
     Budgets(budgets::BudgetsArgs),
     /// Show alerts of budgets and of unusual spend, and acknowledge them
@@ -152,6 +156,8 @@ enum Command {
     Plans(plans::PlansArgs),
     /// Estimate future spend
     Forecast(forecast::ForecastArgs),
+    /// Answer an assistant's questions about spend over the Model Context Protocol
+    Mcp(mcp::McpArgs),
     /// Send realistic traffic to the running daemon
     Demo(demo::DemoArgs),
     /// Make, list and revoke tokens for the HTTP API
@@ -236,11 +242,13 @@ pub fn main() -> ExitCode {
         Command::Prices(args) => prices::run(&args, &config),
         Command::Reprice(args) => reprice::run(&args, &config),
         Command::Costs(args) => costs::run(&args, &config),
+        Command::Explain(args) => explain::run(&args, &config),
         Command::Budgets(args) => budgets::run(&args, &config),
         Command::Alerts(args) => alerts::run(&args, &config),
         Command::BillCheck(args) => bill_check::run(&args, &config),
         Command::Plans(args) => plans::run(&args, &config),
         Command::Forecast(args) => forecast::run(&args, &config),
+        Command::Mcp(args) => mcp::run(&args, &config),
         Command::Demo(args) => demo::run(&args, &config),
         Command::Token(args) => token::run(&args, &config),
         Command::Users(args) => users::run(&args, &config),

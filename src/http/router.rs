@@ -58,6 +58,7 @@ fn replaced() -> OpenApiRouter<SharedDaemon> {
 fn questions() -> OpenApiRouter<SharedDaemon> {
     OpenApiRouter::new()
         .routes(routes!(v1::costs::costs))
+        .routes(routes!(v1::change::change))
         .routes(routes!(v1::dimensions::list))
         .routes(routes!(v1::users::users))
         .routes(routes!(v1::users::user))

@@ -334,6 +334,7 @@ fn ask_everything(asked: &mut Asked) {
         "/api/v1/costs?days=75&group_by=provider,model,endpoint&limit=1",
         "/api/v1/costs?days=75&group_by=user&limit=1",
         "/api/v1/costs?days=30&group_by=app&limit=1",
+        "/api/v1/costs/change?app=web",
         "/api/v1/records?limit=1",
         "/api/v1/records?request_id=req-1",
         "/api/v1/records?model=gpt-of-no-list",

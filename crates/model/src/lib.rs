@@ -9,6 +9,7 @@
 //! | [`rollup`] | the sums that a batch adds to the rollups |
 //! | [`bill`] | the vendor's bill, read from its exports and compared with the calls |
 //! | [`forecast`] | future spend, from past spend |
+//! | [`change`] | the difference between the costs of two periods, split by cause |
 //! | [`json`] | JSON from outside, read by one bounded reader; JSON of answers |
 //! | [`tags`] | tags in their stored form |
 //! | [`decimal`] | exact decimal text |
@@ -20,6 +21,7 @@
 
 pub mod bill;
 pub mod call;
+pub mod change;
 pub mod decimal;
 pub mod files;
 pub mod forecast;

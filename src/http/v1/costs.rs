@@ -33,11 +33,11 @@ pub(crate) struct CostParameters {
     /// The last day, included.
     #[param(format = Date)]
     to: Option<String>,
-    /// The groups: `provider`, `model`, `endpoint`, `user`, `app`, or a tag: `tag:team`; several with commas. A tag that is a dimension is
+    /// The groups: `provider`, `model`, `endpoint`, `user`, `app`, `platform`, `service_tier`, or a tag: `tag:team`; several with commas. A tag that is a dimension is
     /// read from its rollup, by day and with provider and model; other tags and combinations from the call log: at most 31 days.
     #[param(
         max_length = 512,
-        pattern = "^(provider|model|endpoint|user|app|tag:[A-Za-z0-9_.-]+)(,(provider|model|endpoint|user|app|tag:[A-Za-z0-9_.-]+))*$"
+        pattern = "^(provider|model|endpoint|user|app|platform|service_tier|tag:[A-Za-z0-9_.-]+)(,(provider|model|endpoint|user|app|platform|service_tier|tag:[A-Za-z0-9_.-]+))*$"
     )]
     group_by: Option<String>,
     /// The stretches of time; `day` if nothing is said. Hours by user, endpoint or application are read from the call log: at most 31 days.
@@ -114,33 +114,51 @@ const SUMS: &[&str] = &[
     csv::ZONE,
 ];
 
-async fn question(
-    daemon: &SharedDaemon,
-    parameters: CostParameters,
-    tags: Vec<(String, String)>,
-) -> Result<CostQuery, ApiError> {
-    let hint = "group_by=provider,model: each of provider, model, endpoint, user, app and tags (tag:team) at most once";
+/// The dimensions of a `group_by`.
+pub(super) fn groups(names: Option<&str>) -> Result<Vec<Dimension>, ApiError> {
+    let hint = "group_by=provider,model: each of provider, model, endpoint, user, app, platform, service_tier and tags (tag:team) at most once";
     let mut group_by = Vec::new();
-    for name in parameters.group_by.as_deref().unwrap_or_default().split(',').filter(|name| !name.is_empty()) {
+    for name in names.unwrap_or_default().split(',').filter(|name| !name.is_empty()) {
         let dimension = Dimension::parse(name).map_err(|fault| ApiError::parameter("group_by", fault, hint))?;
         if group_by.contains(&dimension) {
             return Err(ApiError::parameter("group_by", format!("{name} is there twice"), hint));
         }
         group_by.push(dimension);
     }
+    Ok(group_by)
+}
+
+/// The filters: tags, and parameters under the names of their dimensions.
+pub(super) fn filters(
+    tags: Vec<(String, String)>,
+    named: [(Dimension, Option<String>); 5],
+) -> Result<Vec<(Dimension, String)>, ApiError> {
     let mut filters = Vec::new();
     for (name, value) in tags {
         let dimension =
             Dimension::parse(&name).map_err(|fault| ApiError::parameter(&name, fault, "tag:team=search"))?;
-        filters.push((dimension, text(&name, Some(value))?));
+        filters.extend(text(&name, Some(value))?.map(|value| (dimension, value)));
     }
-    filters.extend([
-        (Dimension::Provider, text("provider", parameters.provider)?),
-        (Dimension::Model, text("model", parameters.model)?),
-        (Dimension::Endpoint, text("endpoint", parameters.endpoint)?),
-        (Dimension::User, text("user", parameters.user)?),
-        (Dimension::App, text("app", parameters.app)?),
-    ]);
+    for (dimension, value) in named {
+        filters.extend(text(&dimension.name(), value)?.map(|value| (dimension, value)));
+    }
+    Ok(filters)
+}
+
+async fn question(
+    daemon: &SharedDaemon,
+    parameters: CostParameters,
+    tags: Vec<(String, String)>,
+) -> Result<CostQuery, ApiError> {
+    let group_by = groups(parameters.group_by.as_deref())?;
+    let named = [
+        (Dimension::Provider, parameters.provider),
+        (Dimension::Model, parameters.model),
+        (Dimension::Endpoint, parameters.endpoint),
+        (Dimension::User, parameters.user),
+        (Dimension::App, parameters.app),
+    ];
+    let filters = filters(tags, named)?;
     let sort = parameters.sort.unwrap_or_default();
     let order = parameters.order.unwrap_or(if sort == SortBy::Bucket { Order::Asc } else { Order::Desc });
     let mut question = CostQuery {
@@ -149,7 +167,7 @@ async fn question(
         zone: daemon.settings.zone.name().to_owned(),
         bucket: parameters.bucket.unwrap_or_default(),
         group_by,
-        filters: filters.into_iter().filter_map(|(dimension, value)| Some((dimension, value?))).collect(),
+        filters,
         dimensions: Vec::new(),
         sort,
         descending: order == Order::Desc,
@@ -208,7 +226,7 @@ pub(crate) async fn costs(
     let mut question = question(&daemon, parameters, tags).await?;
     if format == Format::Csv {
         question.offset = 0;
-        let tags = question.group_by.iter().filter(|dimension| matches!(dimension, Dimension::Tag(_)));
+        let tags = question.group_by.iter().filter(|dimension| dimension.is_in_tags());
         let tags: Vec<String> = tags.map(Dimension::name).collect();
         let tags: Vec<&str> = tags.iter().map(String::as_str).collect();
         let first = page(daemon, question).await?;

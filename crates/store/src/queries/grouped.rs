@@ -34,6 +34,10 @@ pub enum Dimension {
     User,
     /// The application.
     App,
+    /// Where the model ran, if not at its vendor.
+    Platform,
+    /// `standard`, `batch` …
+    ServiceTier,
     /// A tag.
     Tag(String),
 }
@@ -132,7 +136,7 @@ pub struct GroupRow {
     /// The group's application.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub app: Option<String>,
-    /// The group's tags, each under the name that it was grouped by: `tag:team`.
+    /// The group's tags, platform and service tier, each under the name that it was grouped by: `tag:team`.
     #[serde(flatten)]
     pub tags: BTreeMap<String, String>,
     /// The sums.
@@ -155,6 +159,8 @@ impl Dimension {
             ("endpoint", _) => Ok(Self::Endpoint),
             ("user", _) => Ok(Self::User),
             ("app" | "tag:app", _) => Ok(Self::App),
+            ("platform", _) => Ok(Self::Platform),
+            ("service_tier", _) => Ok(Self::ServiceTier),
             (_, Some(tag)) => name_fault(tag).map_or_else(|| Ok(Self::Tag(tag.to_owned())), Err),
             _ => Err("no such dimension".to_owned()),
         }
@@ -169,12 +175,20 @@ impl Dimension {
             Self::Endpoint => "endpoint".to_owned(),
             Self::User => "user".to_owned(),
             Self::App => APP.to_owned(),
+            Self::Platform => "platform".to_owned(),
+            Self::ServiceTier => "service_tier".to_owned(),
             Self::Tag(tag) => format!("{TAG}{tag}"),
         }
     }
 
+    /// True if [`GroupRow`] does not have a field of its own for it.
+    #[must_use]
+    pub fn is_in_tags(&self) -> bool {
+        matches!(self, Self::Platform | Self::ServiceTier | Self::Tag(_))
+    }
+
     /// Its column in a table.
-    fn column(&self, source: Source) -> String {
+    pub(super) fn column(&self, source: Source) -> String {
         match (self, source) {
             (Self::App | Self::Tag(_), Source::DailyDimensionCosts) => "value".to_owned(),
             (Self::User, _) => "user_id".to_owned(),
@@ -191,6 +205,30 @@ impl Dimension {
             Self::Tag(tag) => Some(tag),
             _ => None,
         }
+    }
+}
+
+impl Source {
+    pub(super) fn table(self) -> &'static str {
+        match self {
+            Self::DailyApiCosts => "public.daily_api_costs",
+            Self::DailyUserApiCosts => "public.tallyd_user_day_parts",
+            Self::DailyDimensionCosts => "public.daily_dimension_costs",
+            Self::HourlyApiCosts => "public.hourly_api_costs",
+            Self::ApiUsageLog => "public.api_usage_log",
+        }
+    }
+
+    /// The condition for the days from parameter `from` to parameter `to`, in the zone of parameter `zone`.
+    pub(super) fn range(self, from: usize, to: usize, zone: usize) -> String {
+        let instant = match self {
+            Self::ApiUsageLog => "occurred_at",
+            Self::HourlyApiCosts => "hour",
+            _ => return format!("day BETWEEN ${from} AND ${to}"),
+        };
+        format!(
+            "{instant} >= ${from}::timestamp AT TIME ZONE ${zone} AND {instant} < (${to} + 1)::timestamp AT TIME ZONE ${zone}"
+        )
     }
 }
 
@@ -274,7 +312,7 @@ impl CostQuery {
     }
 
     /// True if the SQL uses the zone, which is then a parameter.
-    fn asks_for_zone(&self) -> bool {
+    pub(super) fn asks_for_zone(&self) -> bool {
         matches!(self.source(), Source::ApiUsageLog | Source::HourlyApiCosts)
     }
 
@@ -326,27 +364,8 @@ impl CostQuery {
     fn sql(&self, parameters: usize) -> String {
         let source = self.source();
         let log = source == Source::ApiUsageLog;
-        let (table, sums) = match source {
-            Source::DailyApiCosts => ("public.daily_api_costs", OF_ROLLUP),
-            Source::DailyUserApiCosts => ("public.tallyd_user_day_parts", OF_ROLLUP),
-            Source::DailyDimensionCosts => ("public.daily_dimension_costs", OF_ROLLUP),
-            Source::HourlyApiCosts => ("public.hourly_api_costs", OF_ROLLUP),
-            Source::ApiUsageLog => ("public.api_usage_log", OF_LOG),
-        };
-        let range = match source {
-            Source::ApiUsageLog => {
-                "occurred_at >= $1::timestamp AT TIME ZONE $5 AND occurred_at < ($2 + 1)::timestamp AT TIME ZONE $5"
-            }
-            Source::HourlyApiCosts => {
-                "hour >= $1::timestamp AT TIME ZONE $5 AND hour < ($2 + 1)::timestamp AT TIME ZONE $5"
-            }
-            _ => "day BETWEEN $1 AND $2",
-        };
-        // A dimension's name has no quote.
-        let range = match self.dimension().filter(|_| source == Source::DailyDimensionCosts) {
-            Some(name) => format!("{range} AND dimension = '{name}'"),
-            None => range.to_owned(),
-        };
+        let (table, sums) = (source.table(), if log { OF_LOG } else { OF_ROLLUP });
+        let range = format!("{}{}", source.range(1, 2, 5), self.one_dimension());
         let day = if log { "(occurred_at AT TIME ZONE $5)::date" } else { "day" };
         let (bucket, written) = match self.bucket {
             Bucket::Hour => (
@@ -361,9 +380,7 @@ impl CostQuery {
         let mut columns = vec![format!("{bucket} AS bucket")];
         columns.extend(self.group_by.iter().map(|dimension| dimension.column(source)));
         let groups: Vec<String> = (1..=columns.len()).map(|at| at.to_string()).collect();
-        let filters: String = self.filters.iter().enumerate().fold(String::new(), |text, (at, (dimension, _))| {
-            format!("{text} AND {} = ${}", dimension.column(source), parameters + at + 1)
-        });
+        let filters = self.conditions(parameters);
         let (cost, calls) = (columns.len() + 9, columns.len() + 1);
         let direction = if self.descending { "DESC" } else { "ASC" };
         let first = match self.sort {
@@ -390,13 +407,30 @@ impl CostQuery {
         )
     }
 
+    /// ` AND dimension = …`, where a table has several.
+    pub(super) fn one_dimension(&self) -> String {
+        // A dimension's name has no quote.
+        match self.dimension().filter(|_| self.source() == Source::DailyDimensionCosts) {
+            Some(name) => format!(" AND dimension = '{name}'"),
+            None => String::new(),
+        }
+    }
+
+    /// The filters as conditions, each behind an `AND`. Their values follow the first `parameters` ones.
+    pub(super) fn conditions(&self, parameters: usize) -> String {
+        let source = self.source();
+        self.filters.iter().enumerate().fold(String::new(), |text, (at, (dimension, _))| {
+            format!("{text} AND {} = ${}", dimension.column(source), parameters + at + 1)
+        })
+    }
+
     /// Reads the columns: the bucket as text and as a value, the groups, the sums.
     fn read(&self, row: &tokio_postgres::Row) -> Result<GroupRow, QueryError> {
         let of = |dimension| {
             let at = self.group_by.iter().position(|grouped| *grouped == dimension);
             at.map(|at| row.get::<_, String>(at + 2))
         };
-        let tags = self.group_by.iter().enumerate().filter(|(_, grouped)| matches!(grouped, Dimension::Tag(_)));
+        let tags = self.group_by.iter().enumerate().filter(|(_, grouped)| grouped.is_in_tags());
         Ok(GroupRow {
             bucket: row.get(0),
             provider: of(Dimension::Provider),
@@ -452,6 +486,7 @@ mod tests {
             (Bucket::Day, vec![Endpoint], vec![App], Source::ApiUsageLog),
             (Bucket::Hour, vec![Model], vec![Provider], Source::HourlyApiCosts),
             (Bucket::Hour, vec![], vec![App], Source::ApiUsageLog),
+            (Bucket::Day, vec![Dimension::ServiceTier], vec![], Source::ApiUsageLog),
         ] {
             let question = question(bucket, &group_by, &filters);
             assert_eq!(question.source(), source, "{group_by:?} {filters:?}");
@@ -465,7 +500,9 @@ mod tests {
 
     #[test]
     fn a_dimension_is_what_its_name_says() {
-        for name in ["provider", "model", "endpoint", "user", "app", "tag:team", "tag:a.b-c_D"] {
+        for name in
+            ["provider", "model", "endpoint", "user", "app", "platform", "service_tier", "tag:team", "tag:a.b-c_D"]
+        {
             assert_eq!(Dimension::parse(name).map(|dimension| dimension.name()).as_deref(), Ok(name));
         }
         assert_eq!(Dimension::parse("tag:app"), Ok(Dimension::App));

@@ -23,6 +23,7 @@ const LONG_NAME_BYTES: usize = 200;
 pub fn word(dimension: &Dimension) -> String {
     match dimension {
         Dimension::App => "application".to_owned(),
+        Dimension::ServiceTier => "service tier".to_owned(),
         Dimension::Tag(tag) => format!("tag {tag}"),
         dimension => dimension.name(),
     }
@@ -62,7 +63,7 @@ async fn seen(
         Dimension::Endpoint => row.endpoint,
         Dimension::User => row.user,
         Dimension::App => row.app,
-        Dimension::Tag(_) => row.tags.remove(&dimension.name()),
+        Dimension::Platform | Dimension::ServiceTier | Dimension::Tag(_) => row.tags.remove(&dimension.name()),
     };
     Ok(rows.into_iter().filter_map(name).filter(|name| !name.is_empty()).collect())
 }
