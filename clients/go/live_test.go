@@ -231,7 +231,7 @@ func budgets(t *testing.T, d *daemon) {
 		t.Error("there is no budget")
 	}
 	until(t, "a budget is set", func() bool {
-		_, err := d.run("budgets", "set", "0.000001", "--scope", "provider", "--value", "google")
+		_, err := d.run("budgets", "set", "0.000001", "--for", "provider=google")
 		return err == nil
 	})
 	spender := newRecorder(t, Options{Endpoint: d.socket})
@@ -241,6 +241,19 @@ func budgets(t *testing.T, d *daemon) {
 	until(t, "it has heard of it", func() bool { return !allows(call) })
 	if !allows(Call{Provider: "openai"}) || idle.Stats().Recorded != 0 {
 		t.Error("another provider's")
+	}
+	ads := Call{Tags: map[string]string{"team": "ads"}, EstimateUSD: "0.06"}
+	for _, arguments := range [][]string{{"dimensions", "add", "team"}, {"budgets", "set", "0.5", "--for", "tag:team=ads"}} {
+		if said, err := d.run(arguments...); err != nil {
+			t.Fatal(said, err)
+		}
+	}
+	if _, err := spender.RecordAndWait(within(t), Record{Provider: "x", CostUSD: "0.45", Tags: ads.Tags}); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "too little is left", func() bool { return !allows(ads) })
+	if ads.EstimateUSD = "0.05"; !allows(ads) {
+		t.Error("as much is left")
 	}
 	for _, recorder := range []*Recorder{idle, spender} {
 		if err := recorder.Close(within(t)); err != nil {

@@ -51,6 +51,7 @@ final class Recorder
      *                       temporary folder
      * @param ?callable(array<string, mixed>): void $onDrop gets calls that could be neither delivered nor spooled
      * @param ?callable(string, string, string): void $onReject gets id, code and message of a refused record
+     * @param array<string, string|int> $tags go into each record, such as `['environment' => 'production']`; its own come first
      * @param ?bool $disabled keeps nothing and opens nothing, for tests; null: whether `TALLYD_DISABLED` is set to yes
      * @throws \InvalidArgumentException for an invalid endpoint
      */
@@ -63,6 +64,7 @@ final class Recorder
         private readonly mixed $onDrop = null,
         private readonly mixed $onReject = null,
         ?bool $disabled = null,
+        private readonly array $tags = [],
     ) {
         $endpoint = $endpoint ?: (getenv('TALLYD_ENDPOINT') ?: (getenv('TALLYD_SOCKET') ?: self::DEFAULT_ENDPOINT));
         $token = $token ?: (getenv('TALLYD_TOKEN') ?: null);
@@ -92,7 +94,8 @@ final class Recorder
     {
         try {
             $this->counts['recorded']++;
-            [$id, $line] = self::line(['provider' => $provider, 'app' => $this->app, ...$fields]);
+            $tags = (array) ($fields['tags'] ?? []) + $this->tags;
+            [$id, $line] = self::line(['provider' => $provider, 'app' => $this->app, ...$fields, 'tags' => $tags ?: null]);
             if ($this->disabled) {
                 return $id;
             }
@@ -156,6 +159,9 @@ final class Recorder
             if (array_filter((array) $amounts, 'is_float') !== []) {
                 throw new \InvalidArgumentException("$name has a float, which has been rounded already: give decimal text");
             }
+        }
+        if (isset($fields['tags'])) {
+            $fields['tags'] = array_map('strval', array_filter((array) $fields['tags'], fn ($value) => $value !== null));
         }
         foreach (['extra_units', 'metadata', 'tags'] as $name) {
             if (isset($fields[$name]) && is_array($fields[$name])) {

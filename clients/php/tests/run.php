@@ -177,6 +177,18 @@ function testARecordIsALineWithItsFields(): void
     }
 }
 
+function testARecordHasItsTagsAndThoseOfTheRecorder(): void
+{
+    $recorder = recorder(daemon()->socket, app: 'tagged', tags: ['environment' => 'production', 'team' => 'none', 7 => 'seven']);
+    $recorder->record('acme', ['tags' => ['team' => 'ads', 'build' => 12, 'customer' => null]]);
+    $recorder->record('acme', ['model' => 'm', 'tags' => ['environment' => null, 'team' => null, 7 => null]]);
+    same([$recorder->flush(), $recorder->stats()['rejected']], [true, 0]);
+    daemon()->until(
+        "SELECT string_agg(coalesce(tags::text, 'none'), ' ' ORDER BY model) FROM api_usage_log WHERE app = 'tagged'",
+        '{"7": "seven", "team": "ads", "build": "12", "environment": "production"} none',
+    );
+}
+
 function testUsageIsReadAsEveryClientReadsIt(): void
 {
     foreach (vectors('usage') as $vector) {

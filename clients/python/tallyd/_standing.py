@@ -55,7 +55,7 @@ def amount(estimate: Estimate) -> Decimal:
     """The estimate, by its decimal text. Raises ValueError if it is not a finite number that is at least 0."""
     try:
         exact = Decimal(float.__repr__(estimate) if isinstance(estimate, float) else estimate)
-        if exact.is_finite() and exact >= 0:
+        if exact.is_finite() and (not exact.is_signed() or not exact):
             return exact
     except (InvalidOperation, TypeError, ValueError):
         pass

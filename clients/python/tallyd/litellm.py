@@ -35,6 +35,11 @@ _UNANSWERED = (408, 599)
 """LiteLLM's status of a call that timed out, and this module's status of a call without any."""
 
 
+class _Refused(BudgetExceeded):
+    status_code = 403
+    """The proxy's answer. After a 403 its router neither repeats the call nor holds the deployment for broken."""
+
+
 class TallydLogger(CustomLogger):
     """Records LiteLLM's calls with `recorder`, by default the process's one. `limits` is as for `instrument`."""
 
@@ -48,7 +53,7 @@ class TallydLogger(CustomLogger):
     async def async_pre_call_deployment_hook(self, kwargs: Any, call_type: Any) -> None:
         refused = _quietly(self._refused, kwargs) if self._enforces else None
         if refused is not None:
-            raise BudgetExceeded(refused)
+            raise _Refused(refused)
 
     def _refused(self, kwargs: Mapping[str, Any]) -> Optional[Check]:
         model, provider, *_ = litellm.get_llm_provider(

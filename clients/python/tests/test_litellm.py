@@ -136,8 +136,9 @@ def test_refused(stub, logged, monkeypatch):
             call(stub, "anthropic/claude-sonnet-4-5", stream=True),
             call(stub, "openai/gpt-5.5", user="u-7"),
         ):
-            with pytest.raises(tallyd.BudgetExceeded, match="the call was not made"):
+            with pytest.raises(tallyd.BudgetExceeded, match="the call was not made") as raised:
                 await litellm.acompletion(**refused)
+            assert raised.value.status_code == 403, "the proxy's answer"
         assert not stub.served
         await litellm.acompletion(**call(stub, "openai/gpt-5.5"))
         deadline = asyncio.get_running_loop().time() + 20

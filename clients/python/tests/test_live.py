@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import urllib.request
+from decimal import Decimal
 
 import pytest
 from support import ROOT, free_port, until
@@ -59,7 +60,7 @@ def test_a_recorder_that_sends_nothing_hears_which_budgets_are_used_up_and_that_
 
     def set_all(usd):
         for scope, value in scopes:
-            assert daemon.run("budgets", "set", usd, "--scope", scope, "--value", value).returncode == 0
+            assert daemon.run("budgets", "set", usd, "--for", f"{scope}={value}").returncode == 0
 
     until("there is a schema", lambda: daemon.psql("SELECT to_regclass('api_alerts') IS NOT NULL") == ["t"])
     with tallyd.Recorder(daemon.socket, app="idle") as idle, tallyd.Recorder(daemon.socket) as spender:
@@ -79,6 +80,35 @@ def test_a_recorder_that_sends_nothing_hears_which_budgets_are_used_up_and_that_
         assert idle.stats().recorded == 0
     with tallyd.Recorder(daemon.socket + ".nobody", close_timeout=0) as nobody:
         assert nobody.ready(0.05) is False and held(nobody) == [False] * 5
+
+
+def test_budgets_of_a_tag_and_of_two_dimensions_refuse_calls_and_what_remains_is_known_before(daemon):
+    def set_budget(usd, *scope):
+        done = daemon.run("budgets", "set", usd, *(word for one in scope for word in ("--for", one)))
+        assert done.returncode == 0, done.stderr
+
+    until("there is a dimension", lambda: daemon.run("dimensions", "add", "team").returncode == 0)
+    with tallyd.Recorder(daemon.socket, app="limits") as idle, tallyd.Recorder(daemon.socket) as spender:
+        assert idle.ready(60)
+        set_budget("0.5", "tag:team=ads")
+        set_budget("0.000001", "tag:team=search", "model=gemini-2.5-flash")
+
+        def spend(usd, **fields):
+            spender.record("acme", cost_usd=usd, **fields)
+            assert spender.flush(60)
+
+        with tallyd.tags(team="ads"):
+            assert idle.check(estimate=1) and idle.check().remaining is None
+            spend("0.45")
+            until("what remains is known", lambda: idle.check().remaining == Decimal("0.05"))
+            assert idle.check(estimate="0.05") and not idle.check(estimate="0.06")
+            spend("0.05")
+            until("the tag's budget is used up", lambda: idle.check().scope == {"tag:team": "ads"})
+        with tallyd.tags(team="search"):
+            spend("0.01", model="gemini-2.5-flash-20250617")
+            refused = {"model": "gemini-2.5-flash", "tag:team": "search"}
+            until("the pair's is", lambda: idle.check(model="gemini-2.5-flash-20250617").scope == refused)
+            assert idle.check(model="gemini-2.5-pro") and idle.check(), "one of both is not enough"
 
 
 def test_waiting_returns_the_id_or_the_reason(daemon):

@@ -52,9 +52,12 @@ function recording(recorder: Recorder, options: FetchOptions, isModels: boolean)
     const [asked, hidesUsage] = withUsage(provider, url, init);
     // The context of now: the answer may be read in another one.
     const record = { provider, endpoint: url.pathname, ...currentContext(), ...options.fields } as UsageRecord;
-    const model = requested(init) ?? modelOf(url.pathname);
+    const model = modelIn(init?.body) ?? modelOf(url.pathname);
     if (model) record.model = model;
-    if (options.limits) enforce(recorder, record);
+    if (options.limits) {
+      if (!model && family && input instanceof Request) record.model = modelIn(await input.clone().text()) ?? "";
+      enforce(recorder, record);
+    }
     const call: Call = { recorder, record, family, started: elapsed(), done: false };
     let response: Response;
     try {
@@ -92,10 +95,10 @@ function isUnsent(error: unknown): boolean {
   return [cause?.code, ...(cause?.errors ?? []).map(({ code }) => code)].some((code) => code !== undefined && UNSENT.has(code));
 }
 
-function requested(init: RequestInit | undefined): string | undefined {
-  if (typeof init?.body !== "string") return undefined;
+function modelIn(body: unknown): string | undefined {
+  if (typeof body !== "string") return undefined;
   try {
-    const model = (JSON.parse(init.body) as { model?: unknown }).model;
+    const model = (JSON.parse(body) as { model?: unknown } | null)?.model;
     return typeof model === "string" ? model : undefined;
   } catch {
     return undefined;

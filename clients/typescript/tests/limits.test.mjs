@@ -104,5 +104,9 @@ test("the vendors' SDKs do not send a call that is refused, and throw the error 
   daemon.tell({ used_up: [{ model: ["gpt-4o"] }] });
   await until("the model is used up", () => !recorder.check({ model: "gpt-4o" }).allowed);
   await assert.rejects(openai.chat.completions.create(chat), { message: /the budget of model "gpt-4o" is used up/ });
+  const fetched = recordingFetch(recorder, { provider: "openai", ...limits });
+  const request = (model) => new Request(`${vendors.url}/v1/chat/completions`, { method: "POST", body: JSON.stringify({ ...chat, model }) });
+  await assert.rejects(fetched(request("gpt-4o-2024-08-06")), { message: /the budget of model "gpt-4o" is used up/ });
+  assert.equal((await (await fetched(request("gpt-4"))).json()).usage.prompt_tokens, 900);
   await anthropic.messages.create(ask);
 });

@@ -10,10 +10,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
+import { isDeepStrictEqual } from "node:util";
 import { EdgeVM } from "@edge-runtime/vm";
 import { build } from "esbuild";
 import { startDaemon, until } from "./daemon.mjs";
-import { Recorder, withContext } from "../dist/esm/index.js";
+import { Recorder, recordingFetch, tags, withContext } from "../dist/esm/index.js";
 import { encodeRecord } from "../dist/esm/record.js";
 import { helloFrame, Inbox, PROTOCOL, recordsFrame } from "../dist/esm/wire.js";
 
@@ -83,7 +84,7 @@ test("a recorder that sends nothing hears which budgets are used up, and that th
   const held = (recorder) => calls.map((call) => !recorder.check(call).allowed);
   const set = (usd) => {
     for (const [scope, value] of [["provider", "claude"], ["model", "claude-haiku-4-5"], ["user", "u-budget"], ["app", "budgets"]]) {
-      daemon.run("budgets", "set", usd, "--scope", scope, "--value", value);
+      daemon.run("budgets", "set", usd, "--for", `${scope}=${value}`);
     }
   };
   assert.deepEqual(held(idle), calls.map(() => false));
@@ -108,6 +109,31 @@ test("a recorder that sends nothing hears which budgets are used up, and that th
   assert.equal(await nobody.ready(50), false);
   assert.deepEqual(nobody.check({ provider: "claude" }), { allowed: true, known: false });
   await nobody.close();
+});
+
+test("budgets of a tag and of two dimensions refuse calls, and what remains is known before", { timeout: 120_000 }, async () => {
+  const [idle, spender] = [new Recorder({ socket: daemon.socket }), new Recorder({ socket: daemon.socket })];
+  assert.equal(await idle.ready(60_000), true);
+  daemon.run("dimensions", "add", "team");
+  daemon.run("budgets", "set", "0.5", "--for", "tag:team=ads");
+  daemon.run("budgets", "set", "0.000001", "--for", "tag:team=search", "--for", "model=gpt-4o");
+  const spend = (cost_usd, fields = {}) => spender.recordAndWait({ provider: "acme", cost_usd, ...fields });
+  await tags({ team: "ads" }, async () => {
+    assert.deepEqual(idle.check({ estimate: 1 }), { allowed: true, known: true });
+    await spend("0.45");
+    await until("what remains is known", () => Number(idle.check().remaining) === 0.05);
+    assert.deepEqual([idle.check({ estimate: 0.05 }).allowed, idle.check({ estimate: 0.06 }).allowed], [true, false]);
+    await spend("0.05");
+    await until("the tag's budget is used up", () => idle.check().reason === 'the budget of tag team "ads" is used up');
+    const never = recordingFetch(idle, { provider: "rentcast", limits: "enforce", fetch: () => assert.fail("it was sent") });
+    await assert.rejects(never("https://api.rentcast.io/v1/avm"), { name: "BudgetExceededError" });
+  });
+  await tags({ team: "search" }, async () => {
+    await spend("0.01", { model: "gpt-4o-2024-08-06" });
+    await until("the pair's is", () => isDeepStrictEqual(idle.check({ model: "gpt-4o-2024-08-06" }).scope, { model: "gpt-4o", "tag:team": "search" }));
+    assert.deepEqual([idle.check({ model: "gpt-4" }).allowed, idle.check().allowed], [true, true], "one of both is not enough");
+  });
+  await Promise.all([idle.close(), spender.close()]);
 });
 
 /** A client with this producer name and its own secret, which sends one record under each number. Resolves to the daemon's messages. */
