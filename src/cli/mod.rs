@@ -38,6 +38,7 @@ mod serve;
 mod status;
 mod token;
 mod top;
+mod units;
 mod users;
 mod wal;
 
@@ -145,6 +146,8 @@ enum Command {
     Costs(costs::CostsArgs),
     /// Explain why spend changed between two periods
     Explain(explain::ExplainArgs),
+    /// State units and revenue, and show them with cost per unit and margin
+    Units(units::UnitsArgs),
     /// Set budgets, and show where they stand
     Budgets(budgets::BudgetsArgs),
     /// Show alerts of budgets and of unusual spend, and acknowledge them
@@ -156,7 +159,7 @@ enum Command {
     Plans(plans::PlansArgs),
     /// Estimate future spend
     Forecast(forecast::ForecastArgs),
-    /// Answer an assistant's questions about spend over the Model Context Protocol
+    /// Serve an assistant with costs, over the Model Context Protocol
     Mcp(mcp::McpArgs),
     /// Send realistic traffic to the running daemon
     Demo(demo::DemoArgs),
@@ -243,6 +246,7 @@ pub fn main() -> ExitCode {
         Command::Reprice(args) => reprice::run(&args, &config),
         Command::Costs(args) => costs::run(&args, &config),
         Command::Explain(args) => explain::run(&args, &config),
+        Command::Units(args) => units::run(&args, &config),
         Command::Budgets(args) => budgets::run(&args, &config),
         Command::Alerts(args) => alerts::run(&args, &config),
         Command::BillCheck(args) => bill_check::run(&args, &config),

@@ -60,6 +60,7 @@ fn questions() -> OpenApiRouter<SharedDaemon> {
         .routes(routes!(v1::costs::costs))
         .routes(routes!(v1::change::change))
         .routes(routes!(v1::dimensions::list))
+        .routes(routes!(v1::units::units, v1::units::state))
         .routes(routes!(v1::users::users))
         .routes(routes!(v1::users::user))
         .routes(routes!(v1::sessions::sessions))

@@ -106,7 +106,11 @@ async fn watched(client: &Connection, user: &str) {
              ('budget', '2', 'x', jsonb_build_object('scope', 'user', 'scope_value', 'other')); \
          INSERT INTO tallyd_audit_log (actor, action, object, old_value, new_value) VALUES \
              ('cli:a', 'budget.set', 'user ' || {user} || '/day', NULL, jsonb_build_object('scope', 'user', 'scope_value', {user})), \
-             ('cli:a', 'budget.set', 'user other/day', NULL, jsonb_build_object('scope', 'user', 'scope_value', 'other'))"
+             ('cli:a', 'budget.set', 'user other/day', NULL, jsonb_build_object('scope', 'user', 'scope_value', 'other')), \
+             ('cli:a', 'units.state', '2 units', '[]', jsonb_build_array(jsonb_build_object('value', {user}), '{{\"value\": \"other\"}}'::jsonb)); \
+         INSERT INTO tallyd_units (day, dimension, value, unit, quantity, revenue_usd) VALUES \
+             ('2025-01-01', 'customer', {user}, 'order', 3, 1.5), ('2025-01-01', 'customer', '', 'order', 4, NULL), \
+             ('2025-01-02', 'customer', {user}, 'order', 5, NULL), ('2025-01-02', 'customer', 'other', 'order', 6, 2)"
     );
     client.batch_execute(&sql).await.unwrap();
 }
@@ -144,10 +148,12 @@ async fn the_id_is_found_nowhere_any_more_and_every_sum_stays() {
         letters_dropped: 1,
         budgets: 1,
         alerts: 2,
-        audit_entries: 1,
+        audit_entries: 2,
     };
     assert_eq!(done, expected);
     assert_eq!(traces(&client, PERSON).await, "");
+    let units = "SELECT string_agg(concat_ws(' ', day, value, quantity, revenue_usd), ', ' ORDER BY day, value) FROM tallyd_units";
+    assert_eq!(value(&client, units).await, "2025-01-01  7 1.5, 2025-01-02  5, 2025-01-02 other 6 2");
     assert_eq!(proven(&db).await, (60, 120));
     for (sql, before) in [by_day, all, others].iter().zip(before) {
         assert_eq!(value(&client, sql).await, before, "{sql}");

@@ -58,6 +58,7 @@ fn commands(bill: &str, list: &str, rows: &str, folder: &str) -> Vec<Vec<String>
         vec!["plans", day[0], day[1], day[2], day[3]],
         vec!["forecast"],
         vec!["explain", "--by", "user"],
+        vec!["units", "list", "--by", "app"],
         vec!["demo", "--rate", "5", "--seconds", "1"],
         vec!["token", "create", "--name", NAME, "--role", "read"],
         vec!["token", "list"],

@@ -392,3 +392,76 @@ fn a_dead_letter_is_looked_at_corrected_and_retried_or_dropped() {
     assert_eq!(found[found.len() - 2..], [decided, format!("dead_letter.drop {}", ids[1])]);
     api.daemon.assert_reconciled();
 }
+
+#[test]
+fn units_are_replaced_and_stand_beside_their_costs() {
+    let api = Api::start();
+    let (admin, read) = (api.token("admin"), api.token("read"));
+    let call = |day: u32, app: &str| {
+        let call = json!({"provider": "acme", "cost_usd": "1", "app": app, "occurred_at": format!("2026-03-{day:02}T12:00:00Z")});
+        format!("{call}\n")
+    };
+    api.daemon.lines(&[call(1, "web"), call(2, "web"), call(2, "shop"), call(2, "")].concat());
+    api.postgres.until_calls(4);
+    let path = "/api/v1/units";
+    let state = |units: Value| put(&api, path, &admin, &json!({"units": units}));
+    let unit = |day: u32, app: &str, quantity: &str, revenue: Value| {
+        let day = format!("2026-03-{day:02}");
+        json!({"day": day, "dimension": "app", "value": app, "unit": "order", "quantity": quantity, "revenue_usd": revenue})
+    };
+    let units =
+        json!([unit(1, "web", "4", json!("3")), unit(2, "web", "2", json!(0.5)), unit(2, "idle", "7", Value::Null)]);
+    assert_eq!(state(units.clone()).ok(), json!({"added": 3, "replaced": 0, "unchanged": 0}));
+    assert_eq!(state(units).ok(), json!({"added": 0, "replaced": 0, "unchanged": 3}));
+    assert_eq!(
+        state(json!([unit(2, "web", "2.000", json!("1.5"))])).ok(),
+        json!({"added": 0, "replaced": 1, "unchanged": 0})
+    );
+    let audit = "SELECT action || ' ' || (old_value #>> '{0,revenue_usd}') || ' ' || (new_value #>> '{0,revenue_usd}') FROM tallyd_audit_log \
+        WHERE action LIKE 'units.%' ORDER BY id DESC LIMIT 1";
+    assert_eq!(api.postgres.psql(audit), "units.state 0.5 1.5");
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let import = |text: &str| {
+        std::fs::write(file.path(), text).unwrap();
+        let output = api.daemon.run(&["units", "import", file.path().to_str().unwrap()]);
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8_lossy(&said).into_owned())
+    };
+    let csv = "unit,day,quantity\norder,2026-03-02,10\n";
+    assert_eq!(import(csv), (true, "1 added, 0 replaced, 0 unchanged\n".to_owned()));
+    for (text, says) in [
+        ("unit,day,quantity\norder,2026-03-03,1\norder,2026-03-03,-1\n", "line 3: quantity: negative"),
+        ("unit,day,quantity,colour\n", "no column \"colour\""),
+        ("unit,day\n", "the column quantity is missing"),
+        ("unit,day,quantity,dimension\norder,2026-03-03,1,user\n", "expected app or tag:NAME"),
+        ("unit,day,quantity,value\norder,2026-03-03,1,x\n", "it needs a dimension"),
+    ] {
+        let (taken, said) = import(text);
+        assert!(!taken && said.contains(says), "{text}: {said}");
+    }
+    assert_eq!(state(json!([unit(3, "web", "1", Value::Null), unit(3, "web", "-1", Value::Null)])).status, 400);
+    assert_eq!(api.postgres.psql("SELECT count(*) FROM tallyd_units WHERE day = '2026-03-03'"), "0");
+    let get = |query: &str| api.get(&format!("/api/v1/units?from=2026-03-01&to=2026-03-02{query}"), &read);
+    let rows = get("&group_by=app").ok()["rows"].clone();
+    let web = json!({"value": "web", "unit": "order", "quantity": "6", "revenue_usd": "4.5", "cost_usd": "2", "calls": 2, "unpriced_calls": 0,
+        "cost_per_unit_usd": "0.333333333333333333", "margin_usd": "2.5", "margin_percent": "55.56"});
+    assert_eq!(rows[0], web);
+    let short: Vec<_> = rows
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| format!("{} {} {}", row["value"], row["unit"], row["cost_usd"]))
+        .collect();
+    assert_eq!(short, [r#""web" "order" "2""#, r#""" null "1""#, r#""shop" null "1""#, r#""idle" "order" "0""#]);
+    let all = get("&bucket=day&unit=order").ok()["rows"].clone();
+    assert_eq!(
+        (&all[0]["bucket"], &all[0]["cost_per_unit_usd"], &all[0]["margin_usd"]),
+        (&json!("2026-03-02"), &json!("0.3"), &Value::Null)
+    );
+    for query in ["&group_by=user", "&group_by=app,tag:team", "&bucket=hour", "&limit=0"] {
+        assert_eq!(get(query).status, 400, "{query}");
+    }
+    assert_eq!(put(&api, path, &read, &json!({"units": []})).status, 403);
+    let output = api.daemon.run(&["units", "list", "--by", "app", "--json"]);
+    assert!(output.status.success(), "{output:?}");
+}

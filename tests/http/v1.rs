@@ -285,12 +285,12 @@ fn parts(change: &Value) -> (Vec<(String, String)>, tallyd_model::pricing::Usd) 
 fn a_change_of_spend_is_split_by_cause_to_the_last_digit() {
     let api = Api::start();
     let call = |day: u32, user: &str, more: Value| {
-        let mut call = json!({"provider": "claude", "model": "claude-sonnet-4-5", "user_id": user, "input_tokens": 1_000_000, "app": "web",
+        let mut call = json!({"provider": "claude", "model": "claude-sonnet-4-5", "user_id": user, "input_tokens": 100_000, "app": "web",
             "output_tokens": 0, "occurred_at": format!("2026-03-{day:02}T12:00:00Z")});
         call.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         format!("{call}\n")
     };
-    // 3 USD a million. The third day's are in batches, at half of it, and the fifth's say their own cost.
+    // 0.3 USD each. The third day's are in batches, at half of it, and the fifth's say their own cost.
     let lines = [
         call(1, "a", json!({})),
         call(2, "a", json!({})),
@@ -311,29 +311,29 @@ fn a_change_of_spend_is_split_by_cause_to_the_last_digit() {
     let cause =
         |change: &Value| parts(change).0.into_iter().map(|(cause, usd)| format!("{cause} {usd}")).collect::<Vec<_>>();
     let second = change(2, 1, "&group_by=user");
-    assert_eq!(cause(&second), ["new_users 3"]);
+    assert_eq!(cause(&second), ["new_users 0.3"]);
     assert_eq!(
         (&second["before_usd"], &second["after_usd"], &second["after_calls"]),
-        (&json!("3"), &json!("6"), &json!(2))
+        (&json!("0.3"), &json!("0.6"), &json!(2))
     );
-    let mover = json!({"user": "b", "before_usd": "0", "after_usd": "3", "difference_usd": "3", "before_calls": 0, "after_calls": 1});
+    let mover = json!({"user": "b", "before_usd": "0", "after_usd": "0.3", "difference_usd": "0.3", "before_calls": 0, "after_calls": 1});
     assert_eq!(second["movers"], json!([mover]));
     for filter in ["&provider=claude", "&user=b"] {
-        assert_eq!(cause(&change(2, 1, filter)), ["new_users 3"], "{filter}");
+        assert_eq!(cause(&change(2, 1, filter)), ["new_users 0.3"], "{filter}");
     }
     let by_app = change(2, 1, "&app=web");
-    assert_eq!(cause(&by_app), ["volume 3"]);
+    assert_eq!(cause(&by_app), ["volume 0.3"]);
     assert!(by_app["parts"][1]["note"].as_str().unwrap().contains("their calls count in volume"), "{by_app:#}");
-    assert_eq!(cause(&change(3, 1, "")), ["tier -1.5"]);
+    assert_eq!(cause(&change(3, 1, "")), ["tier -0.15"]);
     let untold = change(3, 1, "&tiers=false");
-    assert_eq!(cause(&untold), ["other -1.5"]);
+    assert_eq!(cause(&untold), ["other -0.15"]);
     assert!(untold["parts"][7]["note"].as_str().unwrap().contains("only the call log has service tiers"), "{untold:#}");
-    assert_eq!(cause(&change(4, 2, "")), ["volume -3", "model_mix 2"]);
+    assert_eq!(cause(&change(4, 2, "")), ["volume -0.3", "model_mix 0.2"]);
     let stated = change(5, 1, "");
-    assert_eq!(cause(&stated), ["other 4"]);
+    assert_eq!(cause(&stated), ["other 6.7"]);
     assert!(stated["parts"][8]["note"].as_str().unwrap().contains("beside the list price"), "{stated:#}");
     // Before the call log's first day is nothing, and the default is the week before today.
-    assert_eq!(cause(&api.get("/api/v1/costs/change?from=2026-03-01&to=2026-03-01", &token).ok()), ["new_users 3"]);
+    assert_eq!(cause(&api.get("/api/v1/costs/change?from=2026-03-01&to=2026-03-01", &token).ok()), ["new_users 0.3"]);
     assert_eq!(parts(&api.get("/api/v1/costs/change", &token).ok()).0, []);
     for (query, says) in [
         ("before_from=2026-03-01", "go together"),
@@ -359,5 +359,5 @@ fn a_change_of_spend_is_split_by_cause_to_the_last_digit() {
         "2026-03-01",
     ]);
     let text = String::from_utf8_lossy(&output.stdout);
-    assert!(text.contains("1.50 USD less (-50 %)") && text.contains("tier   -1.50  cheaper service tiers"), "{text}");
+    assert!(text.contains("0.15 USD less (-50 %)") && text.contains("tier   -0.15  cheaper service tiers"), "{text}");
 }

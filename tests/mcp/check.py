@@ -25,9 +25,9 @@ TOOLS = {
     "user_history": {"id": "u/1 ü", "from": "2026-03-01", "to": "2026-03-02"},
 }
 CALLS = [
-    {"model": "claude-sonnet-4-5", "user_id": "u/1 ü", "occurred_at": "2026-03-01T12:00:00Z", "input_tokens": 1_000_000},
-    {"model": "claude-sonnet-4-5", "user_id": "u/1 ü", "occurred_at": "2026-03-02T12:00:00Z", "input_tokens": 2_000_000},
-    {"model": "claude-sonnet-4-5", "tags": {"team": "search & find"}, "input_tokens": 1_000_000},
+    {"model": "claude-sonnet-4-5", "user_id": "u/1 ü", "occurred_at": "2026-03-01T12:00:00Z", "input_tokens": 100_000},
+    {"model": "claude-sonnet-4-5", "user_id": "u/1 ü", "occurred_at": "2026-03-02T12:00:00Z", "input_tokens": 200_000},
+    {"model": "claude-sonnet-4-5", "tags": {"team": "search & find"}, "input_tokens": 100_000},
     {"model": "a-model-without-a-price", "input_tokens": 1},
 ]
 
@@ -56,14 +56,14 @@ async def read(daemon, token):
         for name, answer in answers.items():
             assert isinstance(answer, dict), (name, answer)
         (row,) = answers["costs"]["rows"]
-        assert (row["model"], row["cost_usd"], row["tag:team"]) == ("claude-sonnet-4-5", "3", "search & find"), row
+        assert (row["model"], row["cost_usd"], row["tag:team"]) == ("claude-sonnet-4-5", "0.3", "search & find"), row
         (mover,) = answers["top_movers"]["movers"]
-        assert (mover["before_usd"], mover["after_usd"], mover["difference_usd"]) == ("3", "6", "3"), mover
+        assert (mover["before_usd"], mover["after_usd"], mover["difference_usd"]) == ("0.3", "0.6", "0.3"), mover
         parts = answers["explain_change"]["parts"]
         total = sum(Decimal(part["usd"]) for part in parts)
         assert total == Decimal(answers["explain_change"]["difference_usd"]), parts
         assert answers["unpriced_models"]["models"][0]["model"] == "a-model-without-a-price"
-        assert [day["cost_usd"] for day in answers["user_history"]["days"]] == ["6", "3"], answers["user_history"]
+        assert [day["cost_usd"] for day in answers["user_history"]["days"]] == ["0.6", "0.3"], answers["user_history"]
         for name, arguments, says in [
             ("costs", {"days": 0}, "answered 400: days: 0 is not within"),
             ("costs", {"colour": 1}, 'no parameter "colour"; it has days'),

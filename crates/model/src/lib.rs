@@ -12,7 +12,9 @@
 //! | [`change`] | the difference between the costs of two periods, split by cause |
 //! | [`json`] | JSON from outside, read by one bounded reader; JSON of answers |
 //! | [`tags`] | tags in their stored form |
+//! | [`units`] | cost per unit and margin |
 //! | [`decimal`] | exact decimal text |
+//! | [`ratio`] | an amount in proportion, by a product of 256 bits |
 //! | [`files`] | encodings, separators, numbers and dates of files as people and programs write them |
 //! | [`quote`] | escapes foreign text on a terminal and in the daemon log |
 //! | [`wording`] | numbers, amounts and their nouns in messages and lists |
@@ -28,7 +30,9 @@ pub mod forecast;
 pub mod json;
 pub mod pricing;
 pub mod quote;
+pub mod ratio;
 pub mod role;
 pub mod rollup;
 pub mod tags;
+pub mod units;
 pub mod wording;

@@ -72,6 +72,7 @@ mod rollups;
 pub mod sessions;
 pub mod source;
 pub mod tls;
+pub mod units;
 pub mod unpriced;
 pub mod upkeep;
 pub mod url;

@@ -24,7 +24,7 @@ use self::tools::Daemon;
 use tallyd_config::Config;
 use tallyd_model::json::Value;
 
-/// Answer an assistant's questions about spend: a server of the Model Context Protocol on standard input and output
+/// Serve an assistant with costs: the Model Context Protocol on standard input and output
 #[derive(Args)]
 #[command(after_help = "Examples:
   TALLYD_HTTP_TOKEN=$(tallyd token create --name assistant --role read) tallyd mcp
@@ -59,7 +59,8 @@ pub(super) fn run(args: &McpArgs, config: &Config) -> anyhow::Result<ExitCode> {
     }
     let daemon = Daemon { url: url.trim_end_matches('/').to_owned(), token };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let server = Server { call: |name: &str, arguments: &Value| runtime.block_on(tools::call(&daemon, name, arguments)) };
+    let server =
+        Server { call: |name: &str, arguments: &Value| runtime.block_on(tools::call(&daemon, name, arguments)) };
     server.run(std::io::stdin().lock(), std::io::stdout().lock())?;
     Ok(ExitCode::SUCCESS)
 }

@@ -16,4 +16,5 @@ pub(crate) mod price_sync;
 pub(crate) mod prices;
 pub(crate) mod records;
 pub(crate) mod sessions;
+pub(crate) mod units;
 pub(crate) mod users;

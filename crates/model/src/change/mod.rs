@@ -31,16 +31,15 @@
 //! [`Side::tiered`] takes them from the call log. Without it, and without a list price, the change of cost a call is
 //! `other`, with the reason: it is never guessed.
 
-mod ratio;
 #[cfg(test)]
 mod tests;
 
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use self::ratio::proportion;
 use crate::pricing::Usd;
 use crate::pricing::catalog::Rates;
+use crate::ratio::proportion;
 
 /// A model's usage in one period.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

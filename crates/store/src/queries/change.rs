@@ -20,7 +20,7 @@ use super::movers::Mover;
 use super::sums::Sums;
 use super::{Parameter, QueryError};
 use crate::whole::Whole;
-use tallyd_model::change::{Cause, Cell, Known, Part, Side, list_cost, split};
+use tallyd_model::change::{Cause, Cell, Known, Part, list_cost, split};
 use tallyd_model::pricing::{Catalog, STANDARD_TIER, Usd};
 
 /// Largest number of days of a period.

@@ -199,7 +199,7 @@ impl Dimension {
     }
 
     /// Its name in `tallyd_dimensions`; none for those of other rollups.
-    fn rollup(&self) -> Option<&str> {
+    pub(crate) fn rollup(&self) -> Option<&str> {
         match self {
             Self::App => Some(APP),
             Self::Tag(tag) => Some(tag),

@@ -2,7 +2,8 @@
 
 /// The amount in proportion, rounded half to even. None if `part` is negative, `whole` is not positive, or the result
 /// needs more than 127 bits.
-pub(super) fn proportion(amount: i128, part: i128, whole: i128) -> Option<i128> {
+#[must_use]
+pub fn proportion(amount: i128, part: i128, whole: i128) -> Option<i128> {
     if part < 0 || whole <= 0 {
         return None;
     }
