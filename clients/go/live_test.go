@@ -227,7 +227,7 @@ func budgets(t *testing.T, d *daemon) {
 		t.Error("there is no budget")
 	}
 	until(t, "a budget is set", func() bool {
-		_, err := d.run("budgets", "set", "0.000001", "--scope", "provider", "--value", "google")
+		_, err := d.run("budgets", "set", "0.000001", "--for", "provider=google")
 		return err == nil
 	})
 	spender := newRecorder(t, Options{Endpoint: d.socket})

@@ -59,7 +59,7 @@ def test_a_recorder_that_sends_nothing_hears_which_budgets_are_used_up_and_that_
 
     def set_all(usd):
         for scope, value in scopes:
-            assert daemon.run("budgets", "set", usd, "--scope", scope, "--value", value).returncode == 0
+            assert daemon.run("budgets", "set", usd, "--for", f"{scope}={value}").returncode == 0
 
     until("there is a schema", lambda: daemon.psql("SELECT to_regclass('api_alerts') IS NOT NULL") == ["t"])
     with tallyd.Recorder(daemon.socket, app="idle") as idle, tallyd.Recorder(daemon.socket) as spender:

@@ -83,7 +83,7 @@ test("a recorder that sends nothing hears which budgets are used up, and that th
   const held = (recorder) => calls.map((call) => recorder.shouldThrottleFor(call));
   const set = (usd) => {
     for (const [scope, value] of [["provider", "claude"], ["model", "claude-haiku-4-5"], ["user", "u-budget"], ["app", "budgets"]]) {
-      daemon.run("budgets", "set", usd, "--scope", scope, "--value", value);
+      daemon.run("budgets", "set", usd, "--for", `${scope}=${value}`);
     }
   };
   assert.deepEqual(held(idle), calls.map(() => false));
