@@ -1,6 +1,6 @@
 //! The steps of the data plane for each record, on one core. A frame of 2,000 calls is decoded, admitted and priced,
 //! and encoded into chunks. Chunks are read back, written as COPY rows, and folded into rollups. Times are of a frame,
-//! or of its chunks; the throughput is in records.
+//! or of its chunks; the throughput is in records. Beside them a client's check of a call.
 //!
 //! `cargo bench --bench micro -- [FILTER]`
 
@@ -19,7 +19,9 @@ use tallyd_model::rollup::day::Days;
 use tallyd_model::rollup::dimensions::Dimensions;
 use tallyd_model::rollup::fold::Fold;
 use tallyd_model::rollup::guard::{KeyBounds, KeyGuard};
-use tallyd_protocol::limits;
+use tallyd_protocol::budgets::Scope;
+use tallyd_protocol::check::Defaults;
+use tallyd_protocol::{CallScope, Checker, limits};
 use tallyd_store::load::copy_row::Layout;
 use tallyd_wal::chunk::{Chunk, ChunkBuilder, Columns, Entry, PayloadReader};
 
@@ -113,6 +115,31 @@ fn steps(criterion: &mut Criterion) {
     });
     group.finish();
     fold(criterion, &admission);
+    check(criterion);
+}
+
+/// A call's check with 1,000 scopes used up, half of them of a team and a model.
+fn check(criterion: &mut Criterion) {
+    let scope = |names: &[(&str, String)]| {
+        names.iter().map(|(dimension, name)| ((*dimension).to_owned(), vec![name.clone()])).collect::<Scope>()
+    };
+    let users = (0..500).map(|n| scope(&[("user", format!("user-{n}"))]));
+    let pairs = (0..500).map(|n| scope(&[("tag:team", "search".to_owned()), ("model", format!("model-{n}"))]));
+    let checker = Checker::new(false, users.chain(pairs), []);
+    let mut group = criterion.benchmark_group("check");
+    for (name, team) in [("allowed", "ads"), ("refused", "search")] {
+        let tags = [("customer", "c-1"), ("team", team)];
+        let call = CallScope {
+            provider: "claude",
+            model: "model-7-20260101",
+            user_id: "u",
+            tags: &tags,
+            ..CallScope::default()
+        };
+        assert_eq!(checker.check(&call, &Defaults::default()).is_allowed(), name == "allowed");
+        group.bench_function(name, |bencher| bencher.iter(|| checker.check(black_box(&call), &Defaults::default())));
+    }
+    group.finish();
 }
 
 fn fold(criterion: &mut Criterion, admission: &Admission<'_>) {

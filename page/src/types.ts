@@ -221,13 +221,13 @@ export interface AlertsAnswer {
 
 export interface BudgetState {
   id: number;
-  scope: "global" | "provider" | "model" | "user" | "app";
-  scope_value: string;
+  /** Names by dimension, `tag:team` among them; empty for all spend. */
+  scope: Record<string, string>;
   period: "day" | "week" | "month";
   amount_usd: string;
   warning_percent: number;
   alert_percents: number[];
-  throttle: boolean;
+  limit: "soft" | "hard";
   period_start: string;
   period_end: string;
   spent_usd: string;

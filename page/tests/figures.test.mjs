@@ -157,9 +157,9 @@ test("costs are stacked by a tag that is a dimension, and the address keeps it",
 });
 
 test("a new budget of an application stands where it is at once", async () => {
-  daemon.run("budgets", "set", "5", "--period", "day", "--scope", "app", "--value", "other");
+  daemon.run("budgets", "set", "5", "--period", "day", "--for", "app=other");
   await until("it is evaluated", () => daemon.sql("SELECT count(*) FROM api_budget_states") === "1");
-  daemon.run("budgets", "set", "0.01", "--period", "day", "--scope", "app", "--value", "web");
+  daemon.run("budgets", "set", "0.01", "--period", "day", "--for", "app=web");
   await inside(async (tab) => {
     await show(tab, daemon, "budgets");
     await tab.page.getByText("Over budget", { exact: true }).waitFor();
@@ -168,7 +168,7 @@ test("a new budget of an application stands where it is at once", async () => {
 
 test("the overview shows the budgets that are used most, and compares like with like", async () => {
   for (const [index, amount] of ["100000", "90000", "80000", "70000"].entries()) {
-    daemon.run("budgets", "set", amount, "--period", "month", "--scope", "provider", "--value", `provider-${index}`);
+    daemon.run("budgets", "set", amount, "--period", "month", "--for", `provider=provider-${index}`);
   }
   daemon.run("budgets", "set", "4", "--period", "day");
   await inside(async (tab) => {

@@ -59,7 +59,7 @@ const SCENES = {
     },
     async prepare(daemon) {
       await daemon.fill({ days: 70, seconds: 2, users: 60 });
-      for (const [amount, ...words] of [["20"], ["300", "--period", "month"], ["30", "--period", "week", "--scope", "provider", "--value", "claude"], ["5", "--scope", "user", "--value", "user-00001"], ["1", "--scope", "app", "--value", "nightly-batch"]]) {
+      for (const [amount, ...words] of [["20"], ["300", "--period", "month"], ["30", "--period", "week", "--for", "provider=claude"], ["5", "--for", "user=user-00001"], ["1", "--for", "app=nightly-batch"]]) {
         daemon.run("budgets", "set", amount, ...words);
       }
       const call = { provider: "claude", model: "claude-opus-4-1", user_id: "user-00001", app: "nightly-batch", input_tokens: 900_000, output_tokens: 40_000 };
@@ -128,8 +128,8 @@ async function everyView() {
     const budget = (amount, ...words) => daemon.run("budgets", "set", amount.toFixed(2), ...words);
     budget(spent("day = current_date") / 1.02);
     budget(spent("day >= date_trunc('month', current_date)") / 0.84, "--period", "month");
-    budget(spent("day >= date_trunc('week', current_date) AND provider = 'claude'") / 0.4, "--period", "week", "--scope", "provider", "--value", "claude");
-    budget(spent("day >= date_trunc('month', current_date) AND model = 'claude-opus-4-5'") / 1.3, "--period", "month", "--scope", "model", "--value", "claude-opus-4-5");
+    budget(spent("day >= date_trunc('week', current_date) AND provider = 'claude'") / 0.4, "--period", "week", "--for", "provider=claude");
+    budget(spent("day >= date_trunc('month', current_date) AND model = 'claude-opus-4-5'") / 1.3, "--period", "month", "--for", "model=claude-opus-4-5");
     // Budgets are evaluated every few seconds.
     await until("budgets are evaluated", () => daemon.sql("SELECT count(*) FROM api_budget_states") === "4");
     await until("alerts are raised", () => Number(daemon.sql("SELECT count(*) FROM api_alerts")) >= 3);

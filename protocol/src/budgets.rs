@@ -1,36 +1,40 @@
-//! Budgets that are used up, and whether a call counts towards one of them.
-//!
-//! The daemon sends its clients the scopes that are used up ([`Budgets`]). A client asks [`UsedUp`] before a call, without
-//! the daemon: hash lookups, one a dimension. A scope has one dimension or several; a call counts towards it if all of them
-//! match. A scope with a dimension that this crate does not know matches no call, because a newer daemon may know more
-//! dimensions than its clients.
+//! The state of budgets as the daemon sends it: the scopes that are used up, and the amounts that are left of others.
+//! [`crate::check`] compares a call with it.
 
-use std::borrow::Cow;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// Bound of the scopes in one message.
+/// Bound of the scopes in one message, used up or with an amount left.
 pub const SCOPES_MAX: usize = 1024;
-/// Bound of the bytes of these scopes' names and values as MessagePack.
+/// Bound of the bytes of these scopes as MessagePack.
 pub const SCOPES_BYTES_MAX: usize = 64 * 1024;
 /// The interval at which a daemon repeats its message without a change.
 pub const REPEATED: Duration = Duration::from_secs(60);
-/// How long the last message counts for a client. After that no call is held back.
+/// How long the last message counts for a client. After that the state is unknown.
 pub const BELIEVED: Duration = Duration::from_secs(5 * 60);
 
-/// Whether the application should hold back paid calls.
+/// The worst state of the budgets of everything.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Budget {
-    /// True once the budget is used up.
+    /// True once a hard budget of everything is used up.
     pub should_throttle: bool,
     /// `normal`, `warning` or `exceeded`.
     pub status: String,
 }
 
-/// A scope that is used up: for each dimension a list of names, one of which a call must have.
+/// A budget's scope: for each dimension a list of names, one of which a call must have. Without a dimension: everything.
 pub type Scope = BTreeMap<String, Vec<String>>;
+
+/// The amount that is left of a hard budget past its warning.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Left {
+    /// The budget's scope.
+    pub scope: Scope,
+    /// USD as decimal text.
+    pub usd: String,
+}
 
 /// The state of all budgets. Each message replaces the one before.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, Serialize)]
@@ -38,12 +42,15 @@ pub struct Budgets {
     /// The worst state of the budgets of everything; None without such a budget.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget: Option<Budget>,
-    /// The other scopes that are used up and ask to hold back: at most [`SCOPES_MAX`], and [`SCOPES_BYTES_MAX`].
+    /// The other scopes of which a hard budget is used up: at most [`SCOPES_MAX`], and [`SCOPES_BYTES_MAX`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub used_up: Vec<Scope>,
     /// The number of scopes that are used up and were left off at these bounds.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub left_off: u64,
+    /// Hard budgets that are past their warning and not used up, as far as the bounds have room after [`Self::used_up`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left: Vec<Left>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
@@ -52,139 +59,49 @@ const fn is_zero(count: &u64) -> bool {
 }
 
 impl Budgets {
-    /// A message with these scopes, up to the bounds. The first ones are kept.
+    /// A message with these scopes and amounts, up to the bounds. The first ones are kept, scopes that are used up before
+    /// amounts.
     #[must_use]
-    pub fn bounded(budget: Option<Budget>, scopes: impl IntoIterator<Item = Scope>) -> Self {
+    pub fn bounded(
+        budget: Option<Budget>,
+        used_up: impl IntoIterator<Item = Scope>,
+        left: impl IntoIterator<Item = Left>,
+    ) -> Self {
         let mut told = Self { budget, ..Self::default() };
         let mut bytes = 0;
-        for scope in scopes {
-            bytes += encoded_bytes(&scope);
+        for scope in used_up {
+            bytes += scope_bytes(&scope);
             if told.left_off > 0 || told.used_up.len() >= SCOPES_MAX || bytes > SCOPES_BYTES_MAX {
                 told.left_off += 1;
             } else {
                 told.used_up.push(scope);
             }
         }
+        for one in left {
+            bytes += scope_bytes(&one.scope) + LEFT_BYTES + one.usd.len();
+            if told.used_up.len() + told.left.len() >= SCOPES_MAX || bytes > SCOPES_BYTES_MAX {
+                break;
+            }
+            told.left.push(one);
+        }
         told
+    }
+
+    /// Whether the other state holds back the same calls that do not state an estimate.
+    #[must_use]
+    pub fn holds_back_as(&self, other: &Self) -> bool {
+        (&self.budget, &self.used_up, self.left_off) == (&other.budget, &other.used_up, other.left_off)
     }
 }
 
 /// Upper bound of a scope's bytes as MessagePack.
-fn encoded_bytes(scope: &Scope) -> usize {
+fn scope_bytes(scope: &Scope) -> usize {
     let text = |text: &String| 3 + text.len();
     3 + scope.iter().map(|(name, names)| text(name) + 3 + names.iter().map(text).sum::<usize>()).sum::<usize>()
 }
 
-/// The properties of a call that budgets are set for. An empty value counts towards no budget of that dimension.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct CallScope<'a> {
-    /// Provider. Case and surrounding space do not matter.
-    pub provider: &'a str,
-    /// Model. Budgets of its family count, too; the family is the name without a date.
-    pub model: &'a str,
-    /// User.
-    pub user_id: &'a str,
-    /// Application.
-    pub app: &'a str,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Dimension {
-    Provider,
-    Model,
-    User,
-    App,
-}
-
-impl Dimension {
-    fn by_name(name: &str) -> Option<Self> {
-        Some(match name {
-            "provider" => Self::Provider,
-            "model" => Self::Model,
-            "user" => Self::User,
-            "app" => Self::App,
-            _ => return None,
-        })
-    }
-}
-
-/// The scopes that are used up, for lookups.
-#[derive(Debug, Clone, Default)]
-pub struct UsedUp {
-    everything: bool,
-    /// One set of names for each [`Dimension`].
-    single: [HashSet<String>; 4],
-    /// Scopes of several dimensions.
-    several: Vec<Vec<(Dimension, Vec<String>)>>,
-}
-
-impl UsedUp {
-    /// Scopes that are used up; `everything` if a budget of everything is.
-    #[must_use]
-    pub fn new(everything: bool, scopes: impl IntoIterator<Item = Scope>) -> Self {
-        let mut used_up = Self { everything, ..Self::default() };
-        for scope in scopes {
-            let known: Option<Vec<_>> =
-                scope.into_iter().map(|(name, names)| Some((Dimension::by_name(&name)?, names))).collect();
-            match known {
-                None => {}
-                Some(mut dimensions) if dimensions.len() == 1 => {
-                    let (dimension, names) = dimensions.remove(0);
-                    used_up.single[dimension as usize].extend(names);
-                }
-                Some(dimensions) if dimensions.is_empty() => used_up.everything = true,
-                Some(dimensions) => used_up.several.push(dimensions),
-            }
-        }
-        used_up
-    }
-
-    /// Whether a budget of everything is used up.
-    #[must_use]
-    pub const fn everything(&self) -> bool {
-        self.everything
-    }
-
-    /// Whether the call counts towards a budget that is used up.
-    #[must_use]
-    pub fn holds_back(&self, call: &CallScope<'_>) -> bool {
-        if self.everything {
-            return true;
-        }
-        let provider = lowered(call.provider);
-        let (model, family) = (call.model, family(call.model));
-        let has = |dimension: Dimension, name: &str| !name.is_empty() && self.single[dimension as usize].contains(name);
-        let counts = |(dimension, names): &(Dimension, Vec<String>)| {
-            names.iter().any(|name| match dimension {
-                Dimension::Provider => *name == provider,
-                Dimension::Model => name == model || name == family,
-                Dimension::User => name == call.user_id,
-                Dimension::App => name == call.app,
-            })
-        };
-        has(Dimension::Provider, &provider)
-            || has(Dimension::Model, model)
-            || (family.len() < model.len() && has(Dimension::Model, family))
-            || has(Dimension::User, call.user_id)
-            || has(Dimension::App, call.app)
-            || self.several.iter().any(|dimensions| dimensions.iter().all(counts))
-    }
-}
-
-impl From<Budgets> for UsedUp {
-    fn from(told: Budgets) -> Self {
-        Self::new(told.budget.is_some_and(|budget| budget.should_throttle), told.used_up)
-    }
-}
-
-/// The provider in lower case, without surrounding space. Allocates only for upper case.
-fn lowered(provider: &str) -> Cow<'_, str> {
-    let provider = provider.trim();
-    if provider.bytes().any(|byte| byte.is_ascii_uppercase()) {
-        return Cow::Owned(provider.to_ascii_lowercase());
-    }
-    Cow::Borrowed(provider)
-}
+/// Upper bound of the bytes of a [`Left`] besides its scope and its amount.
+const LEFT_BYTES: usize = 16;
 
 /// A model's family: the name without its date suffix (`claude-sonnet-4-20250514` is of the family `claude-sonnet-4`). A
 /// name without one is its own family.
@@ -231,10 +148,18 @@ mod tests {
 
     #[test]
     fn what_is_told_is_bounded_in_scopes_and_in_bytes_and_says_what_it_leaves_off() {
-        let told = Budgets::bounded(None, (0..SCOPES_MAX + 7).map(|id| user(&id.to_string())));
+        let left = |count: usize| (0..count).map(|id| Left { scope: user(&id.to_string()), usd: "0.5".to_owned() });
+        let told = Budgets::bounded(None, (0..SCOPES_MAX + 7).map(|id| user(&id.to_string())), left(9));
+        assert!(told.left.is_empty());
         assert_eq!((told.used_up.len(), told.left_off), (SCOPES_MAX, 7));
         assert_eq!(told.used_up[3], user("3"), "those that come first are kept");
-        let told = Budgets::bounded(None, (0..500).map(|id| user(&format!("{id:0>512}"))));
+        let told = Budgets::bounded(None, (0..SCOPES_MAX - 7).map(|id| user(&id.to_string())), left(9));
+        assert_eq!((told.used_up.len(), told.left.len(), told.left_off), (SCOPES_MAX - 7, 7, 0));
+        let long = |id: usize| user(&format!("{id:0>512}"));
+        let told = Budgets::bounded(None, [], (0..500).map(|id| Left { scope: long(id), usd: "0.5".to_owned() }));
+        let written = rmp_serde::to_vec_named(&told).unwrap().len();
+        assert!(written <= SCOPES_BYTES_MAX + 64 && told.left.len() > 100, "{written}");
+        let told = Budgets::bounded(None, (0..500).map(long), []);
         let written = rmp_serde::to_vec_named(&told).unwrap().len();
         assert!(written <= SCOPES_BYTES_MAX + 64, "{written}");
         assert_eq!(told.used_up.len() as u64 + told.left_off, 500);

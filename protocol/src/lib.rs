@@ -8,7 +8,9 @@
 //! | [`for_each_field`] | the one list of a record's fields |
 //! | [`record`] | [`Record`]: one paid API call as a client describes it, and its encoding |
 //! | [`message`] | [`ClientMessage`], [`ServerMessage`]: the frames' contents |
-//! | [`budgets`] | [`Budgets`]: the state of budgets; [`budgets::UsedUp`] tells whether to hold a call back |
+//! | [`budgets`] | [`Budgets`]: the state of budgets, as the daemon sends it |
+//! | [`check`] | [`Checker`]: compares a call with that state |
+//! | [`tags`] | the stored form of an API key |
 //! | [`frame`] | length prefixes: written, and checked before anything is allocated |
 //! | [`scan`] | finds the end of a MessagePack value without decoding it |
 //! | [`limits`] | the default bounds, which both sides use |
@@ -17,6 +19,7 @@
 //! The crate is light, so that an application that records does not build the daemon.
 
 pub mod budgets;
+pub mod check;
 mod fields;
 pub mod frame;
 pub mod id;
@@ -24,8 +27,10 @@ pub mod limits;
 pub mod message;
 pub mod record;
 pub mod scan;
+pub mod tags;
 
-pub use budgets::{Budget, Budgets, CallScope};
+pub use budgets::{Budget, Budgets};
+pub use check::{BudgetExceeded, CallScope, Checker, Decision};
 pub use message::{Ack, ClientMessage, ErrorFrame, Hello, Rejection, ServerMessage, Warning, Watch, Welcome};
 pub use record::Record;
 

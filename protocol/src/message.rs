@@ -204,6 +204,7 @@ pub fn write_records_frame(out: &mut Vec<u8>, first_seq: u64, records: &[Record]
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::budgets::Left;
 
     fn body(frame: &[u8]) -> &[u8] {
         let bytes = frame::body_bytes(frame[..4].try_into().unwrap(), 1 << 20).unwrap();
@@ -226,6 +227,7 @@ mod tests {
                 budget: None,
                 used_up: vec![[("user".to_owned(), vec!["u1".to_owned()])].into()],
                 left_off: 3,
+                left: vec![Left { scope: [].into(), usd: "0.5".into() }],
             }),
             ServerMessage::Ack(Ack { seq: 9, ..Ack::default() }),
             ServerMessage::Ack(Ack {

@@ -5,9 +5,9 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use serde_json::Value;
-use tallyd_protocol::budgets::UsedUp;
+use tallyd_protocol::check::Defaults;
 use tallyd_protocol::message::write_records_frame;
-use tallyd_protocol::{Budgets, CallScope, ClientMessage, Record, ServerMessage, frame, limits, record, scan};
+use tallyd_protocol::{Budgets, CallScope, Checker, ClientMessage, Record, ServerMessage, frame, limits, record, scan};
 
 fn vectors(file: &str) -> Vec<Value> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../clients/vectors").join(file);
@@ -139,13 +139,29 @@ fn frames_are_written_and_read_byte_for_byte() {
 }
 
 #[test]
-fn a_call_is_held_back_as_the_vectors_say() {
+fn a_call_is_refused_as_the_vectors_say() {
     for vector in vectors("throttle.json") {
-        let used_up = UsedUp::from(serde_json::from_value::<Budgets>(vector["budgets"].clone()).unwrap());
-        let text = |field: &str| vector["call"][field].as_str().unwrap_or_default();
-        let (provider, model, user_id, app) = (text("provider"), text("model"), text("user"), text("app"));
-        let holds_back = used_up.holds_back(&CallScope { provider, model, user_id, app });
-        assert_eq!(vector["throttle"], holds_back, "{}", vector["name"]);
+        let (name, call) = (&vector["name"], &vector["call"]);
+        let checker = Checker::from(serde_json::from_value::<Budgets>(vector["budgets"].clone()).unwrap());
+        let text = |field: &str| call[field].as_str().unwrap_or_default();
+        let tags = call["tags"].as_object().into_iter().flatten();
+        let tags: Vec<(&str, &str)> = tags.map(|(name, value)| (name.as_str(), value.as_str().unwrap())).collect();
+        let call = CallScope {
+            provider: text("provider"),
+            model: text("model"),
+            user_id: text("user"),
+            app: text("app"),
+            tags: &tags,
+            estimate: text("estimate"),
+        };
+        let decision = checker.check(&call, &Defaults::default());
+        assert_eq!(vector["throttle"], !decision.is_allowed(), "{name}");
+        if let Some(remaining) = vector.get("remaining") {
+            assert_eq!(decision.remaining_usd(), remaining.as_str(), "{name}");
+        }
+        if let Some(says) = vector.get("says") {
+            assert_eq!(decision.into_result().unwrap_err().to_string(), says.as_str().unwrap(), "{name}");
+        }
     }
 }
 

@@ -83,6 +83,11 @@ fn show(daemon: &Daemon) {
     set(registry::DEAD_LETTERS_USED, daemon.quota.used_ratio(daemon.clock.now_us()));
     set(registry::WAL_DAMAGED, f64::from(u8::from(crate::http::is_damaged(daemon))));
     set(registry::OLDEST_UNFLUSHED_SECONDS, daemon.oldest_unflushed().as_secs_f64());
+    let context = daemon.ingest.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if let Some(age) = context.as_ref().and_then(|context| context.budgets.age()) {
+        set(registry::BUDGETS_AGE_SECONDS, age.as_secs_f64());
+    }
+    drop(context);
     let ingest = daemon.chunk_sender.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     set(registry::CHANNEL_BYTES, ingest.as_ref().map_or(0, |ingest| ingest.waiting_bytes()) as f64);
 }

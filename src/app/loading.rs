@@ -86,7 +86,7 @@ pub(super) async fn open(
     let pool = database.pool(config.http.pool_size);
     // Set once, here.
     let loading = Loading {
-        flusher,
+        flusher: Arc::clone(&flusher),
         database: Arc::clone(&database),
         pool,
         schema: Mutex::default(),
@@ -122,6 +122,7 @@ pub(super) async fn open(
         options: config.alerts.clone(),
         zone: config.rollup.time_zone,
         clock: Arc::new(SystemClock),
+        flusher: Arc::clone(&flusher),
         standing: Arc::clone(&live.budgets),
         catalog: Arc::clone(&live.catalog),
     };

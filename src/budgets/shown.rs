@@ -8,7 +8,8 @@ use metrics::gauge;
 use tallyd_base::registry;
 use tallyd_model::forecast::Estimate;
 use tallyd_model::pricing::Usd;
-use tallyd_store::budgets::{Board, Budget, BudgetScope};
+use tallyd_store::budgets::{Board, Budget};
+use tallyd_store::queries::grouped::Dimension;
 use tallyd_store::unpriced::UnpricedModel;
 
 /// The most budgets, and the most unpriced models, with a metric of their own.
@@ -82,35 +83,43 @@ fn share(amount: Usd, of: Usd) -> f64 {
 /// A budget's name for the metrics, which need no token. A user's id, which may be an e-mail address, is left out.
 fn label(budget: &Budget) -> String {
     let period = budget.period.adjective();
-    match budget.scope {
-        BudgetScope::Global => format!("all spend, {period}"),
-        BudgetScope::User => format!("user of budget {}, {period}", budget.id),
-        scope => format!("{} {}, {period}", scope.name(), budget.scope_value),
+    if budget.scope.is_everything() {
+        return format!("all spend, {period}");
     }
+    let words = |(dimension, name): &(Dimension, String)| match dimension {
+        Dimension::User => format!("user of budget {}", budget.id),
+        Dimension::Tag(tag) => format!("tag {tag} {name}"),
+        dimension => format!("{} {name}", dimension.name()),
+    };
+    let parts: Vec<String> = budget.scope.parts().iter().map(words).collect();
+    format!("{}, {period}", parts.join(" and "))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tallyd_store::budgets::Period;
+    use tallyd_store::budgets::{BudgetScope, Limit, Period};
 
     #[test]
     fn budgets_have_names_and_users_stay_unnamed() {
-        let name = |scope, value: &str, period| {
+        let name = |parts: &[(&str, &str)], period| {
+            let names = parts.iter().map(|(key, name)| ((*key).to_owned(), (*name).to_owned())).collect();
             label(&Budget {
                 id: 7,
-                scope,
-                scope_value: value.into(),
+                scope: BudgetScope::parse(&names).unwrap(),
                 period,
                 amount_usd: Usd::ONE,
                 warning_percent: 80,
                 alert_percents: Vec::new(),
-                throttle: true,
+                limit: Limit::Hard,
             })
         };
-        assert_eq!(name(BudgetScope::Global, "", Period::Day), "all spend, daily");
-        assert_eq!(name(BudgetScope::Provider, "claude", Period::Month), "provider claude, monthly");
-        assert_eq!(name(BudgetScope::App, "web", Period::Week), "app web, weekly");
-        assert_eq!(name(BudgetScope::User, "ann@example.com", Period::Day), "user of budget 7, daily");
+        assert_eq!(name(&[], Period::Day), "all spend, daily");
+        assert_eq!(name(&[("provider", "claude")], Period::Month), "provider claude, monthly");
+        assert_eq!(name(&[("app", "web")], Period::Week), "app web, weekly");
+        let pair = [("tag:team", "search"), ("model", "gpt-5")];
+        assert_eq!(name(&pair, Period::Day), "model gpt-5 and tag team search, daily");
+        let user = [("user", "ann@example.com"), ("provider", "claude")];
+        assert_eq!(name(&user, Period::Day), "provider claude and user of budget 7, daily");
     }
 }

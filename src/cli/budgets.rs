@@ -1,5 +1,6 @@
 //! `tallyd budgets`: lists budgets with their standing, sets and removes them.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
@@ -13,17 +14,18 @@ use tallyd_model::pricing::Usd;
 use tallyd_store::budgets::store::{
     ALERT_PERCENTS, SetBudgetError, SetOutcome, WARNING_PERCENT, board, list as list_budgets, remove, set,
 };
-use tallyd_store::budgets::{Budget, BudgetScope, NewBudget, Period};
+use tallyd_store::budgets::{BudgetScope, Limit, NewBudget, Period};
 use tallyd_store::queries::audit::Actor;
 use tallyd_store::queries::names::unseen_budget;
 
-/// Set budgets, and show where they stand. The daemon evaluates them every few seconds.
+/// Set budgets, and show where they stand. The daemon evaluates hard ones within a second of a call, all every few seconds.
 #[derive(Args)]
 #[command(after_help = "Examples:
   tallyd budgets set 25                                   # 25 USD a day for everything
-  tallyd budgets set 400 --period month --scope model --value claude-sonnet-4
-  tallyd budgets set 5 --scope user --value u-42 --alert 80 --alert 100 --no-throttle
-  tallyd budgets set 900 --period month --scope tag --value team=search
+  tallyd budgets set 400 --period month --for model=claude-sonnet-4
+  tallyd budgets set 5 --for user=u-42 --alert 80 --alert 100 --limit soft
+  tallyd budgets set 900 --period month --for tag:team=search
+  tallyd budgets set 90 --period month --for tag:team=search --for model=gpt-5
   tallyd budgets list
   tallyd budgets remove 3 --yes")]
 pub(super) struct BudgetsArgs {
@@ -60,21 +62,18 @@ struct SetArgs {
     /// For how long the amount is; days and weeks begin at midnight of the reporting time zone, weeks on Monday
     #[arg(long, value_enum, default_value_t = Period::Day)]
     period: Period,
-    /// The scope of the budget
-    #[arg(long, value_enum, default_value_t = BudgetScope::Global)]
-    scope: BudgetScope,
-    /// Which provider, model, user or app; of a tag, `team=search`
-    #[arg(long, default_value = "", value_name = "NAME", required_if_eq_any([("scope", "provider"), ("scope", "model"), ("scope", "user"), ("scope", "app"), ("scope", "tag")]))]
-    value: String,
+    /// Only calls with this name in this dimension: provider, model, user, app, or tag:NAME. Up to two: calls with both
+    #[arg(long = "for", value_name = "DIMENSION=NAME", value_parser = dimension_and_name)]
+    scope: Vec<(String, String)>,
     /// From this percentage on the status is a warning
     #[arg(long, default_value_t = WARNING_PERCENT, value_name = "PERCENT", value_parser = clap::value_parser!(i32).range(0..=100))]
     warning: i32,
     /// At this percentage an alert is due, once a period. Repeatable
     #[arg(long = "alert", value_name = "PERCENT", default_values_t = ALERT_PERCENTS, value_parser = clap::value_parser!(i32).range(1..=100_000))]
     alerts: Vec<i32>,
-    /// Do not ask applications to hold back once it is used up
-    #[arg(long)]
-    no_throttle: bool,
+    /// hard: clients refuse calls once it is used up; soft: it only alerts
+    #[arg(long, value_enum, default_value_t = Limit::Hard)]
+    limit: Limit,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -106,7 +105,7 @@ fn remove_budget(id: i32, confirm: Confirm, config: &Config) -> anyhow::Result<E
         return Ok(ExitCode::FAILURE);
     };
     let what =
-        format!("budget {id}: {} USD a {} for {}", usd(budget.amount_usd, false), budget.period.name(), of(&budget));
+        format!("budget {id}: {} USD a {} for {}", usd(budget.amount_usd, false), budget.period.name(), budget.scope);
     if told == Confirmation::DryRun {
         println!("would be removed: {what}");
         output::hint("nothing was changed: --yes removes it");
@@ -116,12 +115,22 @@ fn remove_budget(id: i32, confirm: Confirm, config: &Config) -> anyhow::Result<E
     Ok(ExitCode::SUCCESS)
 }
 
-/// The scope of a budget as text.
-fn of(budget: &Budget) -> String {
-    match budget.scope {
-        BudgetScope::Global => "everything".to_owned(),
-        scope => format!("{} {}", scope.name(), budget.scope_value),
+/// Reads `tag:team=search`. A name may have an equals sign, a dimension does not.
+fn dimension_and_name(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((dimension, name)) if !dimension.is_empty() && !name.is_empty() => Ok((dimension.into(), name.into())),
+        _ => Err("expected DIMENSION=NAME, such as user=u-42 or tag:team=search".to_owned()),
     }
+}
+
+/// The scope of the flags.
+fn scope(flags: &[(String, String)]) -> Result<BudgetScope, SetBudgetError> {
+    let names: BTreeMap<_, _> = flags.iter().cloned().collect();
+    if names.len() < flags.len() {
+        let message = "--for names a dimension twice".to_owned();
+        return Err(SetBudgetError::Invalid { message, hint: "a call has one name in each dimension" });
+    }
+    BudgetScope::parse(&names)
 }
 
 fn list(exact: bool, as_json: bool, config: &Config) -> anyhow::Result<ExitCode> {
@@ -133,13 +142,15 @@ fn list(exact: bool, as_json: bool, config: &Config) -> anyhow::Result<ExitCode>
         output::json(&board.states())?;
         return Ok(ExitCode::SUCCESS);
     }
-    let mut table = Table::new(&["id", "of", "a", "since", "status"], &["spent USD", "of USD", "unpriced calls"]);
+    let mut table =
+        Table::new(&["id", "of", "a", "limit", "since", "status"], &["spent USD", "of USD", "unpriced calls"]);
     for state in board.states() {
         let budget = &state.budget;
         table.push(vec![
             budget.id.to_string(),
-            of(budget),
+            budget.scope.to_string(),
             budget.period.name().to_owned(),
+            budget.limit.name().to_owned(),
             state.period_start.to_string(),
             state.status.name().to_owned(),
             usd(state.spent_usd, exact),
@@ -155,25 +166,25 @@ fn list(exact: bool, as_json: bool, config: &Config) -> anyhow::Result<ExitCode>
 }
 
 fn set_budget(args: &SetArgs, config: &Config) -> anyhow::Result<ExitCode> {
+    let hint = |error: &SetBudgetError| {
+        if let SetBudgetError::Invalid { hint, .. } = error {
+            output::hint(hint);
+        }
+    };
     let new = NewBudget {
-        scope: args.scope,
-        scope_value: args.value.clone(),
+        scope: scope(&args.scope).inspect_err(hint)?,
         period: args.period,
         amount_usd: args.amount,
         warning_percent: args.warning,
         alert_percents: args.alerts.clone(),
-        throttle: !args.no_throttle,
+        limit: args.limit,
     };
     let name = actor();
     let by = Actor::at_the_command_line(&name);
     let SetOutcome { id, old, .. } = with_database(config, "tallyd budgets", async |db| {
-        let done = set(db, new, &by).await.inspect_err(|error| {
-            if let SetBudgetError::Invalid { hint, .. } = error {
-                output::hint(hint);
-            }
-        })?;
+        let done = set(db, new, &by).await.inspect_err(hint)?;
         let zone = reporting_zone(db, config).await?;
-        if let Some(note) = unseen_budget(db, (done.new.scope, &done.new.scope_value), today_in(zone), zone).await? {
+        if let Some(note) = unseen_budget(db, &done.new.scope, today_in(zone), zone).await? {
             output::hint(&note);
         }
         Ok(done)

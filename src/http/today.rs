@@ -11,7 +11,7 @@ use super::parameters::{Parameters, local_now};
 use super::v1::budgets::Budgets;
 use crate::http::answer::Json;
 use tallyd_model::pricing::Usd;
-use tallyd_store::budgets::{BudgetScope, BudgetStanding};
+use tallyd_store::budgets::BudgetStanding;
 use tallyd_store::queries::costs::total;
 use tallyd_store::queries::grouped::{Bucket, CostQuery, Dimension, GroupRow, SortBy};
 use tallyd_store::whole::Whole;
@@ -61,7 +61,7 @@ pub(crate) struct ModelToday {
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct BudgetToday {
-    /// The budget's scope and period as text: `all / month`, `provider claude / day`.
+    /// The budget's scope and period as text: `all / month`, `provider=claude / day`.
     pub name: String,
     pub amount_usd: Usd,
     /// The used share, percent.
@@ -122,10 +122,7 @@ pub(super) async fn today(
     let models = question.ask(&reading).await?.into_iter().map(ModelToday::from).collect();
     let budgets = Budgets::read(&daemon, &reading).await?.budgets.into_iter().map(|row| {
         let budget = row.state.budget;
-        let scope = match budget.scope {
-            BudgetScope::Global => "all".to_owned(),
-            scope => format!("{} {}", scope.name(), budget.scope_value),
-        };
+        let scope = if budget.scope.is_everything() { "all".to_owned() } else { budget.scope.to_string() };
         BudgetToday {
             name: format!("{scope} / {}", budget.period.name()),
             amount_usd: budget.amount_usd,

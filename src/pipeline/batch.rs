@@ -84,7 +84,7 @@ pub(crate) enum RecordOutcome {
         /// The record was already durable, from an earlier request with this key or from a call with the same stated
         /// id.
         duplicate: bool,
-        /// A budget that the call counts towards is used up, and asks applications to hold back.
+        /// A hard budget that the call counts towards is used up.
         should_throttle: bool,
     },
     /// The record was refused, and is counted with the dead letters.

@@ -99,13 +99,14 @@ async fn letters(client: &Connection, user: &str) {
 async fn watched(client: &Connection, user: &str) {
     let user = quoted(user);
     let sql = format!(
-        "INSERT INTO api_budgets (scope, scope_value, amount_usd) VALUES ('user', {user}, 5), ('user', 'other', 5); \
+        "INSERT INTO api_budgets (scope, amount_usd) VALUES (jsonb_build_object('user', {user}, 'provider', 'p'), 5), ('{{\"user\": \"other\"}}', 5); \
          INSERT INTO api_alerts (kind, key, message, details) VALUES \
              ('spend', 'user/' || {user} || '/2025-01-01', {user}, jsonb_build_object('what', 'user', 'name', {user})), \
-             ('budget', '1', {user}, jsonb_build_object('scope', 'user', 'scope_value', {user})), \
-             ('budget', '2', 'x', jsonb_build_object('scope', 'user', 'scope_value', 'other')); \
+             ('budget', '1', {user}, jsonb_build_object('scope', jsonb_build_object('user', {user}))), \
+             ('budget', '2', 'x', jsonb_build_object('scope', jsonb_build_object('user', 'other'))); \
          INSERT INTO tallyd_audit_log (actor, action, object, old_value, new_value) VALUES \
              ('cli:a', 'budget.set', 'user ' || {user} || '/day', NULL, jsonb_build_object('scope', 'user', 'scope_value', {user})), \
+             ('cli:a', 'budget.set', 'provider=p, user=' || {user} || '/day', NULL, jsonb_build_object('scope', jsonb_build_object('provider', 'p', 'user', {user}))), \
              ('cli:a', 'budget.set', 'user other/day', NULL, jsonb_build_object('scope', 'user', 'scope_value', 'other')), \
              ('cli:a', 'units.state', '2 units', '[]', jsonb_build_array(jsonb_build_object('value', {user}), '{{\"value\": \"other\"}}'::jsonb)); \
          INSERT INTO tallyd_units (day, dimension, value, unit, quantity, revenue_usd) VALUES \
@@ -148,7 +149,7 @@ async fn the_id_is_found_nowhere_any_more_and_every_sum_stays() {
         letters_dropped: 1,
         budgets: 1,
         alerts: 2,
-        audit_entries: 2,
+        audit_entries: 3,
     };
     assert_eq!(done, expected);
     assert_eq!(traces(&client, PERSON).await, "");

@@ -227,7 +227,7 @@ fn the_audit_log_is_only_ever_added_to_also_by_the_owner() {
     let (postgres, _daemon) = migrated();
     postgres.psql(
         r#"INSERT INTO tallyd_audit_log (actor, action, object, old_value, new_value) VALUES
-           ('token:1', 'budget.set', 'user u-1/day', NULL, '{"scope": "user", "scope_value": "u-1", "amount_usd": "5"}')"#,
+           ('token:1', 'budget.set', 'user=u-1/day', NULL, '{"scope": {"user": "u-1"}, "amount_usd": "5"}')"#,
     );
     let before = postgres.psql("SELECT * FROM tallyd_audit_log");
     let refused = |sql: &str| {
@@ -243,21 +243,22 @@ fn the_audit_log_is_only_ever_added_to_also_by_the_owner() {
         "at = now()",
         "action = 'token.create'",
         "address = '::1'",
-        "object = 'user u-2/day'",
-        "object = 'user (forgotten)/week'",
+        "object = 'user=u-2/day'",
+        "object = 'user=(forgotten)/week'",
         "new_value = NULL",
         r#"new_value = new_value || '{"amount_usd": "6"}'"#,
-        r#"new_value = new_value || '{"scope_value": "(forgotten)", "amount_usd": "6"}'"#,
-        r#"old_value = '{"scope_value": "(forgotten)"}'"#,
+        r#"new_value = new_value || '{"scope": {"user": "(forgotten)"}, "amount_usd": "6"}'"#,
+        r#"new_value = new_value || '{"scope": {"user": "u-2"}}'"#,
+        r#"old_value = '{"scope": {"user": "(forgotten)"}}'"#,
     ] {
         refused(&format!("UPDATE tallyd_audit_log SET {change}"));
     }
     assert_eq!(postgres.psql("SELECT * FROM tallyd_audit_log"), before);
     // The one permitted change: forgetting a user takes the id out of the notes about that user's budgets.
     postgres.psql(
-        r#"UPDATE tallyd_audit_log SET object = 'user (forgotten)/day', new_value = new_value || '{"scope_value": "(forgotten)"}'"#,
+        r#"UPDATE tallyd_audit_log SET object = 'user=(forgotten)/day', new_value = new_value || '{"scope": {"user": "(forgotten)"}}'"#,
     );
-    assert_eq!(postgres.psql("SELECT count(*) FROM tallyd_audit_log WHERE object = 'user (forgotten)/day'"), "1");
+    assert_eq!(postgres.psql("SELECT count(*) FROM tallyd_audit_log WHERE object = 'user=(forgotten)/day'"), "1");
 }
 
 /// 2^63 - 1: the maximum of a rollup's column.

@@ -14,6 +14,7 @@ const NAME: &str = "m\u{1b}[2J\u{9b}2J\u{202e}x\u{200b}\r\nFORGED everything is 
 /// Commands of the program, with their input files: a bill, a price list and an import.
 fn commands(bill: &str, list: &str, rows: &str, folder: &str) -> Vec<Vec<String>> {
     let day = ["--from", "2026-02-01", "--to", "2026-03-01"];
+    let user = &format!("user={NAME}");
     let lists: Vec<Vec<&str>> = vec![
         vec!["migrate"],
         vec!["record", "--provider", NAME, "--model", NAME],
@@ -43,7 +44,7 @@ fn commands(bill: &str, list: &str, rows: &str, folder: &str) -> Vec<Vec<String>
         vec!["prices", "sync", list],
         vec!["reprice", day[0], day[1], day[2], day[3], "--dry-run"],
         vec!["reprice", day[0], day[1], day[2], day[3], "--include-client", "--dry-run"],
-        vec!["budgets", "set", "1", "--scope", "user", "--value", NAME, "--period", "day"],
+        vec!["budgets", "set", "1", "--for", user, "--period", "day"],
         vec!["budgets", "list"],
         vec!["budgets", "list", "--json"],
         vec!["alerts", "list", "--all"],
@@ -154,7 +155,7 @@ fn every_command_prints_the_texts_of_others_as_what_they_are() {
         if words.contains(&"--json") {
             if words[0] == "budgets" {
                 let list: Value = serde_json::from_slice(&stdout).unwrap();
-                assert!(list.to_string().contains("FORGED") && list[0]["scope_value"] == NAME, "{list:#}");
+                assert!(list.to_string().contains("FORGED") && list[0]["scope"]["user"] == NAME, "{list:#}");
             }
         } else if format!("{said}{told}").contains(WHOLE) {
             whole.push(format!("{words:?}: {said}{told}"));

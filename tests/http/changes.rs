@@ -28,22 +28,29 @@ fn a_budget_is_set_shown_changed_and_removed() {
     let budget = json!({"period": "month", "amount_usd": "25.50"});
     assert_eq!(put(&api, "/api/v1/budgets", &read, &budget).code(), "forbidden");
     let id = put(&api, "/api/v1/budgets", &admin, &budget).ok()["id"].clone();
-    let changed = json!({"period": "month", "amount_usd": 30, "throttle": false});
+    let changed = json!({"period": "month", "amount_usd": 30, "limit": "soft"});
     let answer = put(&api, "/api/v1/budgets", &admin, &changed).ok();
     assert_eq!((&answer["id"], &answer["replaced"]["amount_usd"]), (&id, &json!("25.5")));
     assert_eq!(answer["note"], Value::Null);
-    let scoped = json!({"scope": "provider", "scope_value": "Anthropic", "period": "day", "amount_usd": "0"});
+    let scoped = json!({"scope": {"provider": "Anthropic"}, "period": "day", "amount_usd": "0"});
     assert_eq!(put(&api, "/api/v1/budgets", &admin, &scoped).ok()["note"], Value::Null);
     let found = api.get("/api/v1/budgets", &read).ok();
     let rows = found["budgets"].as_array().unwrap();
     assert_eq!(rows.len(), 2);
-    assert_eq!((&rows[0]["amount_usd"], &rows[0]["throttle"]), (&json!("30"), &json!(false)));
-    assert_eq!((&rows[1]["scope"], &rows[1]["scope_value"]), (&json!("provider"), &json!("claude")));
+    assert_eq!((&rows[0]["amount_usd"], &rows[0]["limit"]), (&json!("30"), &json!("soft")));
+    assert_eq!((&rows[1]["scope"], &rows[1]["limit"]), (&json!({"provider": "claude"}), &json!("hard")));
     for (wrong, says) in [
         (json!({"period": "year", "amount_usd": "1"}), "year"),
         (json!({"period": "day", "amount_usd": "-1"}), "amount_usd"),
-        (json!({"period": "day", "amount_usd": "1", "scope": "user"}), "scope_value"),
-        (json!({"period": "day", "amount_usd": "1", "scope_value": "x"}), "scope_value"),
+        (json!({"period": "day", "amount_usd": "1", "scope": "user"}), "scope"),
+        (json!({"period": "day", "amount_usd": "1", "scope": {"user": ""}}), "the name of user is not 1 to 512 bytes"),
+        (json!({"period": "day", "amount_usd": "1", "scope": {"colour": "x"}}), "no such dimension"),
+        (
+            json!({"period": "day", "amount_usd": "1", "scope": {"user": "x", "model": "m"}}),
+            "no rollup tells model and user apart",
+        ),
+        (json!({"period": "day", "amount_usd": "1", "scope": {"tag:run": "7"}}), "the tag run is not a dimension"),
+        (json!({"period": "day", "amount_usd": "1", "limit": "firm"}), "firm"),
         (json!({"period": "day", "amount_usd": "1", "warning_percent": 101}), "warning_percent"),
         (json!({"period": "day", "amount_usd": "1", "alert_percents": [0]}), "alert_percents"),
         (json!({"period": "day", "amount_usd": "1", "colour": 1}), "colour"),
@@ -59,7 +66,7 @@ fn a_budget_is_set_shown_changed_and_removed() {
         ("user", "u-9", "no call has had the user \"u-9\"; near names: u-1, u-2, u-3"),
         ("app", "wep", "no call has had the application \"wep\"; near names: web"),
     ] {
-        let slip = json!({"scope": scope, "scope_value": value, "period": "day", "amount_usd": "1"});
+        let slip = json!({"scope": {scope: value}, "period": "day", "amount_usd": "1"});
         let answer = put(&api, "/api/v1/budgets", &admin, &slip).ok();
         assert!(answer["note"].as_str().unwrap_or_default().starts_with(says), "{answer}");
         assert_eq!(delete(&api, &format!("/api/v1/budgets/{}", answer["id"]), &admin).status, 204);
@@ -68,7 +75,7 @@ fn a_budget_is_set_shown_changed_and_removed() {
     assert_eq!(delete(&api, &format!("/api/v1/budgets/{id}"), &admin).status, 204);
     assert_eq!(delete(&api, &format!("/api/v1/budgets/{id}"), &admin).code(), "not_found");
     assert_eq!(delete(&api, "/api/v1/budgets/first", &admin).code(), "invalid_parameter");
-    let set = ["budget.set global/month", "budget.set global/month", "budget.set provider claude/day"];
+    let set = ["budget.set everything/month", "budget.set everything/month", "budget.set provider=claude/day"];
     let removed = format!("budget.remove {id}");
     let found = actions(&api, &admin);
     assert_eq!(found.iter().filter(|one| one.starts_with("budget.")).take(3).collect::<Vec<_>>(), set);
@@ -88,11 +95,11 @@ fn what_is_changed_at_the_command_line_stands_in_the_audit_log() {
         assert!(output.status.success(), "{arguments:?}: {said}");
         said
     };
-    let said = run(&["budgets", "set", "25", "--scope", "user", "--value", "u-1"]);
+    let said = run(&["budgets", "set", "25", "--for", "user=u-1"]);
     assert!(!said.contains("no call has had"), "{said}");
-    let said = run(&["budgets", "set", "30", "--scope", "user", "--value", "u-1"]);
+    let said = run(&["budgets", "set", "30", "--for", "user=u-1"]);
     assert!(said.contains("it replaces one of 25.00 USD"), "{said}");
-    let id = api.postgres.psql("SELECT id FROM api_budgets WHERE scope = 'user'");
+    let id = api.postgres.psql("SELECT id FROM api_budgets WHERE scope ? 'user'");
     // Deletions need a confirmation: without --yes the command exits with 2, and --dry-run shows the rows.
     let is_confirmed = |arguments: &[&str], says: &str| {
         let so_far = actions(&api, &admin).len();
@@ -119,7 +126,7 @@ fn what_is_changed_at_the_command_line_stands_in_the_audit_log() {
         assert!(said.contains("range") && !said.contains("no dead letter has"), "{said}");
     }
     run(&["dead-letters", "drop", "--kind", "refused", "--yes"]);
-    let said = run(&["budgets", "set", "1", "--scope", "model", "--value", "claude-sonet-4"]);
+    let said = run(&["budgets", "set", "1", "--for", "model=claude-sonet-4"]);
     assert!(said.contains("no call has had the model \"claude-sonet-4\"; near names: claude-sonnet-4"), "{said}");
     // A name without calls is pointed out where it would give an empty list.
     let march = ["--from", "2026-03-01", "--to", "2026-03-02"];

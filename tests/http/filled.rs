@@ -254,11 +254,11 @@ fn every_documented_field_is_filled_by_some_answer() {
 fn change(asked: &mut Asked) {
     let budgets = "/api/v1/budgets";
     for amount in ["20", "10"] {
-        asked.ask("PUT", budgets, budgets, &json!({"period": "day", "amount_usd": amount, "throttle": true}));
+        asked.ask("PUT", budgets, budgets, &json!({"period": "day", "amount_usd": amount, "limit": "hard"}));
     }
-    let scoped = json!({"scope": "provider", "scope_value": "claude", "period": "month", "amount_usd": "10"});
+    let scoped = json!({"scope": {"provider": "claude"}, "period": "month", "amount_usd": "10"});
     asked.ask("PUT", budgets, budgets, &scoped);
-    let slip = json!({"scope": "model", "scope_value": "gpt-of-no-list", "period": "month", "amount_usd": "10"});
+    let slip = json!({"scope": {"model": "gpt-of-no-list"}, "period": "month", "amount_usd": "10"});
     asked.ask("PUT", budgets, budgets, &slip);
     asked.api.postgres.until("SELECT count(*) >= 2 FROM api_budget_states", "t");
     asked.api.postgres.until("SELECT count(*) >= 2 FROM api_alerts WHERE attempts > 0", "t");

@@ -44,7 +44,7 @@ fn one_an_array_and_lines_are_recorded_and_a_broken_one_is_refused_alone() {
     assert_eq!(api.get(PATH, &token).status, 403, "who sends may not ask");
     let two = r#"[{"provider":"rentcast","user_id":"u-1","cost_usd":1},{"provider":"rentcast","user_id":"u-2"}]"#;
     assert_eq!(post(&api, &token, "", two).ok()["results"][0]["should_throttle"], json!(null), "there is no budget");
-    assert!(api.daemon.run(&["budgets", "set", "0.5", "--scope", "user", "--value", "u-1"]).status.success());
+    assert!(api.daemon.run(&["budgets", "set", "0.5", "--for", "user=u-1"]).status.success());
     crate::support::until("a record's answer tells that its user's budget is used up", || {
         let results = &post(&api, &token, "", two).ok()["results"];
         assert_eq!(results[1]["should_throttle"], json!(null), "another user's is not");

@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
-use tallyd_client::{CallScope, Endpoint, Record, Recorder};
+use tallyd_client::{BudgetExceeded, CallScope, Endpoint, Record, Recorder};
 use tallyd_protocol::{ClientMessage, ServerMessage, frame, message};
 
 use crate::support::daemon::Daemon;
@@ -95,9 +95,9 @@ fn an_alert_is_delivered_once_though_the_webhook_fails_first_and_daemons_restart
     let (mut first, second) = (daemon(&postgres, &webhook).start(), daemon(&postgres, &webhook).start());
     postgres.until("SELECT to_regclass('api_alerts') IS NOT NULL", "t");
     set(&first, &["10"]);
-    set(&first, &["100", "--period", "month", "--scope", "user", "--value", "u1", "--no-throttle"]);
-    set(&first, &["1", "--scope", "app", "--value", "web"]);
-    set(&first, &["1", "--scope", "model", "--value", "claude-opus-4-5"]);
+    set(&first, &["100", "--period", "month", "--for", "user=u1", "--limit", "soft"]);
+    set(&first, &["1", "--for", "app=web"]);
+    set(&first, &["1", "--for", "model=claude-opus-4-5"]);
     spend(&first, "8.5");
     until_states(&first, &[("8.5", "warning"), ("8.5", "normal"), ("8.5", "exceeded"), ("0", "normal")]);
     until("both alerts have arrived", || {
@@ -113,8 +113,8 @@ fn an_alert_is_delivered_once_though_the_webhook_fails_first_and_daemons_restart
         if webhook.texts().len() >= 3 { Ok(()) } else { Err(format!("{:?}", webhook.texts())) }
     });
     // In each of these rounds both daemons could repeat the alerts.
-    let rounds = "SELECT count(*) FROM api_budget_states WHERE evaluated_at > now() - interval '1 second'";
-    assert!(postgres.psql(rounds).parse::<i32>().unwrap() > 0);
+    let rounds = "SELECT evaluated_at > now() - interval '1 second' FROM tallyd_budget_evaluation";
+    assert_eq!(postgres.psql(rounds), "t");
     for _ in 0..20 {
         states(&first);
     }
@@ -124,11 +124,11 @@ fn an_alert_is_delivered_once_though_the_webhook_fails_first_and_daemons_restart
     assert!(texts[2].starts_with("tallyd: daily budget (app \"web\") 850 % used: 8.50 of 1.00 USD"), "{texts:?}");
     assert!(texts[2].ends_with(", alert at 100 %; top: \"rentcast\" 8.50"), "{texts:?}");
     assert!(texts[0].starts_with("tallyd: daily budget (all spend) 105 % used: 10.50 of 10.00 USD"), "{texts:?}");
-    let top = "SELECT DISTINCT details #> '{top,0}' FROM api_alerts WHERE details ->> 'scope' = 'app'";
+    let top = "SELECT DISTINCT details #> '{top,0}' FROM api_alerts WHERE details -> 'scope' ? 'app'";
     assert_eq!(postgres.psql(top), r#"{"name": "rentcast", "cost_usd": "8.5"}"#);
     // Each threshold has a row, also those that needed no message any more.
     let percents = "SELECT string_agg(details ->> 'percent', ',' ORDER BY (details ->> 'percent')::int) FROM api_alerts \
-        WHERE details ->> 'scope' = 'global'";
+        WHERE details -> 'scope' = '{}'";
     assert_eq!(postgres.psql(percents), "50,80,100");
     assert!(!first.log().contains("hidden"), "the webhook's address is a secret");
 }
@@ -139,11 +139,16 @@ fn recorder(daemon: &Daemon) -> Recorder {
     recorder
 }
 
-/// Waits until `should_throttle_for` gives the expected answer for each of the calls.
+/// Whether a check refuses the call.
+fn refuses(recorder: &Recorder, call: &CallScope<'_>) -> bool {
+    !recorder.check(call).is_allowed()
+}
+
+/// Waits until a check refuses those of the calls that are expected.
 #[track_caller]
 fn until_held_back(recorder: &Recorder, calls: &[CallScope<'_>], expected: &[bool]) {
     until("the client has heard it", || {
-        let found: Vec<bool> = calls.iter().map(|call| recorder.should_throttle_for(call)).collect();
+        let found: Vec<bool> = calls.iter().map(|call| refuses(recorder, call)).collect();
         if found == expected { Ok(()) } else { Err(format!("{found:?}")) }
     });
 }
@@ -176,13 +181,11 @@ fn scopes_reach_clients_that_send_nothing(daemon: &Daemon) {
         CallScope { model: "claude-opus-4-5-20251101", ..scope },
         CallScope { user_id: "u1", ..scope },
         CallScope { app: "web", ..scope },
-        CallScope { provider: "claude", model: "claude-opus-4", user_id: "u2", app: "cron" },
+        CallScope { provider: "claude", model: "claude-opus-4", user_id: "u2", app: "cron", ..scope },
     ];
     until_held_back(&idle, &calls, &[false; 5]);
-    let scopes = [("provider", "rentcast"), ("model", "claude-opus-4-5"), ("user", "u1"), ("app", "web")];
-    let set_all = |usd: &str| {
-        scopes.iter().for_each(|(scope, value)| set(daemon, &[usd, "--scope", scope, "--value", value]));
-    };
+    let scopes = ["provider=rentcast", "model=claude-opus-4-5", "user=u1", "app=web"];
+    let set_all = |usd: &str| scopes.iter().for_each(|scope| set(daemon, &[usd, "--for", scope]));
     set_all("0.5");
     spend(daemon, "1");
     let of_model = r#"{"provider":"claude","model":"claude-opus-4-5-20251101","cost_usd":"1"}"#;
@@ -190,8 +193,8 @@ fn scopes_reach_clients_that_send_nothing(daemon: &Daemon) {
     let used_up = [true, true, true, true, false];
     until_held_back(&idle, &calls, &used_up);
     let fresh = recorder(daemon);
-    assert_eq!(calls.map(|call| fresh.should_throttle_for(&call)), used_up, "the welcome says it");
-    assert!(!fresh.should_throttle(), "which is of everything");
+    assert_eq!(calls.map(|call| refuses(&fresh, &call)), used_up, "the welcome says it");
+    assert!(!refuses(&fresh, &CallScope::default()), "that is a call of no budget");
     let of_others = r#"{"provider":"claude","model":"claude-opus-4-1","user_id":"u2"}"#;
     let answers = daemon.lines(&format!("{of_model}\n{of_others}"));
     assert_eq!((&answers[0]["should_throttle"], &answers[1]["should_throttle"]), (&true.into(), &Value::Null));
@@ -199,10 +202,9 @@ fn scopes_reach_clients_that_send_nothing(daemon: &Daemon) {
     until_held_back(&idle, &calls, &[false; 5]);
     set(daemon, &["0.5"]);
     until_held_back(&idle, &calls, &[true; 5]);
-    assert!(idle.should_throttle() && recorder(daemon).should_throttle());
+    assert!(refuses(&recorder(daemon), &CallScope::default()));
     set(daemon, &["1000000"]);
     until_held_back(&idle, &calls, &[false; 5]);
-    assert!(!idle.should_throttle());
     assert_eq!((idle.stats().recorded, idle.stats().reconnects), (0, 0), "it has sent nothing");
     let mut out = Vec::new();
     message::write_records_frame(&mut out, 1, &[]);
@@ -239,6 +241,72 @@ fn acknowledgements_ask_to_hold_back_once_a_budget_is_used_up() {
     scopes_reach_clients_that_send_nothing(&daemon);
 }
 
+/// Two teams: the budget of one is used up. With the defaults of a daemon, but for its shortest interval: hard budgets
+/// do not wait for it.
+#[test]
+fn a_teams_calls_are_refused_before_they_are_made_and_another_teams_are_not() {
+    let postgres = Postgres::start();
+    let mut daemon = Daemon::on(&postgres.url())
+        .with("TALLYD_DIMENSIONS_NAMES", "team")
+        .with("TALLYD_ALERTS_INTERVAL_MS", "3600000")
+        .start();
+    postgres.until("SELECT count(*) FROM tallyd_dimensions WHERE counted_from = '-infinity'", "2");
+    for arguments in [
+        &["1", "--for", "tag:team=ads"][..],
+        &["1", "--for", "tag:team=search", "--for", "model=gpt-5"],
+        &["10", "--for", "tag:team=search", "--for", "provider=openai"],
+        &["0.5", "--for", "tag:team=search", "--limit", "soft"],
+    ] {
+        set(&daemon, arguments);
+    }
+    let builder = || Recorder::builder(Endpoint::unix(daemon.socket())).app("web").quiet();
+    let (recorder, strict) = (builder().build(), builder().refuse_while_unknown(true).build());
+    assert!(recorder.ready(PATIENCE) && strict.ready(PATIENCE));
+    let call = |team: &'static str, usd: &'static str| {
+        let record = Record {
+            provider: "openai".into(),
+            model: "gpt-5".into(),
+            cost_usd: Some(usd.into()),
+            ..Record::default()
+        };
+        assert!(recorder.record(record.tag("team", team)));
+    };
+    let scope = CallScope { provider: "openai", model: "gpt-5-2026-08-07", ..CallScope::default() };
+    let (ads, search) = ([("team", "ads")], [("team", "search")]);
+    let (of_ads, of_search) = (CallScope { tags: &ads, ..scope }, CallScope { tags: &search, ..scope });
+    call("ads", "1.25");
+    call("search", "0.875");
+    until_held_back(&recorder, &[of_ads, of_search, scope], &[true, false, false]);
+    let error = recorder.check(&of_ads).into_result().unwrap_err();
+    assert_eq!(error.to_string(), "the budget of tag team \"ads\" is used up");
+    until("the remaining amount is known", || match recorder.check(&of_search).remaining_usd() {
+        Some("0.125") => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    let estimated = |estimate| recorder.check(&CallScope { estimate, ..of_search });
+    assert!(estimated("0.125").is_allowed());
+    let error = estimated("0.126").into_result().unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the budget of model \"gpt-5\" and tag team \"search\" has 0.125 USD left, and the call may cost 0.126 USD"
+    );
+    // The last state holds while the daemon is away; one that was never told is unknown.
+    daemon.kill();
+    until("the daemon is missed", || if recorder.stats().connected { Err("it is there".into()) } else { Ok(()) });
+    assert!(refuses(&recorder, &of_ads) && !refuses(&strict, &of_search));
+    let builder = || Recorder::builder(Endpoint::unix(daemon.socket())).quiet();
+    assert!(builder().build().check(&of_ads).is_allowed(), "calls are allowed by default");
+    let unknown = builder().refuse_while_unknown(true).build();
+    assert_eq!(unknown.check(&of_search).into_result(), Err(BudgetExceeded::Unknown));
+    // The next day: yesterday's spend does not count.
+    let moved = "SET session_replication_role = replica; UPDATE daily_dimension_costs SET day = day - 1; \
+        UPDATE api_budget_states SET period_start = period_start - 1, period_end = period_end - 1";
+    postgres.psql(moved);
+    daemon.up();
+    until_held_back(&recorder, &[of_ads, of_search], &[false, false]);
+    until_held_back(&unknown, &[of_search], &[false]);
+}
+
 #[test]
 fn unusual_spend_is_told_once_a_day_and_a_new_user_is_not_unusual() {
     let postgres = Postgres::start();
@@ -263,7 +331,7 @@ fn unusual_spend_is_told_once_a_day_and_a_new_user_is_not_unusual() {
     until("a later alert has arrived", || if webhook.texts().len() > 1 { Ok(()) } else { Err("one".into()) });
     // More than the six rounds of 30 milliseconds after which unusual spend is looked for again.
     let later = postgres.psql("SELECT clock_timestamp() + interval '1 second'");
-    postgres.until(&format!("SELECT max(evaluated_at) > '{later}' FROM api_budget_states"), "t");
+    postgres.until(&format!("SELECT evaluated_at > '{later}' FROM tallyd_budget_evaluation"), "t");
     let texts = webhook.texts();
     assert_eq!(texts.len(), 2, "{texts:?}");
     assert!(

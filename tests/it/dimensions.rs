@@ -165,12 +165,14 @@ fn a_budget_of_a_tag_raises_its_alert_and_its_value_keeps_its_name() {
         .start();
     postgres.until("SELECT to_regclass('public.tallyd_dimensions') IS NOT NULL", "t");
     postgres.until(COUNTED, "2");
-    let set = |value: &str| daemon.run(&["budgets", "set", "5", "--scope", "tag", "--value", value]);
-    let output = set("team=search");
+    let set = |value: &str| daemon.run(&["budgets", "set", "5", "--for", value]);
+    let output = set("tag:team=search");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    for (value, says) in
-        [("run=1", "the tag run is not a dimension"), ("team", "expected NAME=VALUE"), ("team=", "NAME=VALUE")]
-    {
+    for (value, says) in [
+        ("tag:run=1", "the tag run is not a dimension"),
+        ("tag:team", "expected DIMENSION=NAME"),
+        ("team=x", "no such dimension"),
+    ] {
         let output = set(value);
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(!output.status.success() && said.contains(says), "{value}: {said}");
@@ -182,6 +184,6 @@ fn a_budget_of_a_tag_raises_its_alert_and_its_value_keeps_its_name() {
     postgres.until_calls(4);
     postgres
         .until("SELECT string_agg(status || ' ' || trim_scale(spent_usd), ', ') FROM api_budget_states", "exceeded 6");
-    postgres.until("SELECT count(*) FROM api_alerts WHERE message LIKE '%(tag \"team=search\")%'", "3");
+    postgres.until("SELECT count(*) FROM api_alerts WHERE message LIKE '%(tag team \"search\")%'", "3");
     daemon.assert_reconciled();
 }

@@ -8,7 +8,19 @@ type Refused = (&'static [&'static str], i32, &'static str, &'static str);
 
 const REFUSED: [Refused; 16] = [
     (&["budgets", "set", "-1"], 1, "a budget is not negative", "hint: give an amount in USD"),
-    (&["budgets", "set", "5", "--scope", "user"], 2, "--value <NAME>", "try '--help'"),
+    (&["budgets", "set", "5", "--for", "user"], 2, "expected DIMENSION=NAME", "try '--help'"),
+    (
+        &["budgets", "set", "5", "--for", "user=a", "--for", "model=m"],
+        1,
+        "no rollup tells",
+        "hint: a scope is a provider",
+    ),
+    (
+        &["budgets", "set", "5", "--for", "user=a", "--for", "user=b"],
+        1,
+        "names a dimension twice",
+        "hint: a call has one",
+    ),
     (&["budgets", "set", "5", "--warning", "101"], 2, "101 is not in 0..=100", "try '--help'"),
     (&["budgets", "remove", "9", "--yes"], 1, "there is no budget 9", "hint: `tallyd budgets list`"),
     (&["budgets", "remove", "9"], 2, "was not confirmed", "hint: --dry-run shows"),

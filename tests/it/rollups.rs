@@ -32,7 +32,7 @@ fn an_application_with_a_budget_is_told_apart_however_many_others_come_first() {
     let postgres = Postgres::start();
     let daemon = Daemon::on(&postgres.url()).with("TALLYD_ROLLUP_MAX_APPS_PER_DAY", "2").start();
     postgres.until("SELECT to_regclass('public.api_budgets') IS NOT NULL", "t");
-    let set = daemon.run(&["budgets", "set", "5", "--period", "day", "--scope", "app", "--value", "web"]);
+    let set = daemon.run(&["budgets", "set", "5", "--period", "day", "--for", "app=web"]);
     assert!(set.status.success(), "{}", String::from_utf8_lossy(&set.stderr));
     daemon.lines(&lines(9, |number| format!(r#"{{"provider":"acme","app":"junk-{number}","cost_usd":"0.5"}}"#)));
     daemon.lines("{\"provider\":\"acme\",\"app\":\"web\",\"cost_usd\":\"2\"}\n");
@@ -185,8 +185,8 @@ fn costs_and_users_are_shown_in_lists_with_headings() {
     assert_eq!(lines(&["users", "list", "--search", "be", "--exact"])[1], format!("ben - {today} 2 1 0.0042"));
     run(&["budgets", "set", "25"]);
     let budgets = lines(&["budgets", "list"]);
-    assert_eq!(budgets[0], "id of a since status spent USD of USD unpriced calls");
-    assert!(budgets[1].starts_with("1 everything day") && budgets[1].contains(" 25.00 "), "{budgets:?}");
+    assert_eq!(budgets[0], "id of a limit since status spent USD of USD unpriced calls");
+    assert!(budgets[1].starts_with("1 everything day hard") && budgets[1].contains(" 25.00 "), "{budgets:?}");
     let negative = daemon.run(&["budgets", "set", "-5"]);
     assert!(String::from_utf8_lossy(&negative.stderr).contains("a budget is not negative"));
 }

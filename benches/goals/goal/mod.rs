@@ -5,6 +5,7 @@ mod backlog;
 mod daemons;
 mod dashboard;
 mod end_to_end;
+mod limits;
 mod pace;
 mod questions;
 mod read;
@@ -17,12 +18,13 @@ use super::report::Report;
 
 type Measure = fn(&Options, &mut Report);
 
-pub const ALL: [(&str, Measure); 10] = [
+pub const ALL: [(&str, Measure); 11] = [
     ("end-to-end", end_to_end::measure),
     ("users", users::measure),
     ("user-index", user_index::measure),
     ("daemons", daemons::measure),
     ("record", record::measure),
+    ("limits", limits::measure),
     ("ack", ack::measure),
     ("dashboard", dashboard::measure),
     ("backlog", backlog::measure),

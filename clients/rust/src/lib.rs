@@ -29,9 +29,10 @@
 //!   and a frame that no daemon can have seen uses none.
 //!
 //! # Budgets
-//! [`Recorder::should_throttle_for`] tells before a call whether a budget that it counts towards is used up. It answers from
-//! the daemon's last message, without the network. The daemon sends one when the connection is made and at each change. A
-//! message older than 5 minutes holds nothing back, because then the daemon is gone.
+//! [`Recorder::check`] decides before a call whether its budgets allow it: a hard budget that is used up, or has less left
+//! than the call's estimate, refuses it. It answers from the daemon's last message, without the network. The daemon sends one
+//! when the connection is made and at each change. A message counts for 5 minutes; after that the daemon is gone, the state
+//! is unknown, and a setting allows or refuses calls.
 //!
 //! # In tests
 //! `TALLYD_DISABLED=1`, or [`Builder::disabled`]: nothing is kept and nothing is opened, and `record()` returns true.
@@ -66,4 +67,4 @@ pub use endpoint::Endpoint;
 pub use recorder::{Builder, Recorder};
 pub use session::{HelloOptions, Session, SessionError};
 pub use stats::{FlushOutcome, Rejected, Stats};
-pub use tallyd_protocol::{Ack, Budget, CallScope, Record, Rejection, Welcome};
+pub use tallyd_protocol::{Ack, Budget, BudgetExceeded, CallScope, Decision, Record, Rejection, Welcome};

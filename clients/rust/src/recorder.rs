@@ -6,9 +6,9 @@ use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use tallyd_protocol::budgets::UsedUp;
+use tallyd_protocol::check::Defaults;
 use tallyd_protocol::record::Text;
-use tallyd_protocol::{CallScope, Record};
+use tallyd_protocol::{CallScope, Decision, Record};
 
 use crate::ring::Ring;
 use crate::rng::Rng;
@@ -26,6 +26,9 @@ pub struct Recorder {
     is_disabled: bool,
     drop_deadline: Duration,
     app: Text,
+    tags: Vec<(Text, Text)>,
+    /// Whether calls are refused while the state of budgets is unknown.
+    refuses_unknown: bool,
 }
 
 impl Recorder {
@@ -98,22 +101,35 @@ impl Recorder {
         self.shared.stats()
     }
 
-    /// Whether a budget of everything is used up, so that all paid calls should be held back. The daemon's last message
-    /// counts for 5 minutes.
-    pub fn should_throttle(&self) -> bool {
-        self.shared.standing.ask(Instant::now(), UsedUp::everything)
-    }
-
-    /// Whether a budget that the call counts towards is used up, so that the call should be held back: a budget of
-    /// everything, of its provider, model (or the model's family), user or application. An empty application is the
-    /// recorder's own. The daemon's last message counts for 5 minutes; false before the first one ([`Recorder::ready`]).
-    pub fn should_throttle_for(&self, call: &CallScope<'_>) -> bool {
-        let app = if call.app.is_empty() { &*self.app } else { call.app };
-        self.shared.standing.ask(Instant::now(), |used_up| used_up.holds_back(&CallScope { app, ..*call }))
+    /// Whether budgets allow the call. Ask before the call is made. It is refused if a hard budget that it counts towards is
+    /// used up, or has less left than [`CallScope::estimate`].
+    ///
+    /// Answers from the daemon's last message, without the network. Application and tags that the call does not state are
+    /// the recorder's. Before the first message ([`Recorder::ready`]) and 5 minutes after the last one the state is unknown:
+    /// then the call is allowed, or refused if [`Builder::refuse_while_unknown`] says so. A disabled recorder allows
+    /// every call.
+    ///
+    /// ```no_run
+    /// # use tallyd_client::{BudgetExceeded, CallScope, Endpoint, Recorder};
+    /// # let recorder = Recorder::builder(Endpoint::unix("/run/tallyd/tallyd.sock")).build();
+    /// fn ask(recorder: &Recorder) -> Result<(), BudgetExceeded> {
+    ///     let call = CallScope { provider: "claude", model: "claude-sonnet-5", ..CallScope::default() };
+    ///     recorder.check(&CallScope { tags: &[("team", "search")], estimate: "0.05", ..call }).into_result()
+    ///     // … the call itself
+    /// }
+    /// # let _ = ask(&recorder);
+    /// ```
+    pub fn check(&self, call: &CallScope<'_>) -> Decision {
+        if self.is_disabled {
+            return Decision::default();
+        }
+        let defaults = Defaults { app: &self.app, tags: &self.tags };
+        let answer = self.shared.standing.ask(Instant::now(), |checker| checker.check(call, &defaults));
+        answer.unwrap_or_else(|| Decision::unknown(!self.refuses_unknown))
     }
 
     /// Waits until the daemon has answered for the first time, or `deadline` has passed. Returns whether it has answered.
-    /// Blocks. For programs that check once whether to hold back, and end.
+    /// Blocks. For programs that check a call at their start.
     pub fn ready(&self, deadline: Duration) -> bool {
         !self.is_disabled && self.shared.wait_until(clock::after(deadline), |control| control.welcomed)
     }
@@ -182,6 +198,7 @@ pub struct Builder {
     on_reject: Option<OnReject>,
     quiet: bool,
     disabled: Option<bool>,
+    refuses_unknown: bool,
 }
 
 impl Builder {
@@ -207,6 +224,7 @@ impl Builder {
             on_reject: None,
             quiet: false,
             disabled: None,
+            refuses_unknown: false,
         }
     }
 
@@ -310,6 +328,12 @@ impl Builder {
         self
     }
 
+    /// Whether [`Recorder::check`] refuses calls while the state of budgets is unknown. Default: it allows them.
+    pub fn refuse_while_unknown(mut self, refuse: bool) -> Self {
+        self.refuses_unknown = refuse;
+        self
+    }
+
     /// Starts the sender thread. The daemon may start later.
     ///
     /// If the system gives no thread, the recorder keeps the records that fit its ring, and drops all others as a full
@@ -321,9 +345,10 @@ impl Builder {
         let is_disabled = self.disabled.unwrap_or_else(is_switched_off);
         let ring = if is_disabled { Ring::new(1, 0) } else { Ring::new(self.ring_capacity, self.ring_bytes) };
         let shared = Arc::new(Shared::new(ring, self.on_drop, self.on_reject, self.quiet));
-        let (app, drop_deadline) = (self.settings.app.clone(), self.drop_deadline);
+        let (app, tags) = (self.settings.app.clone(), self.settings.tags.clone());
+        let (drop_deadline, refuses_unknown) = (self.drop_deadline, self.refuses_unknown);
         if is_disabled {
-            return Recorder { shared, thread: None, is_disabled, drop_deadline, app };
+            return Recorder { shared, thread: None, is_disabled, drop_deadline, app, tags, refuses_unknown };
         }
         let sender = Sender::new(Arc::clone(&shared), self.settings, rng);
         let thread = match thread::Builder::new().name("tallyd-sender".to_owned()).spawn(|| sender.run()) {
@@ -334,7 +359,7 @@ impl Builder {
                 None
             }
         };
-        Recorder { shared, thread, is_disabled, drop_deadline, app }
+        Recorder { shared, thread, is_disabled, drop_deadline, app, tags, refuses_unknown }
     }
 }
 

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering, fence};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
 
-use tallyd_protocol::Record;
-use tallyd_protocol::budgets::{BELIEVED, UsedUp};
+use tallyd_protocol::budgets::BELIEVED;
+use tallyd_protocol::{Checker, Record};
 
 use crate::ring::Ring;
 
@@ -252,30 +252,30 @@ impl Notices {
 /// The state of budgets by the daemon's last message. Read before each call: a lock that is nearly never held, and a few
 /// lookups.
 ///
-/// A message counts for [`BELIEVED`], five of the intervals at which the daemon repeats it. So an application is held back
-/// no longer than that after its daemon has gone.
+/// A message counts for [`BELIEVED`], five of the intervals at which the daemon repeats it. After that the state is unknown.
 #[derive(Debug, Default)]
 pub struct Standing(RwLock<Option<Heard>>);
 
 #[derive(Debug)]
 struct Heard {
     at: Instant,
-    used_up: UsedUp,
+    checker: Checker,
 }
 
 impl Standing {
     /// Takes the daemon's message.
-    pub fn hear(&self, used_up: UsedUp, now: Instant) {
-        let heard = Some(Heard { at: now, used_up });
+    pub fn hear(&self, checker: Checker, now: Instant) {
+        let heard = Some(Heard { at: now, checker });
         // The former message is freed outside the lock.
         let before = std::mem::replace(&mut *self.0.write().unwrap_or_else(PoisonError::into_inner), heard);
         drop(before);
     }
 
-    /// Asks the last message. False without one, or if it is too old.
-    pub fn ask(&self, now: Instant, is: impl FnOnce(&UsedUp) -> bool) -> bool {
+    /// Asks the last message. None without one, or if it is too old.
+    pub fn ask<T>(&self, now: Instant, ask: impl FnOnce(&Checker) -> T) -> Option<T> {
         let heard = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        heard.as_ref().is_some_and(|heard| now.saturating_duration_since(heard.at) < BELIEVED && is(&heard.used_up))
+        let heard = heard.as_ref().filter(|heard| now.saturating_duration_since(heard.at) < BELIEVED);
+        heard.map(|heard| ask(&heard.checker))
     }
 }
 
@@ -286,17 +286,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_heard_is_believed_for_a_bounded_time() {
+    fn a_message_counts_for_a_bounded_time() {
         let (standing, start) = (Standing::default(), Instant::now());
-        let asks = |now| standing.ask(now, UsedUp::everything);
-        assert!(!asks(start), "nothing was heard");
-        standing.hear(UsedUp::new(true, []), start);
+        let asks = |now| standing.ask(now, Checker::everything);
+        let checker = |everything| Checker::new(everything, [], []);
+        assert_eq!(asks(start), None, "no message has come");
+        standing.hear(checker(true), start);
         let last = start + BELIEVED - Duration::from_nanos(1);
-        assert!(asks(start) && asks(last));
-        assert!(!asks(start + BELIEVED), "the daemon may be gone");
-        standing.hear(UsedUp::new(true, []), last);
-        assert!(asks(start + BELIEVED), "it has said it again");
-        standing.hear(UsedUp::new(false, []), last);
-        assert!(!asks(last));
+        assert_eq!((asks(start), asks(last)), (Some(true), Some(true)));
+        assert_eq!(asks(start + BELIEVED), None, "the daemon may be gone");
+        standing.hear(checker(true), last);
+        assert_eq!(asks(start + BELIEVED), Some(true), "it has said it again");
+        standing.hear(checker(false), last);
+        assert_eq!(asks(last), Some(false));
     }
 }

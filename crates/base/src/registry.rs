@@ -139,6 +139,10 @@ registry! {
     gauge BUDGET_SPENT_RATIO = "tallyd_budget_spent_ratio" { budget };
     /// Share of a budget that its current period will have used by its end, by the forecast; 0 where there is none.
     gauge BUDGET_FORECAST_RATIO = "tallyd_budget_forecast_ratio" { budget };
+    /// Age of the state of budgets that this daemon knows, in seconds: the time since a daemon last evaluated them.
+    gauge BUDGETS_AGE_SECONDS = "tallyd_budgets_age_seconds";
+    /// Time of one evaluation of budgets by this daemon.
+    histogram BUDGETS_EVALUATION_SECONDS = "tallyd_budgets_evaluation_seconds";
     /// Alerts that this daemon has raised.
     counter ALERTS_RAISED = "tallyd_alerts_raised_total";
     /// Alerts that this daemon has delivered to the webhook.

@@ -65,11 +65,11 @@ export function Alerts() {
 
 /** The alert in a sentence, with amounts and days as elsewhere on the page. */
 function sentence({ kind, message, details }: Alert): string {
-  const { percent, period, scope, scope_value: value, period_start: start, spent_usd: spent, amount_usd: amount } = details;
+  const { percent, period, scope, period_start: start, spent_usd: spent, amount_usd: amount } = details;
   const money = (value: unknown) => usd(parse(String(value)), 2);
   if (kind === "spend" && spent !== undefined) return `Unusual spend of the ${details.what} ${details.name}: ${money(spent)} on ${shortDay(String(details.day))}, usually up to ${money(details.usual_usd)} a day`;
   if (kind !== "budget" || spent === undefined) return message.replace(/^tallyd: /, "");
-  const of = value ? `${scope} ${value}` : "all spend";
+  const of = Object.entries((scope ?? {}) as Record<string, string>).map(([dimension, name]) => `${dimension.replace(/^tag:/, "tag ")} ${name}`).join(" and ") || "all spend";
   const used = percentage(share(parse(String(spent)), parse(String(amount))));
   const forecast = details.forecast_usd === undefined ? "" : `, forecast then: ${money(details.forecast_usd)}`;
   const top = Array.isArray(details.top) && details.top.length > 0 ? `; top: ${details.top.map((part) => `${part.name} ${money(part.cost_usd)}`).join(", ")}` : "";

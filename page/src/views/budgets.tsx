@@ -9,7 +9,11 @@ import { useSession } from "../session";
 import type { BudgetState } from "../types";
 import { Badge, Card, Dialog, Empty, Head, Loaded, Problem } from "../ui/parts";
 
-const SCOPES = [["global", "All spend"], ["provider", "Provider"], ["model", "Model"], ["user", "User"], ["app", "Application"], ["tag", "Tag"]] as const;
+const SCOPES = [["", "All spend"], ["provider", "Provider"], ["model", "Model"], ["user", "User"], ["app", "Application"], ["tag", "Tag"]] as const;
+/** What a second dimension may be beside the first one: a rollup has to tell both apart. */
+const PAIRS: Record<string, string[]> = {
+  provider: ["model", "user", "app", "tag"], model: ["provider", "app", "tag"], user: ["provider"], app: ["provider", "model"], tag: ["provider", "model"],
+};
 const TONES = { normal: "good", warning: "warn", exceeded: "bad" } as const;
 
 /** The answer to setting a budget: the budget that it replaced, and a note if no call counts towards it. */
@@ -17,7 +21,13 @@ interface Saved { replaced: BudgetState | null; note: string | null }
 
 const PERIODS: Record<string, string> = { day: "daily", week: "weekly", month: "monthly" };
 
-export const budgetName = (budget: BudgetState): string => `${budget.scope === "global" ? "All spend" : budget.scope_value} · ${PERIODS[budget.period] ?? budget.period}`;
+/** A scope's names: `search, gpt-5`; empty for all spend. */
+export const scopeNames = (scope: BudgetState["scope"]): string => Object.values(scope).join(", ");
+
+/** A scope's dimensions: `team, model`. */
+const scopeKinds = (scope: BudgetState["scope"]): string => Object.keys(scope).map((key) => key.replace(/^tag:/, "")).join(", ");
+
+export const budgetName = (budget: BudgetState): string => `${scopeNames(budget.scope) || "All spend"} · ${PERIODS[budget.period] ?? budget.period}`;
 
 /** The days of the current period. */
 function span(budget: BudgetState): string {
@@ -40,7 +50,7 @@ export function Bar({ budget }: { budget: BudgetState }) {
   return (
     <div class="budget">
       <div class="budget-head">
-        <span><strong>{budgetName(budget)}</strong> {budget.scope !== "global" && <span class="fine">{budget.scope}</span>}</span>
+        <span><strong>{budgetName(budget)}</strong> {scopeNames(budget.scope) && <span class="fine">{scopeKinds(budget.scope)}</span>}</span>
         <span class="money">{usd(spent, 2)} <span class="fine">of {usd(amount, 2)}</span></span>
       </div>
       <div class={`bar ${budget.status}`} role="meter" aria-label={budgetName(budget)} aria-valuemin={0} aria-valuemax={100} aria-valuenow={Math.min(100, Math.round(used))} aria-valuetext={`${used} % used`}>
@@ -82,21 +92,21 @@ export function Budgets() {
   };
   return (
     <>
-      <Head title="Budgets" lead="Limits for spend by day, week or month. Alerts are sent at each threshold; applications are asked to hold back at the limit." live={live}>
+      <Head title="Budgets" lead="Limits for spend by day, week or month. Alerts are sent at each threshold. Of a hard budget that is used up, applications refuse calls before they are made." live={live}>
         {mayChange && <button type="button" class="primary" onClick={() => setEditing("new")}>Set a budget</button>}
       </Head>
       {failure && <Problem failure={failure} />}
       {said && <div class="notice warn" role="status">{said}</div>}
       <Loaded live={live}>
         {({ budgets }) => budgets.length === 0 ? (
-          <Empty title="No budget is set">A budget limits the spend of a day, a week or a month: in all, or of one provider, model, user or application.</Empty>
+          <Empty title="No budget is set">A budget limits the spend of a day, a week or a month: in all, or of one provider, model, user, application or tag, or of two of them together.</Empty>
         ) : (
           <div class="columns pairs">
             {budgets.map((budget) => (
               <Card key={budget.id}>
                 <Bar budget={budget} />
                 <div class="budget-tools">
-                  <span class="fine">Alerts at {budget.alert_percents.map((one) => `${one} %`).join(", ") || "no threshold"}; {budget.throttle ? "applications hold back at the limit" : "alerts only"}</span>
+                  <span class="fine">Alerts at {budget.alert_percents.map((one) => `${one} %`).join(", ") || "no threshold"}; {budget.limit === "hard" ? "hard: calls are refused at the limit" : "soft: alerts only"}</span>
                   {mayChange && (
                     <span class="row-tools">
                       <button type="button" aria-label={`Edit ${budgetName(budget)}`} onClick={() => setEditing(budget)}>Edit</button>
@@ -116,16 +126,21 @@ export function Budgets() {
 
 function Editor(props: { budget: BudgetState | null; onClose: () => void; onSaved: (saved: Saved) => void }) {
   const { budget } = props;
-  const [scope, setScope] = useState<string>(budget?.scope ?? "global");
+  const [kinds, setKinds] = useState<string[]>([""]);
   const [failure, setFailure] = useState<Failure | null>(null);
   const submit = async (event: SubmitEvent) => {
     event.preventDefault();
     const form = new FormData(event.currentTarget as HTMLFormElement);
     const text = (name: string) => String(form.get(name) ?? "").trim();
+    const parts = kinds.filter(Boolean).map((kind, at) => {
+      if (kind !== "tag") return [kind, text(`name-${at}`)];
+      const [tag = "", ...value] = text(`name-${at}`).split("=");
+      return [`tag:${tag.trim()}`, value.join("=").trim()];
+    });
     const body = {
-      scope: budget?.scope ?? scope, scope_value: budget?.scope_value ?? (scope === "global" ? "" : text("value")), period: budget?.period ?? text("period"),
+      scope: budget?.scope ?? Object.fromEntries(parts) as Record<string, string>, period: budget?.period ?? text("period"),
       amount_usd: text("amount").replace(/^\$/, "").replaceAll(",", ""), warning_percent: Number(text("warning")),
-      alert_percents: text("alerts").split(/[\s,;]+/).filter(Boolean).map(Number), throttle: form.get("throttle") === "on",
+      alert_percents: text("alerts").split(/[\s,;]+/).filter(Boolean).map(Number), limit: text("limit"),
     };
     try {
       props.onSaved(await change<Saved>("PUT", "/api/v1/budgets", body) ?? { replaced: null, note: null });
@@ -140,18 +155,29 @@ function Editor(props: { budget: BudgetState | null; onClose: () => void; onSave
         <div class="form">
           {!budget && (
             <>
-              <label>Scope <select name="scope" value={scope} onChange={(event) => setScope(event.currentTarget.value)}>{SCOPES.map(([value, label]) => <option key={value} value={value}>{label}</option>)}</select></label>
-              {scope !== "global" && <label>{scope === "tag" ? "Tag and value" : `Name of the ${scope === "app" ? "application" : scope}`} <input name="value" required maxLength={512} placeholder={scope === "tag" ? "team=search" : ""} /></label>}
+              <ScopePart at={0} kind={kinds[0] ?? ""} options={SCOPES} onChange={(kind) => setKinds([kind])} />
+              {kinds[0] && <ScopePart at={1} kind={kinds[1] ?? ""} options={SCOPES.filter(([value]) => value === "" || PAIRS[kinds[0] ?? ""]?.includes(value))} onChange={(kind) => setKinds([kinds[0] ?? "", kind])} />}
               <label>Period <select name="period"><option value="day">Daily</option><option value="week">Weekly</option><option value="month">Monthly</option></select></label>
             </>
           )}
           <label>Amount in USD <input name="amount" inputMode="decimal" required defaultValue={budget?.amount_usd ?? ""} placeholder="25" /></label>
           <label>Warning at percent <input name="warning" type="number" min={0} max={100} required defaultValue={String(budget?.warning_percent ?? 80)} /></label>
           <label>Alerts at percent <input name="alerts" defaultValue={(budget?.alert_percents ?? [50, 80, 100]).join(", ")} /></label>
-          <label class="check whole"><input type="checkbox" name="throttle" defaultChecked={budget?.throttle ?? true} /> Ask applications to hold back at the limit</label>
+          <label>Limit <select name="limit" defaultValue={budget?.limit ?? "hard"}><option value="hard">Hard: applications refuse calls</option><option value="soft">Soft: alerts only</option></select></label>
         </div>
         <div class="actions"><button type="button" onClick={props.onClose}>Cancel</button><button type="submit" class="primary">Save</button></div>
       </form>
     </Dialog>
+  );
+}
+
+/** One dimension of a scope, and its name. */
+function ScopePart(props: { at: number; kind: string; options: readonly (readonly [string, string])[]; onChange: (kind: string) => void }) {
+  const { at, kind } = props;
+  return (
+    <>
+      <label>{at === 0 ? "Scope" : "And"} <select value={kind} onChange={(event) => props.onChange(event.currentTarget.value)}>{props.options.map(([value, label]) => <option key={value} value={value}>{at === 1 && value === "" ? "Nothing else" : label}</option>)}</select></label>
+      {kind && <label>{kind === "tag" ? "Tag and value" : `Name of the ${kind === "app" ? "application" : kind}`} <input name={`name-${at}`} required maxLength={512} pattern={kind === "tag" ? "[^=]+=.+" : undefined} placeholder={kind === "tag" ? "team=search" : ""} /></label>}
+    </>
   );
 }

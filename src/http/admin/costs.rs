@@ -13,6 +13,7 @@ use crate::http::body::{Amount, JsonBody};
 use crate::http::error::ApiError;
 use crate::http::parameters::{today, within};
 use tallyd_model::pricing::Usd;
+use tallyd_store::budgets::Limit;
 use tallyd_store::budgets::board::{basis_points, percent};
 use tallyd_store::queries::budgets::{self, Budget, DailyBudget};
 use tallyd_store::queries::costs::history;
@@ -77,7 +78,7 @@ impl TodayCosts {
             daily_budget: Number(budget.amount),
             budget_percent: Number(percent(basis_points)),
             remaining: Number(left),
-            should_throttle: status != BudgetStatus::Normal && budget.throttle,
+            should_throttle: status != BudgetStatus::Normal && budget.limit == Limit::Hard,
             status,
         }
     }
@@ -156,7 +157,7 @@ mod tests {
     fn state(spent: &str, budget: &str) -> (String, BudgetStatus, bool, String) {
         let mut day = DayCosts::empty(chrono::NaiveDate::default());
         day.total_cost = Number(Usd::parse(spent).unwrap());
-        let budget = Budget { amount: Usd::parse(budget).unwrap(), warning_basis_points: 8_000, throttle: true };
+        let budget = Budget { amount: Usd::parse(budget).unwrap(), warning_basis_points: 8_000, limit: Limit::Hard };
         let today = TodayCosts::of(day, Some(budget));
         let text = |number: Number| number.0.to_string();
         (text(today.budget_percent), today.status, today.should_throttle, text(today.remaining))

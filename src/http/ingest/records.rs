@@ -70,7 +70,7 @@ pub(crate) struct RecordResult {
     /// True if it was there already: an earlier request with this key had brought it, or a call with the same stated id.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub duplicate: bool,
-    /// True if a budget that the call counts towards is used up, and asks to hold back.
+    /// True if a hard budget that the call counts towards is used up.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub should_throttle: bool,
     /// Why it was refused.

@@ -2,6 +2,8 @@
 //!
 //! The standing is the one that acknowledgements carry: the daemons evaluated it a few seconds ago.
 
+use std::collections::BTreeMap;
+
 use axum::Extension;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -20,7 +22,7 @@ use tallyd_model::forecast::Estimate;
 use tallyd_model::pricing::Usd;
 use tallyd_store::budgets::board::{basis_points, percent};
 use tallyd_store::budgets::store::{SetBudgetError, SetOutcome};
-use tallyd_store::budgets::{Budget, BudgetScope, BudgetState, NewBudget, Period, evaluate, store};
+use tallyd_store::budgets::{Budget, BudgetScope, BudgetState, Limit, NewBudget, Period, estimates, store};
 use tallyd_store::queries::Reading;
 use tallyd_store::queries::names::unseen_budget;
 
@@ -33,7 +35,7 @@ pub(crate) struct BudgetRow {
     /// How much of it is used, in percent with two decimals, rounded down.
     #[schema(value_type = String, example = "33.33")]
     pub used_percent: Usd,
-    /// Whether applications are asked to hold back calls that count towards it.
+    /// Whether clients refuse calls that count towards it: it is hard and used up.
     pub should_throttle: bool,
     /// The estimate for the whole period. Null unless it is a budget of everything or of a provider, and without history.
     pub forecast: Option<Estimate>,
@@ -44,7 +46,7 @@ pub(crate) struct BudgetRow {
 pub(crate) struct Budgets {
     /// The budgets.
     pub budgets: Vec<BudgetRow>,
-    /// Whether every application is asked to hold back, as acknowledgements state it.
+    /// Whether clients refuse all calls, as acknowledgements state it.
     pub should_throttle: bool,
 }
 
@@ -56,7 +58,7 @@ impl Budgets {
     pub(crate) async fn read(daemon: &SharedDaemon, reading: &Reading) -> Result<Self, ApiError> {
         let now = local_now(daemon);
         let board = store::board(reading, now.date_naive()).await?;
-        let estimates = evaluate::estimates(reading, &board, &now).await?;
+        let estimates = estimates::estimates(reading, &board, &now).await?;
         let row = |state: &BudgetState| BudgetRow {
             used_percent: percent(basis_points(state.spent_usd, state.budget.amount_usd)),
             should_throttle: state.should_throttle(),
@@ -80,7 +82,6 @@ pub(crate) struct BudgetParameters {
 const COLUMNS: &[&str] = &[
     "id",
     "scope",
-    "scope_value",
     "period",
     "period_start",
     "period_end",
@@ -92,7 +93,7 @@ const COLUMNS: &[&str] = &[
     "unpriced_calls",
     "warning_percent",
     "alert_percents",
-    "throttle",
+    "limit",
     "should_throttle",
     csv::ZONE,
 ];
@@ -117,13 +118,11 @@ pub(crate) async fn budgets(
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SetBudget {
-    /// The scope; all spend by default.
+    /// Up to two dimensions, each with a name: `{"tag:team": "search", "model": "gpt-5"}`. Dimensions are `provider`, `model`, `user`, `app`
+    /// and `tag:NAME`. All spend by default.
     #[serde(default)]
-    scope: BudgetScope,
-    /// Which provider, model, user or application; empty for everything.
-    #[serde(default)]
-    #[schema(max_length = 512)]
-    scope_value: String,
+    #[schema(example = json!({"tag:team": "search"}))]
+    scope: BTreeMap<String, String>,
     /// For how long the amount is.
     period: Period,
     /// USD as decimal text or as a number; not negative.
@@ -137,10 +136,10 @@ pub struct SetBudget {
     #[serde(default = "alert_percents")]
     #[schema(max_items = 16)]
     alert_percents: Vec<i32>,
-    /// Whether applications are asked to hold back once it is used up.
-    #[serde(default = "throttle")]
-    #[schema(default = true)]
-    throttle: bool,
+    /// `hard`: clients refuse calls once it is used up. `soft`: it only alerts.
+    #[serde(default)]
+    #[schema(default = "hard")]
+    limit: Limit,
 }
 
 const fn warning_percent() -> i32 {
@@ -151,21 +150,18 @@ fn alert_percents() -> Vec<i32> {
     store::ALERT_PERCENTS.to_vec()
 }
 
-const fn throttle() -> bool {
-    true
-}
+impl TryFrom<SetBudget> for NewBudget {
+    type Error = SetBudgetError;
 
-impl From<SetBudget> for NewBudget {
-    fn from(set: SetBudget) -> Self {
-        Self {
-            scope: set.scope,
-            scope_value: set.scope_value,
+    fn try_from(set: SetBudget) -> Result<Self, SetBudgetError> {
+        Ok(Self {
+            scope: BudgetScope::parse(&set.scope)?,
             period: set.period,
             amount_usd: set.amount_usd.0,
             warning_percent: set.warning_percent,
             alert_percents: set.alert_percents,
-            throttle: set.throttle,
-        }
+            limit: set.limit,
+        })
     }
 }
 
@@ -199,7 +195,7 @@ pub(crate) async fn set(
     JsonBody(new): JsonBody<SetBudget>,
 ) -> Result<Json<SetBudgetAnswer>, ApiError> {
     let mut client = daemon.pool()?.get().await?;
-    let SetOutcome { id, old: replaced, new } = store::set(&mut client, new.into(), &who.actor()).await?;
+    let SetOutcome { id, old: replaced, new } = store::set(&mut client, new.try_into()?, &who.actor()).await?;
     tracing::info!(actor = who.actor, id, amount = %new.amount_usd, "a budget was set");
     drop(client);
     let note = note(&daemon, &new).await.unwrap_or_else(|error| {
@@ -212,7 +208,7 @@ pub(crate) async fn set(
 async fn note(daemon: &SharedDaemon, new: &NewBudget) -> Result<Option<String>, ApiError> {
     let reading = daemon.reading().await?;
     let today = local_now(daemon).date_naive();
-    let note = unseen_budget(&reading, (new.scope, &new.scope_value), today, daemon.settings.zone).await?;
+    let note = unseen_budget(&reading, &new.scope, today, daemon.settings.zone).await?;
     reading.finish().await?;
     Ok(note)
 }

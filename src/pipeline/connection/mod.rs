@@ -23,6 +23,7 @@ mod room;
 #[cfg(all(test, feature = "model"))]
 mod channel_model;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,6 +40,7 @@ use tallyd_base::clock::Clock;
 use tallyd_intake::{Encoded, Refusal, Rules};
 use tallyd_model::call::Call;
 use tallyd_model::pricing::Catalog;
+use tallyd_model::tags;
 use tallyd_store::budgets::CallScope;
 use tallyd_store::dead_letters::quota::Quota;
 use tallyd_wal::channel::ChunkSender;
@@ -81,10 +83,13 @@ pub(crate) struct IngestContext {
 }
 
 impl IngestContext {
-    /// Whether a budget that the call counts towards is used up and asks applications to hold back.
+    /// Whether a hard budget that the call counts towards is used up.
     pub(crate) fn should_throttle(&self, call: &Call<'_>) -> bool {
         let Call { provider, model, user_id, app, .. } = *call;
-        self.budgets.board().should_throttle(&CallScope { provider, model, user_id, app })
+        let board = self.budgets.board();
+        let stored = if board.asks_for_tags() { tags::read(call.tags).unwrap_or_default() } else { BTreeMap::new() };
+        let tags: Vec<(&str, &str)> = stored.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        board.should_throttle(&CallScope { provider, model, user_id, app, tags: &tags, estimate: "" })
     }
 
     /// A refused record in the form for the WAL: whole, or only counted beyond the sender's bound. `by` is the token's

@@ -15,9 +15,8 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tallyd_protocol::budgets::UsedUp;
 use tallyd_protocol::record::Text;
-use tallyd_protocol::{Ack, Record, Warning, id, limits};
+use tallyd_protocol::{Ack, Checker, Record, Warning, id, limits};
 
 use self::link::{Connection, Exchange, Link};
 use self::window::Window;
@@ -286,7 +285,7 @@ impl Sender {
         self.failures = 0;
         self.warned(ack.warning.as_ref());
         if let Some(budget) = ack.budget.filter(|_| !self.is_told) {
-            self.shared.standing.hear(UsedUp::new(budget.should_throttle, []), Instant::now());
+            self.shared.standing.hear(Checker::new(budget.should_throttle, [], []), Instant::now());
         }
         // An ack can refuse only records that it settles, each once. A broken daemon's other entries are ignored.
         let mut refused = Vec::new();

@@ -4,7 +4,7 @@ use std::os::unix::net::UnixListener;
 use std::process::Command;
 use std::time::Duration;
 
-use tallyd_client::{Call, FlushOutcome, Record, Stats};
+use tallyd_client::{Call, CallScope, FlushOutcome, Record, Stats};
 
 use crate::support::until;
 use crate::{builder, socket};
@@ -14,14 +14,15 @@ fn check(disabled: Option<bool>, is_off: bool) {
     let (_dir, path) = socket();
     let listener = UnixListener::bind(&path).unwrap();
     listener.set_nonblocking(true).unwrap();
-    let mut builder = builder(&path).quiet();
+    let mut builder = builder(&path).quiet().refuse_while_unknown(true);
     if let Some(disabled) = disabled {
         builder = builder.disabled(disabled);
     }
     let recorder = builder.build();
     assert!((0..100).all(|_| recorder.record(Record::rentcast("/avm"))));
     assert!(Call::begin(&recorder, Record::rentcast("/avm")).end());
-    assert!(recorder.room(Duration::ZERO) && !recorder.should_throttle() && !recorder.ready(Duration::ZERO));
+    assert!(recorder.room(Duration::ZERO) && !recorder.ready(Duration::ZERO));
+    assert_eq!(recorder.check(&CallScope::default()).is_allowed(), is_off, "no daemon has told the state of budgets");
     if !is_off {
         until("it connects", || listener.accept().is_ok());
         assert_eq!(recorder.stats().recorded, 101);

@@ -4,47 +4,33 @@ use chrono::{Datelike, Days, Months, NaiveDate};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::BudgetScope;
 use tallyd_model::pricing::Usd;
 
-/// The scope of the budget.
+/// The effect of a budget that is used up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize, Serialize, ToSchema, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
-#[schema(as = Scope)]
-pub enum BudgetScope {
-    /// Everything.
+pub enum Limit {
+    /// Alerts alone.
+    Soft,
+    /// Clients also refuse calls before they are made.
     #[default]
-    Global,
-    /// One provider.
-    Provider,
-    /// One model; its family's name stands for the dated ones.
-    Model,
-    /// One user.
-    User,
-    /// One application.
-    App,
-    /// One value of a tag that is a dimension: `team=search`. It tells people, and holds no call back.
-    Tag,
+    Hard,
 }
 
-impl BudgetScope {
+impl Limit {
     /// The name in `api_budgets`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
-            Self::Global => "global",
-            Self::Provider => "provider",
-            Self::Model => "model",
-            Self::User => "user",
-            Self::App => "app",
-            Self::Tag => "tag",
+            Self::Soft => "soft",
+            Self::Hard => "hard",
         }
     }
 
-    /// The scope by its name in `api_budgets`.
+    /// The limit by its name in `api_budgets`.
     pub(super) fn by_name(name: &str) -> Option<Self> {
-        [Self::Global, Self::Provider, Self::Model, Self::User, Self::App, Self::Tag]
-            .into_iter()
-            .find(|scope| scope.name() == name)
+        [Self::Soft, Self::Hard].into_iter().find(|limit| limit.name() == name)
     }
 }
 
@@ -53,10 +39,9 @@ impl BudgetScope {
 pub struct Budget {
     /// Its row.
     pub id: i32,
-    /// The scope of the budget.
+    /// Names by dimension: `{"tag:team": "search", "model": "gpt-5"}`. Without a dimension: all spend.
+    #[schema(value_type = Object)]
     pub scope: BudgetScope,
-    /// Which one; empty for everything.
-    pub scope_value: String,
     /// For how long the amount is.
     pub period: Period,
     /// How much.
@@ -66,8 +51,8 @@ pub struct Budget {
     pub warning_percent: i32,
     /// At these percentages an alert is due.
     pub alert_percents: Vec<i32>,
-    /// Whether applications are asked to hold back once it is used up.
-    pub throttle: bool,
+    /// Whether clients refuse calls once it is used up.
+    pub limit: Limit,
 }
 
 /// The period of a budget's amount.

@@ -1,25 +1,53 @@
-//! Computes the state of every budget from the rollups, and raises the alerts that are due.
+//! Computes the state of budgets from the rollups, stores the states that have changed, and raises the alerts that are due.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
 
-use chrono::{DateTime, Days, NaiveDate};
+use chrono::{DateTime, NaiveDate, Utc};
 use chrono_tz::Tz;
-use serde_json::json;
+use tokio_postgres::Client;
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Client, Transaction};
 
-use super::explain::{explain, unknown};
-use super::inbox::NewAlert;
-use super::{Board, Budget, BudgetScope, BudgetState, slack, store, unusual};
+use super::board::reaches;
+use super::explain::explain;
+use super::spent::{Spent, spent, with_deltas};
+use super::thresholds::{raise, thresholds, unknown};
+use super::{Board, Budget, BudgetState, Limit, store, unusual};
 use crate::locks::Lock;
-use crate::queries::history::spending_history;
+use crate::queries::grouped::Dimension;
 use tallyd_config::Alerts;
-use tallyd_model::forecast::{Estimate, History, Outlook, day_left};
-use tallyd_model::pricing::Usd;
-use tallyd_model::wording::usd;
 
-/// Evaluates every budget in one transaction, and looks for unusual spend if `with_unusual` says so. Returns the number of new
-/// alerts; none if another daemon is evaluating.
+/// The extent of an evaluation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Round {
+    /// Every budget, and alerts.
+    Full {
+        /// Also looks for unusual spend.
+        with_unusual: bool,
+    },
+    /// Hard budgets that are not used up. Raises no alerts.
+    Hard,
+}
+
+/// The result of an evaluation.
+#[derive(Debug)]
+pub struct Evaluated {
+    /// The state of every budget.
+    pub board: Board,
+    /// The number of changes that the board has ([`store::Freshness`]).
+    pub changes: i64,
+    /// New alerts.
+    pub raised: u64,
+}
+
+/// Between two evaluations, by any daemons, passes this many times the duration of the first.
+const REST: u32 = 4;
+/// The shortest time between two evaluations, unless `alerts.interval_ms` is shorter.
+pub const REST_MIN: Duration = Duration::from_millis(250);
+/// Budgets of a round whose new alerts are explained: each takes some queries.
+const EXPLAINED_MAX: usize = 20;
+
+/// Evaluates budgets in one transaction. None if another daemon is evaluating, or if the last evaluation ended just now.
 ///
 /// # Errors
 /// PostgreSQL's; nothing has changed then.
@@ -27,230 +55,161 @@ pub async fn evaluate(
     client: &mut Client,
     now: &DateTime<Tz>,
     options: &Alerts,
-    with_unusual: bool,
-) -> Result<Option<u64>, tokio_postgres::Error> {
+    round: Round,
+) -> Result<Option<Evaluated>, tokio_postgres::Error> {
+    let begun = Instant::now();
     let transaction = client.transaction().await?;
-    if !Lock::Budgets.try_take(transaction.client()).await? {
+    let db = transaction.client();
+    if !Lock::Budgets.try_take(db).await? {
         return Ok(None);
     }
+    let Some(last) = last_evaluation(db).await? else { return Ok(None) };
     let today = now.date_naive();
+    let mut states = store::states(db, today).await?;
+    let wanted: Vec<usize> = (0..states.len()).filter(|place| is_wanted(round, &states[*place].0)).collect();
+    let sums = match round {
+        Round::Hard if last.is_of_this_merge => recent_spent(db, &states, &wanted, today).await?,
+        _ => spent(db, &wanted.iter().map(|place| &states[*place].0.budget).collect::<Vec<_>>(), today).await?,
+    };
+    let changed = wanted.into_iter().zip(sums).filter(|(place, sum)| book(&mut states[*place], *sum));
+    let changed: Vec<usize> = changed.map(|(place, _)| place).collect();
+    store_states(db, changed.iter().map(|place| &states[*place].0)).await?;
     let mut alerts = Vec::new();
-    for budget in store::list(transaction.client()).await? {
-        let period = budget.period.around(today);
-        let reached = stand(&transaction, &budget, period).await?;
-        let mut new = unknown(&transaction, reached).await?;
-        if !new.is_empty() {
-            explain(transaction.client(), &budget, period, now, &mut new).await?;
+    if let Round::Full { with_unusual } = round {
+        let reached =
+            states.iter().flat_map(|(state, _)| thresholds(&state.budget, state.period_start, state.spent_usd));
+        alerts = unknown(db, reached.collect()).await?;
+        explain_new(db, &states, now, &mut alerts).await?;
+        if with_unusual {
+            alerts.append(&mut unusual::find(db, today, options).await?);
         }
-        alerts.append(&mut new);
     }
-    if with_unusual {
-        alerts.append(&mut unusual::find(transaction.client(), today, options).await?);
-    }
-    let mut raised = 0;
-    for alert in alerts {
-        raised += raise(&transaction, &alert).await?;
-    }
+    let raised = raise(db, &alerts).await?;
+    let board = Board::new(states.into_iter().map(|(state, _)| state).collect());
+    // Last, because whoever changes a budget waits for this row.
+    let rest = (begun.elapsed() * REST).max(REST_MIN.min(options.interval));
+    let changes = note_evaluation(db, !changed.is_empty(), rest, last.merged_at).await?;
     transaction.commit().await?;
-    Ok(Some(raised))
+    Ok(Some(Evaluated { board, changes, raised }))
 }
 
-/// Stores a budget's state, and returns the alerts of the thresholds that are reached.
-async fn stand(
-    transaction: &Transaction<'_>,
-    budget: &Budget,
-    (start, end): (NaiveDate, NaiveDate),
-) -> Result<Vec<NewAlert>, tokio_postgres::Error> {
-    let (spent, unpriced) = spent(transaction, budget, start, end).await?;
+/// Books a spend. Returns whether the stored state is another one.
+fn book((state, is_stored): &mut (BudgetState, bool), (spent, unpriced): Spent) -> bool {
+    let before = (state.spent_usd, state.unpriced_calls, state.status);
+    state.book(spent, unpriced);
+    !*is_stored || before != (state.spent_usd, state.unpriced_calls, state.status)
+}
+
+/// Adds the explanation to the alerts of the first budgets.
+async fn explain_new(
+    client: &Client,
+    states: &[(BudgetState, bool)],
+    now: &DateTime<Tz>,
+    alerts: &mut [super::inbox::NewAlert],
+) -> Result<(), tokio_postgres::Error> {
+    let id = |alert: &super::inbox::NewAlert| alert.details["budget_id"].as_i64();
+    for of_budget in alerts.chunk_by_mut(|a, b| id(a) == id(b)).take(EXPLAINED_MAX) {
+        let budget_id = of_budget.first().and_then(id);
+        if let Some((state, _)) = states.iter().find(|(state, _)| Some(state.budget.id.into()) == budget_id) {
+            let period = (state.period_start, state.period_end);
+            explain(client, &state.budget, period, now, of_budget).await?;
+        }
+    }
+    Ok(())
+}
+
+/// The state before the evaluation.
+struct Last {
+    /// The last merge of users' deltas.
+    merged_at: DateTime<Utc>,
+    /// Whether no merge has been committed since the last evaluation.
+    is_of_this_merge: bool,
+}
+
+/// None if the last evaluation ended so short a time ago that the next one has to wait.
+async fn last_evaluation(client: &Client) -> Result<Option<Last>, tokio_postgres::Error> {
+    let sql = "SELECT r.merged_at, r.merged_at = e.merged_at \
+        FROM public.tallyd_budget_evaluation AS e, public.tallyd_delta_ring AS r WHERE e.rests_until <= clock_timestamp()";
+    let rows = client.query_typed(sql, &[]).await?;
+    Ok(rows.first().map(|row| Last { merged_at: row.get(0), is_of_this_merge: row.get(1) }))
+}
+
+/// Returns the number of changes.
+async fn note_evaluation(
+    client: &Client,
+    is_changed: bool,
+    rest: Duration,
+    merged_at: DateTime<Utc>,
+) -> Result<i64, tokio_postgres::Error> {
+    let sql = "UPDATE public.tallyd_budget_evaluation SET changes = changes + $1, evaluated_at = clock_timestamp(), \
+        rests_until = clock_timestamp() + $2 * interval '1 second', merged_at = $3 RETURNING changes";
+    let parameters: [(&(dyn ToSql + Sync), Type); 3] =
+        [(&i64::from(is_changed), Type::INT8), (&rest.as_secs_f64(), Type::FLOAT8), (&merged_at, Type::TIMESTAMPTZ)];
+    Ok(client.query_typed(sql, &parameters).await?.first().map_or(0, |row| row.get(0)))
+}
+
+fn is_wanted(round: Round, state: &BudgetState) -> bool {
+    match round {
+        Round::Full { .. } => true,
+        // The amount of a budget may have been raised since its state was stored.
+        Round::Hard => {
+            let Budget { limit, amount_usd, .. } = state.budget;
+            limit == Limit::Hard && !(state.should_throttle() && reaches(state.spent_usd, amount_usd, 100))
+        }
+    }
+}
+
+/// The spend of budgets, if no users' deltas were merged since the last evaluation: a user without deltas has spent nothing
+/// more than the stored sum. Reading the other users' days takes most of the time.
+async fn recent_spent(
+    client: &Client,
+    states: &[(BudgetState, bool)],
+    wanted: &[usize],
+    today: NaiveDate,
+) -> Result<Vec<Spent>, tokio_postgres::Error> {
+    let user = |place: usize| states[place].0.budget.scope.of(&Dimension::User);
+    let users: Vec<&str> = wanted.iter().map(|place| user(*place)).filter(|user| !user.is_empty()).collect();
+    let active = if users.is_empty() { HashSet::new() } else { with_deltas(client, &users).await? };
+    let is_asked = |place: &usize| user(*place).is_empty() || !states[*place].1 || active.contains(user(*place));
+    let asked: Vec<&Budget> =
+        wanted.iter().filter(|place| is_asked(place)).map(|place| &states[*place].0.budget).collect();
+    let mut sums = spent(client, &asked, today).await?.into_iter();
+    let stored = |place: usize| (states[place].0.spent_usd, states[place].0.unpriced_calls);
+    let sum = |place: &usize| if is_asked(place) { sums.next().unwrap_or_default() } else { stored(*place) };
+    Ok(wanted.iter().map(sum).collect())
+}
+
+/// Stores states. A budget that was removed meanwhile has none.
+async fn store_states<'s>(
+    client: &Client,
+    states: impl Iterator<Item = &'s BudgetState>,
+) -> Result<(), tokio_postgres::Error> {
+    let states: Vec<&BudgetState> = states.collect();
+    if states.is_empty() {
+        return Ok(());
+    }
     let sql = "INSERT INTO public.api_budget_states \
-             (budget_id, period_start, period_end, spent_usd, unpriced_calls, status) \
-         SELECT b.id, $2, $3, $4, $5, CASE WHEN $4 > 0 AND $4 >= b.amount_usd THEN 'exceeded' \
-             WHEN $4 > 0 AND $4 * 100 >= b.amount_usd * b.warning_percent THEN 'warning' ELSE 'normal' END \
-         FROM public.api_budgets AS b WHERE b.id = $1 \
+             (budget_id, period_start, period_end, spent_usd, unpriced_calls, status, changed_at) \
+         SELECT b.id, n.period_start, n.period_end, n.spent_usd, n.unpriced_calls, n.status, clock_timestamp() \
+         FROM unnest($1::int4[], $2::date[], $3::date[], $4::numeric[], $5::int8[], $6::text[]) \
+             AS n (id, period_start, period_end, spent_usd, unpriced_calls, status) \
+         JOIN public.api_budgets AS b ON b.id = n.id ORDER BY b.id \
          ON CONFLICT (budget_id) DO UPDATE SET period_start = excluded.period_start, \
          period_end = excluded.period_end, spent_usd = excluded.spent_usd, unpriced_calls = excluded.unpriced_calls, \
-         status = excluded.status, evaluated_at = excluded.evaluated_at";
-    let parameters: [(&(dyn ToSql + Sync), Type); 5] = [
-        (&budget.id, Type::INT4),
-        (&start, Type::DATE),
-        (&end, Type::DATE),
-        (&spent, Type::NUMERIC),
-        (&unpriced, Type::INT8),
+         status = excluded.status, changed_at = excluded.changed_at";
+    let ids: Vec<i32> = states.iter().map(|state| state.budget.id).collect();
+    let starts: Vec<NaiveDate> = states.iter().map(|state| state.period_start).collect();
+    let ends: Vec<NaiveDate> = states.iter().map(|state| state.period_end).collect();
+    let spends: Vec<_> = states.iter().map(|state| state.spent_usd).collect();
+    let unpriced: Vec<i64> = states.iter().map(|state| state.unpriced_calls).collect();
+    let statuses: Vec<&str> = states.iter().map(|state| state.status.name()).collect();
+    let parameters: [(&(dyn ToSql + Sync), Type); 6] = [
+        (&ids, Type::INT4_ARRAY),
+        (&starts, Type::DATE_ARRAY),
+        (&ends, Type::DATE_ARRAY),
+        (&spends, Type::NUMERIC_ARRAY),
+        (&unpriced, Type::INT8_ARRAY),
+        (&statuses, Type::TEXT_ARRAY),
     ];
-    transaction.query_typed(sql, &parameters).await?;
-    Ok(thresholds(budget, start, spent))
-}
-
-/// The rollup that has a scope's spend.
-pub(super) struct Source {
-    pub(super) table: &'static str,
-    /// A condition on the table's rows; `$3` is the scope's value.
-    pub(super) filter: &'static str,
-    /// The name of a part of the spend.
-    pub(super) part: &'static str,
-}
-
-impl Source {
-    pub(super) fn of(scope: BudgetScope) -> Self {
-        const MODEL: &str = "CASE model WHEN '' THEN provider ELSE model END";
-        let by_model = |filter| Self { table: "daily_api_costs", filter, part: MODEL };
-        let by_dimension = |filter| Self { table: "daily_dimension_costs", filter, part: MODEL };
-        match scope {
-            BudgetScope::Global => by_model("$3 = ''"),
-            BudgetScope::Provider => by_model("provider = $3"),
-            // The family's name, alone or with a date.
-            BudgetScope::Model => by_model(
-                "(model = $3 OR (left(model, length($3)) = $3 \
-                 AND substr(model, length($3) + 1) ~ '^([-@]20[0-9]{6}|-20[0-9]{2}-[0-9]{2}-[0-9]{2})$'))",
-            ),
-            BudgetScope::User => Self { table: "tallyd_user_day_parts", filter: "user_id = $3", part: "provider" },
-            BudgetScope::App => by_dimension("dimension = 'app' AND value = $3"),
-            // A dimension's name has no `=`; a value may have several.
-            BudgetScope::Tag => {
-                by_dimension("dimension = split_part($3, '=', 1) AND value = substr($3, strpos($3, '=') + 1)")
-            }
-        }
-    }
-}
-
-/// The costs, and the number of unpriced calls.
-async fn spent(
-    transaction: &Transaction<'_>,
-    budget: &Budget,
-    start: NaiveDate,
-    end: NaiveDate,
-) -> Result<(Usd, i64), tokio_postgres::Error> {
-    let Source { table, filter, .. } = Source::of(budget.scope);
-    let sql = format!(
-        "SELECT round(coalesce(sum(cost_usd), 0), 18), coalesce(sum(unpriced_calls), 0)::int8 FROM public.{table} \
-         WHERE day >= $1 AND day < $2 AND {filter}"
-    );
-    let parameters: [(&(dyn ToSql + Sync), Type); 3] =
-        [(&start, Type::DATE), (&end, Type::DATE), (&budget.scope_value, Type::TEXT)];
-    let rows = transaction.query_typed(&sql, &parameters).await?;
-    Ok(rows.first().map_or((Usd::ZERO, 0), |row| (row.get(0), row.get(1))))
-}
-
-/// The budget's name and use, as in `monthly budget (all spend) 89 % used: 2,659.00 of 3,000.00 USD since 2026-11-01`.
-/// Percents are rounded down, so 100 means all of it.
-fn standing(budget: &Budget, start: NaiveDate, spent: Usd) -> String {
-    let of = match budget.scope {
-        BudgetScope::Global => "all spend".to_owned(),
-        scope => format!("{} {}", scope.name(), slack::named(&budget.scope_value)),
-    };
-    let share = spent.attos().checked_mul(100).and_then(|spent| spent.checked_div(budget.amount_usd.attos()));
-    let used = share.map_or_else(|| "used up".to_owned(), |share| format!("{share} % used"));
-    let (period, spent, amount) = (budget.period.adjective(), usd(spent, false), usd(budget.amount_usd, false));
-    format!("{period} budget ({of}) {used}: {spent} of {amount} USD since {start}")
-}
-
-/// The alerts of the thresholds that are reached. Only the highest is delivered, so that several thresholds reached at
-/// once cause one message.
-fn thresholds(budget: &Budget, start: NaiveDate, spent: Usd) -> Vec<NewAlert> {
-    let reached = |percent: i32| {
-        let (spent, amount) = (spent.attos().checked_mul(100), budget.amount_usd.attos().checked_mul(percent.into()));
-        // An amount that overflows exceeds any budget.
-        spent > Some(0) && spent >= amount
-    };
-    let mut percents: Vec<i32> = budget.alert_percents.iter().copied().filter(|percent| reached(*percent)).collect();
-    percents.sort_unstable();
-    let highest = percents.last().copied();
-    let Budget { id, scope_value, amount_usd, .. } = budget;
-    let (scope, period) = (budget.scope.name(), budget.period.name());
-    let standing = standing(budget, start, spent);
-    let alerts = percents.into_iter().map(|percent| NewAlert {
-        kind: "budget",
-        key: format!("{id}/{start}/{amount_usd}/{percent}"),
-        message: format!("tallyd: {standing}, alert at {percent} %"),
-        details: json!({
-            "budget_id": id, "scope": scope, "scope_value": scope_value, "period": period, "period_start": start,
-            "percent": percent, "spent_usd": spent, "amount_usd": amount_usd,
-        }),
-        deliver: Some(percent) == highest,
-    });
-    alerts.collect()
-}
-
-/// Stores an alert. Returns 0 if it existed.
-async fn raise(transaction: &Transaction<'_>, alert: &NewAlert) -> Result<u64, tokio_postgres::Error> {
-    let sql = "INSERT INTO public.api_alerts (kind, key, message, details, next_attempt_at) \
-         VALUES ($1, $2, $3, $4, CASE WHEN $5 THEN clock_timestamp() END) ON CONFLICT DO NOTHING RETURNING 1";
-    let parameters: [(&(dyn ToSql + Sync), Type); 5] = [
-        (&alert.kind, Type::TEXT),
-        (&alert.key, Type::TEXT),
-        (&alert.message, Type::TEXT),
-        (&alert.details, Type::JSONB),
-        (&alert.deliver, Type::BOOL),
-    ];
-    Ok(transaction.query_typed(sql, &parameters).await?.len() as u64)
-}
-
-/// Bound on providers whose budgets have a forecast: each takes a query and a fitted model.
-const PROVIDERS_MAX: usize = 16;
-
-/// The provider whose costs count towards a budget; empty for all costs. None for scopes without a forecast.
-pub(super) fn provider(budget: &Budget) -> Option<&str> {
-    matches!(budget.scope, BudgetScope::Global | BudgetScope::Provider).then_some(budget.scope_value.as_str())
-}
-
-/// Estimates by budget id, for global budgets and those of providers, if the history is long enough.
-///
-/// # Errors
-/// PostgreSQL's.
-pub async fn estimates(
-    client: &Client,
-    board: &Board,
-    now: &DateTime<Tz>,
-) -> Result<HashMap<i32, Estimate>, tokio_postgres::Error> {
-    let mut histories: HashMap<&str, History> = HashMap::new();
-    for provider in board.states().iter().filter_map(|state| provider(&state.budget)) {
-        if histories.len() < PROVIDERS_MAX && !histories.contains_key(provider) {
-            histories.insert(provider, spending_history(client, now.date_naive(), provider).await?);
-        }
-    }
-    let outlooks: HashMap<_, _> =
-        histories.iter().map(|(provider, history)| (*provider, Outlook::of(history, day_left(now)))).collect();
-    let estimate = |state: &BudgetState| {
-        let outlook = outlooks.get(provider(&state.budget)?)?;
-        let estimate = outlook.period(state.period_start, state.period_end - Days::new(1));
-        estimate.expected_usd.is_some().then_some((state.budget.id, estimate))
-    };
-    Ok(board.states().iter().filter_map(estimate).collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::Period;
-    use super::*;
-
-    #[test]
-    fn each_threshold_is_a_fact_of_its_own_and_only_the_highest_is_told() {
-        let budget = Budget {
-            id: 3,
-            scope: BudgetScope::User,
-            scope_value: "u1".into(),
-            period: Period::Month,
-            amount_usd: Usd::parse("10").unwrap(),
-            warning_percent: 80,
-            alert_percents: vec![100, 50, 80],
-            throttle: true,
-        };
-        let told = |spent: &str| {
-            let alerts = thresholds(&budget, NaiveDate::default(), Usd::parse(spent).unwrap());
-            alerts.into_iter().map(|alert| (alert.key, alert.deliver)).collect::<Vec<_>>()
-        };
-        assert_eq!(told("4.999999999999999999"), []);
-        assert_eq!(told("5"), [("3/1970-01-01/10/50".to_owned(), true)]);
-        assert_eq!(told("12"), [50, 80, 100].map(|percent| (format!("3/1970-01-01/10/{percent}"), percent == 100)));
-        let message =
-            |spent: &str| thresholds(&budget, NaiveDate::default(), Usd::parse(spent).unwrap())[0].message.clone();
-        assert_eq!(
-            message("12.345678901234567891"),
-            "tallyd: monthly budget (user \"u1\") 123 % used: 12.35 of 10.00 USD since 1970-01-01, alert at 50 %"
-        );
-        let nothing = Budget { amount_usd: Usd::ZERO, ..budget.clone() };
-        assert!(thresholds(&nothing, NaiveDate::default(), Usd::ZERO).is_empty());
-        let over = thresholds(&nothing, NaiveDate::default(), Usd::from_attos(1));
-        assert!(over.len() == 3 && over[0].message.contains(" used up: "), "{}", over[0].message);
-    }
+    client.execute_typed(sql, &parameters).await.map(drop)
 }

@@ -3,11 +3,12 @@
 use chrono::{DateTime, Days, NaiveDate};
 use chrono_tz::Tz;
 use serde_json::json;
+use tokio_postgres::Client;
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Client, Transaction};
 
-use super::evaluate::{Source, provider};
+use super::estimates::provider;
 use super::inbox::NewAlert;
+use super::scope::Rollup;
 use super::{Budget, slack};
 use crate::queries::history::spending_history;
 use tallyd_model::forecast::{Outlook, day_left};
@@ -16,19 +17,6 @@ use tallyd_model::wording::usd;
 
 /// The parts of the spend that an alert names.
 const TOP_MAX: i64 = 3;
-
-/// The alerts that were not raised before.
-pub(super) async fn unknown(
-    transaction: &Transaction<'_>,
-    mut alerts: Vec<NewAlert>,
-) -> Result<Vec<NewAlert>, tokio_postgres::Error> {
-    let keys: Vec<&str> = alerts.iter().map(|alert| alert.key.as_str()).collect();
-    let sql = "SELECT key FROM public.api_alerts WHERE kind = 'budget' AND key = ANY($1)";
-    let rows = transaction.query_typed(sql, &[(&keys, Type::TEXT_ARRAY)]).await?;
-    let known: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
-    alerts.retain(|alert| !known.contains(&alert.key));
-    Ok(alerts)
-}
 
 /// Adds the forecast and the largest parts to alerts of one budget's period, `start` up to `end`.
 pub(super) async fn explain(
@@ -71,13 +59,33 @@ async fn top(
     start: NaiveDate,
     end: NaiveDate,
 ) -> Result<Vec<(String, Usd)>, tokio_postgres::Error> {
-    let Source { table, filter, part } = Source::of(budget.scope);
+    const MODEL: &str = "CASE model WHEN '' THEN provider ELSE model END";
+    // The family's name, alone or with a date.
+    const NAMES: &str = "($3 = '' OR provider = $3) AND ($4 = '' OR model = $4 OR (left(model, length($4)) = $4 \
+        AND substr(model, length($4) + 1) ~ '^([-@]20[0-9]{6}|-20[0-9]{2}-[0-9]{2}-[0-9]{2})$'))";
+    let (table, part, filter) = match budget.scope.rollup() {
+        Some(Rollup::Dimensions) => {
+            ("daily_dimension_costs", MODEL, format!("dimension = $5 AND value = $6 AND {NAMES}"))
+        }
+        Some(Rollup::Users) => {
+            let filter = "user_id = $6 AND ($3 = '' OR provider = $3) AND $4 = '' AND $5 = ''";
+            ("tallyd_user_day_parts", "provider", filter.to_owned())
+        }
+        Some(Rollup::Models) | None => ("daily_api_costs", MODEL, format!("$5 = '' AND $6 = '' AND {NAMES}")),
+    };
     let sql = format!(
         "SELECT {part} AS name, round(sum(cost_usd), 18) FROM public.{table} \
          WHERE day >= $1 AND day < $2 AND {filter} GROUP BY 1 HAVING sum(cost_usd) > 0 ORDER BY 2 DESC, 1 LIMIT {TOP_MAX}"
     );
-    let parameters: [(&(dyn ToSql + Sync), Type); 3] =
-        [(&start, Type::DATE), (&end, Type::DATE), (&budget.scope_value, Type::TEXT)];
+    let key = budget.scope.key();
+    let parameters: [(&(dyn ToSql + Sync), Type); 6] = [
+        (&start, Type::DATE),
+        (&end, Type::DATE),
+        (&key.provider, Type::TEXT),
+        (&key.model, Type::TEXT),
+        (&key.dimension, Type::TEXT),
+        (&key.value, Type::TEXT),
+    ];
     let rows = client.query_typed(&sql, &parameters).await?;
     Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
 }

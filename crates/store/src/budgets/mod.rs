@@ -3,17 +3,23 @@
 //! | module | content |
 //! |---|---|
 //! | [`budget`] | [`Budget`], and the days of its current period |
+//! | [`scope`] | [`BudgetScope`]: up to two dimensions, and the rollup that tells them apart |
 //! | [`board`] | [`Board`]: the state of every budget; answers whether to hold a call back |
 //! | [`store`] | budgets as rows: listed, set, removed |
-//! | [`evaluate`] | computes the states and forecasts, and raises alerts |
+//! | [`evaluate`] | computes and stores the states |
+//! | `spent` | the spend of all budgets, one statement a rollup |
+//! | `thresholds`, `explain` | the alerts that are due, with the forecast and the largest parts of the spend |
+//! | [`estimates`] | forecasts of budgets |
 //! | `unusual` | costs of a user or a model that its own history does not explain |
 //! | [`inbox`] | alerts as people see them: listed, acknowledged |
 //! | [`outbox`] | delivery of alerts to the webhook |
 //!
 //! *One daemon evaluates, all read.* Every `alerts.interval_ms` each daemon tries a lock
-//! ([`Lock::Budgets`](crate::locks::Lock)). The holder computes the states from the rollups and stores them. All
-//! daemons read the states into a [`Board`], which connections use for their answers; connected clients are informed
-//! when the set of used up budgets changes. So a daemon throttles on the costs of all daemons up to a few seconds ago.
+//! ([`Lock::Budgets`](crate::locks::Lock)). The holder computes the states from the rollups and stores those that have
+//! changed. All daemons read the states into a [`Board`], which connections use for their answers; connected clients are
+//! informed when the board changes for them. Between these rounds a daemon that has loaded calls evaluates the hard
+//! budgets that are not used up, so that clients hear of a spend within a second
+//! ([`Round::Hard`](evaluate::Round::Hard)). Evaluations of all daemons together take at most a fixed share of the time.
 //!
 //! *Once.* An alert's key names its subject (this budget, this amount, this period, this threshold), and the table has
 //! each key once: neither a restart nor another daemon repeats it. Delivery is at least once: a webhook that accepted
@@ -24,15 +30,20 @@
 
 pub mod board;
 pub mod budget;
+pub mod estimates;
 pub mod evaluate;
 mod explain;
 pub mod inbox;
 pub mod outbox;
+pub mod scope;
 mod slack;
+mod spent;
 pub mod store;
+mod thresholds;
 mod unusual;
 
 pub use board::{Board, BudgetStanding, BudgetState};
-pub use budget::{Budget, BudgetScope, Period};
+pub use budget::{Budget, Limit, Period};
+pub use scope::BudgetScope;
 pub use store::NewBudget;
 pub use tallyd_protocol::CallScope;

@@ -6,12 +6,20 @@ use tokio_postgres::types::Type;
 use super::{ForgetError, Forgotten, step};
 
 /// Budgets of the user; their states go with them.
-const BUDGETS: &str = "DELETE FROM public.api_budgets WHERE scope = 'user' AND scope_value = $1";
+const BUDGETS: &str = "DELETE FROM public.api_budgets WHERE scope ->> 'user' = $1";
 /// Alerts of those budgets, and of the user's unusual spend.
-const ALERTS: &str = "DELETE FROM public.api_alerts WHERE details ->> 'scope' = 'user' AND details ->> 'scope_value' = $1 \
+const ALERTS: &str = "DELETE FROM public.api_alerts WHERE details #>> '{scope,user}' = $1 \
     OR details ->> 'what' = 'user' AND details ->> 'name' = $1";
 /// Audit entries of those budgets: author, action and time stay.
 const AUDIT: &str = "UPDATE public.tallyd_audit_log SET \
+        object = replace(object, 'user=' || $1, 'user=(forgotten)'), \
+        old_value = CASE WHEN old_value #>> '{scope,user}' = $1 \
+            THEN jsonb_set(old_value, '{scope,user}', '\"(forgotten)\"') ELSE old_value END, \
+        new_value = CASE WHEN new_value #>> '{scope,user}' = $1 \
+            THEN jsonb_set(new_value, '{scope,user}', '\"(forgotten)\"') ELSE new_value END \
+    WHERE old_value #>> '{scope,user}' = $1 OR new_value #>> '{scope,user}' = $1";
+/// The same of entries from before scopes had several dimensions.
+const FORMER_AUDIT: &str = "UPDATE public.tallyd_audit_log SET \
         object = CASE WHEN left(object, length($1) + 6) = 'user ' || $1 || '/' \
             THEN 'user (forgotten)' || substr(object, length($1) + 6) ELSE object END, \
         old_value = CASE WHEN old_value ->> 'scope' = 'user' AND old_value ->> 'scope_value' = $1 \
@@ -39,16 +47,16 @@ const UNITS_AUDIT: &str = "UPDATE public.tallyd_audit_log AS l SET \
 
 /// Removes them, in one transaction.
 pub(super) async fn remove(client: &Client, user: &str, done: &mut Forgotten) -> Result<(), ForgetError> {
-    let [budgets, alerts, of_budgets, of_units, _] = step(client, || within(client, user)).await?;
+    let [budgets, alerts, of_budgets, former_entries, of_units, _] = step(client, || within(client, user)).await?;
     done.budgets += budgets;
     done.alerts += alerts;
-    done.audit_entries += of_budgets + of_units;
+    done.audit_entries += of_budgets + former_entries + of_units;
     Ok(())
 }
 
-async fn within(client: &Client, user: &str) -> Result<[u64; 5], ForgetError> {
-    let mut counts = [0; 5];
-    for (count, sql) in counts.iter_mut().zip([BUDGETS, ALERTS, AUDIT, UNITS_AUDIT, UNITS]) {
+async fn within(client: &Client, user: &str) -> Result<[u64; 6], ForgetError> {
+    let mut counts = [0; 6];
+    for (count, sql) in counts.iter_mut().zip([BUDGETS, ALERTS, AUDIT, FORMER_AUDIT, UNITS_AUDIT, UNITS]) {
         *count = client.execute_typed(sql, &[(&user, Type::TEXT)]).await?;
     }
     Ok(counts)

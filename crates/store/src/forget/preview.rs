@@ -36,7 +36,7 @@ pub async fn preview(client: &Client, user: &str) -> Result<ForgetPreview, Forge
         (SELECT coalesce(sum(cost_usd), 0)::text FROM public.tallyd_user_total_parts WHERE user_id = $1), \
         (SELECT coalesce(sum(calls), 0)::int8 FROM public.tallyd_dropped_totals WHERE user_id = $1), \
         (SELECT count(DISTINCT day) FROM public.tallyd_user_day_parts WHERE user_id = $1), \
-        (SELECT count(*) FROM public.api_budgets WHERE scope = 'user' AND scope_value = $1), \
+        (SELECT count(*) FROM public.api_budgets WHERE scope ->> 'user' = $1), \
         EXISTS (SELECT 1 FROM public.tallyd_forgotten_users WHERE id_sha256 = $2)";
     let rows = client.query_typed(sql, &[(&user, Type::TEXT), (&mark, Type::BYTEA)]).await?;
     // A SELECT without FROM returns one row.

@@ -49,13 +49,14 @@ pub async fn learn_days(
             };
         }
         // Names with a budget get a place before the day's first call, so that earlier names cannot hide their costs.
-        let sql = "SELECT scope, scope_value FROM public.api_budgets WHERE scope IN ('app', 'model', 'tag')";
+        let sql = "SELECT DISTINCT s.key, s.value FROM public.api_budgets AS b, jsonb_each_text(b.scope) AS s \
+            WHERE s.key IN ('app', 'model') OR s.key LIKE 'tag:%'";
         for row in client.query_typed(sql, &[]).await? {
-            let (scope, name): (&str, &str) = (row.get(0), row.get(1));
-            let (kind, name) = match (scope, name.split_once('=')) {
-                ("tag", Some((tag, value))) => (names.values.entry(tag.to_owned()).or_default(), value),
-                ("model", _) => (&mut names.models, name),
-                _ => (&mut names.apps, name),
+            let (dimension, name): (&str, &str) = (row.get(0), row.get(1));
+            let kind = match dimension.strip_prefix("tag:") {
+                None if dimension == "model" => &mut names.models,
+                None | Some(APP) => &mut names.apps,
+                Some(tag) => names.values.entry(tag.to_owned()).or_default(),
             };
             kind.insert(name.to_owned());
         }

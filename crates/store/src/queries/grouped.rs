@@ -22,7 +22,7 @@ use tallyd_model::tags::{APP, name_fault};
 pub const LOG_DAYS_MAX: u64 = 31;
 
 /// The dimensions of calls.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Dimension {
     /// `claude`, `rentcast` …
     Provider,

@@ -150,36 +150,29 @@ pub async fn unseen(
     Ok(notes)
 }
 
-/// A sentence about a budget to which no call has counted so far.
+/// A sentence about a budget's first name that no call has had so far.
 ///
 /// # Errors
 /// [`QueryError`].
 pub async fn unseen_budget(
     client: &Client,
-    (scope, name): (BudgetScope, &str),
+    scope: &BudgetScope,
     today: NaiveDate,
     zone: chrono_tz::Tz,
 ) -> Result<Option<String>, QueryError> {
-    let dimension = match scope {
-        BudgetScope::Global => return Ok(None),
-        BudgetScope::Provider => Dimension::Provider,
-        BudgetScope::Model => Dimension::Model,
-        BudgetScope::User => Dimension::User,
-        BudgetScope::App => Dimension::App,
-        BudgetScope::Tag => Dimension::Tag(name.split('=').next().unwrap_or_default().to_owned()),
-    };
-    let name = if scope == BudgetScope::Tag { name.split_once('=').map_or(name, |(_, value)| value) } else { name };
-    let is_seen = is_seen(client, &dimension, name, all_days(today)).await?;
-    if is_seen == Some(true) {
-        return Ok(None);
+    for (dimension, name) in scope.parts() {
+        let is_seen = is_seen(client, dimension, name, all_days(today)).await?;
+        if is_seen == Some(true) {
+            continue;
+        }
+        let names = seen(client, dimension, all_days(today), zone).await?;
+        // A family's name covers the dated models.
+        let counts = |known: &String| known == name || *dimension == Dimension::Model && known.starts_with(name);
+        if is_seen == Some(false) || !names.iter().any(counts) && (names.len() as i64) < NAMES_MAX {
+            return Ok(Some(format!("no call has had the {} {name:?}; {}", word(dimension), near(name, &names))));
+        }
     }
-    let names = seen(client, &dimension, all_days(today), zone).await?;
-    // A family's name covers the dated models.
-    let counts = |known: &String| known == name || scope == BudgetScope::Model && known.starts_with(name);
-    if is_seen.is_none() && (names.iter().any(counts) || names.len() as i64 == NAMES_MAX) {
-        return Ok(None);
-    }
-    Ok(Some(format!("no call has had the {} {name:?}; {}", word(&dimension), near(name, &names))))
+    Ok(None)
 }
 
 #[cfg(test)]

@@ -1,0 +1,509 @@
+//! Whether a call may be made, by the state of budgets that the daemon has sent.
+//!
+//! A call is refused if it counts towards a scope that is used up, or if its estimate is above the amount that is left of one
+//! of its scopes. It counts towards a scope if it has one of the scope's names in each of the scope's dimensions.
+//!
+//! Scopes with the same dimensions are one [`Kind`], and a hash over the names finds a scope of a kind. So a check takes a
+//! few lookups for each kind, however many scopes there are, and allocates nothing unless it refuses the call, the provider
+//! is in upper case, or an API key has a budget. A scope with a dimension that this crate does not know matches no call,
+//! because a newer daemon may know more dimensions than its clients.
+
+use std::borrow::Cow;
+use std::cmp::Ordering;
+use std::collections::HashMap;
+use std::fmt;
+use std::hash::{BuildHasherDefault, Hasher};
+
+use crate::budgets::{Budgets, Scope, family};
+use crate::record::Text;
+use crate::tags::{API_KEY, concealed};
+
+/// The properties of a call that budgets are set for. An empty value counts towards no budget of that dimension.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CallScope<'a> {
+    /// Provider. Case and surrounding space do not matter.
+    pub provider: &'a str,
+    /// Model. Budgets of its family count, too; the family is the name without a date.
+    pub model: &'a str,
+    /// User.
+    pub user_id: &'a str,
+    /// Application.
+    pub app: &'a str,
+    /// Tags: name and value. An API key may be given as it is: only its hash is compared.
+    pub tags: &'a [(&'a str, &'a str)],
+    /// The most that the call may cost, USD as decimal text without an exponent. Empty: not known. Text that is not such
+    /// a number counts as above every amount.
+    pub estimate: &'a str,
+}
+
+/// Values of calls that do not state them: those of the recorder.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Defaults<'a> {
+    /// Application.
+    pub app: &'a str,
+    /// Tags.
+    pub tags: &'a [(Text, Text)],
+}
+
+/// The answer to a check.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[must_use]
+pub struct Decision {
+    remaining_usd: Option<String>,
+    refused: Option<BudgetExceeded>,
+}
+
+impl Decision {
+    /// The answer while the state of budgets is unknown.
+    pub const fn unknown(is_allowed: bool) -> Self {
+        let refused = if is_allowed { None } else { Some(BudgetExceeded::Unknown) };
+        Self { remaining_usd: None, refused }
+    }
+
+    /// Whether the call may be made.
+    #[must_use]
+    pub const fn is_allowed(&self) -> bool {
+        self.refused.is_none()
+    }
+
+    /// The least amount that is left of the call's budgets, USD as decimal text: `0` if one is used up, None if none is past
+    /// its warning.
+    #[must_use]
+    pub fn remaining_usd(&self) -> Option<&str> {
+        self.remaining_usd.as_deref()
+    }
+
+    /// Why the call is refused.
+    #[must_use]
+    pub const fn refused(&self) -> Option<&BudgetExceeded> {
+        self.refused.as_ref()
+    }
+
+    /// The answer for `?`: an error if the call is refused.
+    ///
+    /// # Errors
+    /// [`BudgetExceeded`].
+    pub fn into_result(self) -> Result<(), BudgetExceeded> {
+        self.refused.map_or(Ok(()), Err)
+    }
+}
+
+/// Why a call is refused before it is made. A scope has the call's names by dimension; without one it is all spend.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BudgetExceeded {
+    /// A budget is used up.
+    UsedUp {
+        /// Its scope.
+        scope: Vec<(String, String)>,
+    },
+    /// A budget has less left than the call may cost.
+    TooLittleLeft {
+        /// Its scope.
+        scope: Vec<(String, String)>,
+        /// USD that are left, as decimal text.
+        left_usd: String,
+        /// The call's estimate, as it was given.
+        estimate_usd: String,
+    },
+    /// The state of budgets is unknown, and the setting says that calls are then refused.
+    Unknown,
+}
+
+impl fmt::Display for BudgetExceeded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UsedUp { scope } => write!(f, "the budget of {} is used up", Words(scope)),
+            Self::TooLittleLeft { scope, left_usd, estimate_usd } => {
+                let of = Words(scope);
+                write!(f, "the budget of {of} has {left_usd} USD left, and the call may cost {estimate_usd} USD")
+            }
+            Self::Unknown => f.write_str("the state of budgets is not known: tallyd has not told it for 5 minutes"),
+        }
+    }
+}
+
+impl std::error::Error for BudgetExceeded {}
+
+/// A scope in words: `tag team "search" and user "u-1"`.
+struct Words<'a>(&'a [(String, String)]);
+
+impl fmt::Display for Words<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return f.write_str("all spend");
+        }
+        for (at, (dimension, name)) in self.0.iter().enumerate() {
+            let and = if at == 0 { "" } else { " and " };
+            match dimension.strip_prefix(TAG) {
+                Some(tag) => write!(f, "{and}tag {tag} {name:?}")?,
+                None => write!(f, "{and}{dimension} {name:?}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The beginning of a tag's dimension.
+const TAG: &str = "tag:";
+/// The tag that is the application.
+const APP: &str = "app";
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Dimension {
+    Provider,
+    Model,
+    User,
+    App,
+    Tag(String),
+}
+
+impl Dimension {
+    fn by_name(name: &str) -> Option<Self> {
+        Some(match name {
+            "provider" => Self::Provider,
+            "model" => Self::Model,
+            "user" => Self::User,
+            APP => Self::App,
+            _ => match name.strip_prefix(TAG)? {
+                APP => Self::App,
+                tag => Self::Tag(tag.to_owned()),
+            },
+        })
+    }
+}
+
+/// A scope, and the amount that is left of it; None: it is used up.
+#[derive(Debug, Clone)]
+struct Entry {
+    /// Dimensions as the daemon names them, with their names.
+    scope: Vec<(String, Vec<String>)>,
+    left_usd: Option<String>,
+}
+
+/// The scopes that have the same dimensions.
+#[derive(Debug, Clone)]
+struct Kind {
+    dimensions: Vec<Dimension>,
+    /// Numbers of the entries, by a hash over one name of each dimension.
+    entries: HashMap<u64, Vec<usize>, BuildHasherDefault<Hashed>>,
+    /// Entries with so many names that they are compared one by one.
+    long: Vec<usize>,
+}
+
+/// Combinations of an entry's names that are hashed.
+const COMBINATIONS_MAX: usize = 64;
+
+/// The state of budgets, for lookups.
+#[derive(Debug, Clone, Default)]
+pub struct Checker {
+    /// In the message's order, scopes that are used up first.
+    entries: Vec<Entry>,
+    kinds: Vec<Kind>,
+    everything: bool,
+}
+
+impl From<Budgets> for Checker {
+    fn from(told: Budgets) -> Self {
+        let left = told.left.into_iter().map(|left| (left.scope, left.usd));
+        Self::new(told.budget.is_some_and(|budget| budget.should_throttle), told.used_up, left)
+    }
+}
+
+impl Checker {
+    /// Scopes that are used up, and amounts that are left of others; `everything` if a hard budget of everything is used up.
+    #[must_use]
+    pub fn new(
+        everything: bool,
+        used_up: impl IntoIterator<Item = Scope>,
+        left: impl IntoIterator<Item = (Scope, String)>,
+    ) -> Self {
+        let mut checker = Self { everything, ..Self::default() };
+        if everything {
+            checker.add(Scope::new(), None);
+        }
+        used_up.into_iter().for_each(|scope| checker.add(scope, None));
+        left.into_iter().for_each(|(scope, usd)| checker.add(scope, Some(usd)));
+        checker
+    }
+
+    fn add(&mut self, scope: Scope, left_usd: Option<String>) {
+        let Some(dimensions) = scope.keys().map(|name| Dimension::by_name(name)).collect::<Option<Vec<_>>>() else {
+            return;
+        };
+        let entry = Entry { scope: scope.into_iter().collect(), left_usd };
+        let found = self.kinds.iter().position(|kind| kind.dimensions == dimensions).unwrap_or_else(|| {
+            self.kinds.push(Kind { dimensions, entries: HashMap::default(), long: Vec::new() });
+            self.kinds.len() - 1
+        });
+        let (kind, number) = (&mut self.kinds[found], self.entries.len());
+        let combinations = entry.scope.iter().fold(1_usize, |all, (_, names)| all.saturating_mul(names.len()));
+        if combinations > COMBINATIONS_MAX {
+            kind.long.push(number);
+        } else {
+            let mut hashes = vec![SEED];
+            for (_, names) in &entry.scope {
+                hashes = hashes.iter().flat_map(|hash| names.iter().map(|name| add_name(*hash, name))).collect();
+            }
+            for hash in hashes {
+                kind.entries.entry(hash).or_default().push(number);
+            }
+        }
+        self.entries.push(entry);
+    }
+
+    /// Whether a hard budget of everything is used up.
+    #[must_use]
+    pub const fn everything(&self) -> bool {
+        self.everything
+    }
+
+    /// Whether a scope has a tag: calls are then to be checked with theirs.
+    #[must_use]
+    pub fn has_tags(&self) -> bool {
+        self.kinds.iter().any(|kind| kind.dimensions.iter().any(|one| matches!(one, Dimension::Tag(_))))
+    }
+
+    /// Decides about a call.
+    pub fn check(&self, call: &CallScope<'_>, defaults: &Defaults<'_>) -> Decision {
+        if self.entries.is_empty() {
+            return Decision::default();
+        }
+        let values = Values::of(call, defaults);
+        let (mut used_up, mut least) = (None::<usize>, None::<(usize, &str)>);
+        self.each_match(&values, &mut |number| match &self.entries[number].left_usd {
+            None => used_up = Some(used_up.map_or(number, |first| first.min(number))),
+            Some(usd) => {
+                let is_less = |(first, least): (usize, &str)| match compare(usd, least) {
+                    Some(Ordering::Equal) | None => number < first,
+                    Some(order) => order == Ordering::Less,
+                };
+                if least.is_none_or(is_less) {
+                    least = Some((number, usd));
+                }
+            }
+        });
+        if let Some(number) = used_up {
+            let scope = self.named(number, &values);
+            return Decision { remaining_usd: Some("0".to_owned()), refused: Some(BudgetExceeded::UsedUp { scope }) };
+        }
+        let Some((number, usd)) = least else { return Decision::default() };
+        let is_above =
+            !call.estimate.is_empty() && !matches!(compare(call.estimate, usd), Some(Ordering::Less | Ordering::Equal));
+        let refused = is_above.then(|| BudgetExceeded::TooLittleLeft {
+            scope: self.named(number, &values),
+            left_usd: usd.to_owned(),
+            estimate_usd: call.estimate.to_owned(),
+        });
+        Decision { remaining_usd: Some(usd.to_owned()), refused }
+    }
+
+    /// Gives the number of each entry that the call counts towards.
+    fn each_match(&self, values: &Values<'_>, found: &mut impl FnMut(usize)) {
+        for kind in &self.kinds {
+            self.probe(kind, values, 0, SEED, found);
+            kind.long.iter().copied().filter(|number| self.matches(kind, *number, values)).for_each(&mut *found);
+        }
+    }
+
+    fn probe(&self, kind: &Kind, values: &Values<'_>, at: usize, hash: u64, found: &mut impl FnMut(usize)) {
+        if let Some(dimension) = kind.dimensions.get(at) {
+            for name in values.of_dimension(dimension) {
+                self.probe(kind, values, at + 1, add_name(hash, name), found);
+            }
+        } else if let Some(numbers) = kind.entries.get(&hash) {
+            numbers.iter().copied().filter(|number| self.matches(kind, *number, values)).for_each(found);
+        }
+    }
+
+    fn matches(&self, kind: &Kind, number: usize, values: &Values<'_>) -> bool {
+        let mut scope = self.entries[number].scope.iter().zip(&kind.dimensions);
+        scope.all(|((_, names), dimension)| {
+            values.of_dimension(dimension).any(|value| names.iter().any(|name| name == value))
+        })
+    }
+
+    /// An entry's scope, with the names that the call has.
+    fn named(&self, number: usize, values: &Values<'_>) -> Vec<(String, String)> {
+        let name = |(key, names): &(String, Vec<String>)| {
+            let dimension = Dimension::by_name(key)?;
+            let value = values.of_dimension(&dimension).find(|value| names.iter().any(|name| name == value))?;
+            Some((key.clone(), value.to_owned()))
+        };
+        self.entries[number].scope.iter().filter_map(name).collect()
+    }
+}
+
+/// A call's values as they are compared.
+struct Values<'a> {
+    call: &'a CallScope<'a>,
+    defaults: &'a Defaults<'a>,
+    provider: Cow<'a, str>,
+    family: &'a str,
+    /// Hashes of API keys, by the tag's name.
+    keys: Vec<(&'a str, Cow<'a, str>)>,
+}
+
+impl<'a> Values<'a> {
+    fn of(call: &'a CallScope<'a>, defaults: &'a Defaults<'a>) -> Self {
+        let family = family(call.model);
+        let family = if family.len() < call.model.len() { family } else { "" };
+        let own = defaults.tags.iter().map(|(name, value)| (&**name, &**value));
+        let tags = call.tags.iter().copied().chain(own);
+        let is_key = |(name, value): &(&str, &str)| name.eq_ignore_ascii_case(API_KEY) && !value.is_empty();
+        let keys = tags.filter(is_key).map(|(name, value)| (name, concealed(name, value))).collect();
+        Self { call, defaults, provider: lowered(call.provider), family, keys }
+    }
+
+    /// The names under which the call counts in a dimension: none, one or two.
+    fn of_dimension(&self, dimension: &Dimension) -> impl Iterator<Item = &str> {
+        let names = match dimension {
+            Dimension::Provider => [&*self.provider, ""],
+            Dimension::Model => [self.call.model, self.family],
+            Dimension::User => [self.call.user_id, ""],
+            Dimension::App => [self.app(), ""],
+            Dimension::Tag(name) => [self.tag(name), ""],
+        };
+        names.into_iter().filter(|name| !name.is_empty())
+    }
+
+    fn app(&self) -> &str {
+        let stated = [self.call.app, self.defaults.app].into_iter().find(|app| !app.is_empty());
+        stated.unwrap_or_else(|| self.tag(APP))
+    }
+
+    fn tag(&self, name: &str) -> &str {
+        if let Some((_, hash)) = self.keys.iter().find(|(known, _)| *known == name) {
+            return hash;
+        }
+        if let Some((_, value)) = self.call.tags.iter().find(|(known, _)| *known == name) {
+            return value;
+        }
+        self.defaults.tags.iter().find(|(known, _)| known == name).map_or("", |(_, value)| &**value)
+    }
+}
+
+/// The provider in lower case, without surrounding space. Allocates only for upper case.
+fn lowered(provider: &str) -> Cow<'_, str> {
+    let provider = provider.trim();
+    if provider.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        return Cow::Owned(provider.to_ascii_lowercase());
+    }
+    Cow::Borrowed(provider)
+}
+
+/// Compares two decimal numbers by all their digits. None if one is not digits with at most one point.
+fn compare(a: &str, b: &str) -> Option<Ordering> {
+    let parts = |text: &'_ str| -> Option<()> {
+        let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+        let is_number = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+        (!(whole.is_empty() && fraction.is_empty()) && is_number(whole) && is_number(fraction)).then_some(())
+    };
+    parts(a)?;
+    parts(b)?;
+    let (whole_a, fraction_a) = a.split_once('.').unwrap_or((a, ""));
+    let (whole_b, fraction_b) = b.split_once('.').unwrap_or((b, ""));
+    let (whole_a, whole_b) = (whole_a.trim_start_matches('0'), whole_b.trim_start_matches('0'));
+    let (fraction_a, fraction_b) = (fraction_a.trim_end_matches('0'), fraction_b.trim_end_matches('0'));
+    Some((whole_a.len(), whole_a, fraction_a).cmp(&(whole_b.len(), whole_b, fraction_b)))
+}
+
+const SEED: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// A hash over the names so far and one more. The names are those of budgets, which administrators choose, and each match
+/// is compared with them: a collision costs time alone.
+fn add_name(hash: u64, name: &str) -> u64 {
+    let step = |hash: u64, word: u64| (hash.rotate_left(5) ^ word).wrapping_mul(0x517c_c1b7_2722_0a95);
+    let mut hash = hash;
+    let (words, rest) = name.as_bytes().as_chunks::<8>();
+    for word in words {
+        hash = step(hash, u64::from_le_bytes(*word));
+    }
+    let mut last = [0xff; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    // 0xff is in no text, so it ends the name.
+    step(hash, u64::from_le_bytes(last))
+}
+
+/// Takes a hash as it is, but for its upper half, which tables do not look at.
+#[derive(Default)]
+struct Hashed(u64);
+
+impl Hasher for Hashed {
+    fn finish(&self) -> u64 {
+        self.0 ^ (self.0 >> 32)
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = bytes.iter().fold(self.0, |hash, byte| hash.rotate_left(8) ^ u64::from(*byte));
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::budgets::SCOPES_MAX;
+
+    fn scope(pairs: &[(&str, &str)]) -> Scope {
+        pairs.iter().map(|(dimension, name)| ((*dimension).to_owned(), vec![(*name).to_owned()])).collect()
+    }
+
+    #[test]
+    fn a_recorders_own_values_count_where_the_call_states_none() {
+        let checker = Checker::new(false, [scope(&[("tag:team", "search")]), scope(&[("app", "web")])], []);
+        let own = [("team".into(), "search".into())];
+        let own = Defaults { app: "cron", tags: &own };
+        let refuses = |call: CallScope<'_>| !checker.check(&call, &own).is_allowed();
+        let call = CallScope::default();
+        assert!(refuses(call));
+        assert!(!refuses(CallScope { tags: &[("team", "ads")], ..call }));
+        assert!(!refuses(CallScope { tags: &[("team", "")], ..call }), "the record has the tag, without a value");
+        assert!(refuses(CallScope { app: "web", tags: &[("team", "ads")], ..call }));
+        assert!(!refuses(CallScope { tags: &[("team", "ads"), ("app", "web")], ..call }), "it is of cron");
+    }
+
+    #[test]
+    fn numbers_are_compared_by_all_digits_and_other_text_is_above_every_amount() {
+        use Ordering::{Equal, Greater, Less};
+        for (a, b, order) in [
+            ("0.52", "0.5200", Some(Equal)),
+            ("00.5", ".5", Some(Equal)),
+            ("9", "10", Some(Less)),
+            ("10.05", "10.5", Some(Less)),
+            ("0.100000000000000002", "0.100000000000000001", Some(Greater)),
+            ("1e-7", "1", None),
+            ("-1", "1", None),
+            (".", "1", None),
+            ("1.2.3", "1", None),
+        ] {
+            assert_eq!(compare(a, b), order, "{a} {b}");
+        }
+        let checker = Checker::new(false, [], [(Scope::new(), "1000".to_owned())]);
+        let decision = |estimate| checker.check(&CallScope { estimate, ..CallScope::default() }, &Defaults::default());
+        assert!(decision("").is_allowed() && decision("1000").is_allowed());
+        assert_eq!(
+            decision("1e-7").into_result().unwrap_err().to_string(),
+            "the budget of all spend has 1000 USD left, and the call may cost 1e-7 USD"
+        );
+    }
+
+    #[test]
+    fn each_of_many_scopes_is_found_also_one_with_many_names() {
+        let many: Vec<String> = (0..300).map(|n| format!("m-{n}")).collect();
+        let long = Scope::from([("model".to_owned(), many), ("user".to_owned(), vec!["u".to_owned()])]);
+        let pair = |n: usize| scope(&[("tag:team", &format!("t-{}", n % 10)), ("model", &format!("m-{n}"))]);
+        let checker = Checker::new(false, (0..SCOPES_MAX).map(pair).chain([long]), []);
+        for n in 0..SCOPES_MAX {
+            let refuses = |team: usize, user_id| {
+                let (model, team) = (format!("m-{n}"), format!("t-{team}"));
+                let call = CallScope { model: &model, user_id, tags: &[("team", &team)], ..CallScope::default() };
+                !checker.check(&call, &Defaults::default()).is_allowed()
+            };
+            assert!(refuses(n % 10, "") && !refuses((n + 1) % 10, ""), "{n}");
+            assert_eq!(refuses(11, "u"), n < 300, "{n}");
+        }
+    }
+}
