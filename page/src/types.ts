@@ -221,7 +221,7 @@ export interface AlertsAnswer {
 
 export interface BudgetState {
   id: number;
-  scope: "global" | "provider" | "model" | "user" | "app";
+  scope: "global" | "provider" | "model" | "user" | "app" | "tag";
   scope_value: string;
   period: "day" | "week" | "month";
   amount_usd: string;
@@ -234,6 +234,8 @@ export interface BudgetState {
   remaining_usd: string;
   unpriced_calls: number;
   status: "normal" | "warning" | "exceeded";
+  /** Of the whole period; null without one. */
+  forecast: Estimate | null;
 }
 
 export interface Estimate {
