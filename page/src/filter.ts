@@ -51,8 +51,8 @@ const monthBefore = (day: string): string => monthStart(addDays(monthStart(day),
 export function rangeOf(name: RangeName, query: URLSearchParams, today: string, first: string): Range {
   if (name === "custom") {
     const day = (key: string, other: string) => (DAY.test(query.get(key) ?? "") ? query.get(key) ?? other : other);
-    const from = day("from", today);
-    return { from, to: day("to", from < today ? today : from) };
+    const [from, to] = [day("from", today), day("to", today)].sort() as [string, string];
+    return { from, to };
   }
   if (name === "month") return { from: monthStart(today), to: today };
   if (name === "last-month") return { from: monthBefore(today), to: monthEnd(monthBefore(today)) };

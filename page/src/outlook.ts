@@ -1,4 +1,4 @@
-// What a chart of costs shows beside the costs: budgets, the forecast, the mean of seven days, unusual days, sums that grow.
+// The parts of a chart of costs beside the costs: budgets, the forecast, the mean of seven days, unusual days, sums that grow.
 
 import { useMemo } from "preact/hooks";
 import { get, url } from "./api";
@@ -17,15 +17,14 @@ export interface Outlook {
   budgets: BudgetState[];
 }
 
-/** A budget's filters. */
-function scopeOf({ scope, scope_value: value }: BudgetState): Filters {
+/** The filters that leave a budget's calls; null for scopes that the page does not know. */
+export function filtersOfBudget({ scope, scope_value: value }: BudgetState): Filters | null {
   if (scope === "global") return {};
-  if (scope !== "tag") return { [scope]: value };
-  const at = value.indexOf("=");
-  return { [`tag:${value.slice(0, at)}`]: value.slice(at + 1) };
+  if (scope === "tag") return { [`tag:${value.split("=", 1)[0]}`]: value.slice(value.indexOf("=") + 1) };
+  return ["provider", "model", "user", "app"].includes(scope) ? { [scope]: value } : null;
 }
 
-const isSame = (a: Filters, b: Filters): boolean => JSON.stringify(Object.entries(a).sort()) === JSON.stringify(Object.entries(b).sort());
+const isSame = (a: Filters | null, b: Filters): boolean => a !== null && JSON.stringify(Object.entries(a).sort()) === JSON.stringify(Object.entries(b).sort());
 
 /** Whether the forecast has what the filters leave: all spend, or one provider's. */
 export const hasForecast = ({ provider, ...others }: Filters): boolean => Object.keys(others).length === 0 && provider !== "";
@@ -38,7 +37,7 @@ export function useOutlook(filters: Filters): Outlook {
   const budgets = useLive<{ budgets: BudgetState[] }>("budgets", (signal) => get("/api/v1/budgets", signal), 20_000);
   return {
     forecast: known ? forecast.data : null,
-    budgets: (budgets.data?.budgets ?? []).filter((budget) => isSame(scopeOf(budget), filters)),
+    budgets: (budgets.data?.budgets ?? []).filter((budget) => isSame(filtersOfBudget(budget), filters)),
   };
 }
 

@@ -8,19 +8,21 @@ import { count, longDay, noun, percentage, short, shortDay, today } from "../for
 import { useLive } from "../live";
 import { axisUsd, parse, percent, sum, toFloat, usd, usdOf } from "../money";
 import { useOutlook, useOverlays } from "../outlook";
-import { cacheShare, errorShare, perCall, perThousandTokens, tokens } from "../rates";
+import { type Saved, cacheShare, errorShare, perCall, perThousandTokens, tokens } from "../rates";
 import { amend, go, href, useRoute } from "../route";
+import { saved } from "../saved";
 import { useSession } from "../session";
 import type { Dimension, GroupRow } from "../types";
 import { CostChange, ShareChange, countChange, share } from "../ui/change";
 import { Chart } from "../ui/chart";
 import { Card, Choice, Cost, DownloadCsv, Empty, Head, Loaded, Money, Name, PrintButton, Tile, lacking } from "../ui/parts";
 import { type Column, Sorted } from "../ui/table";
+import { Causes } from "./causes";
 
 const MEASURES = [["cost", "Cost"], ["calls", "Calls"], ["tokens", "Tokens"]] as const;
 type Measure = (typeof MEASURES)[number][0];
 const BUCKETS: readonly (readonly [Bucket, string])[] = [["hour", "Hour"], ["day", "Day"], ["week", "Week"], ["month", "Month"]];
-const TABLES = [["totals", "Totals"], ["movers", "Top movers"], ["time", "Over time"]] as const;
+const TABLES = [["totals", "Totals"], ["movers", "Top movers"], ["causes", "Causes"], ["time", "Over time"]] as const;
 const DRAWN = [["each", "Each"], ["sum", "Cumulative"]] as const;
 
 const MEASURE: Record<Measure, { of: (row: GroupRow) => number; format: (value: number) => string; axis: (value: number) => string }> = {
@@ -158,14 +160,23 @@ function Found({ data, measure, now }: { data: History; measure: Measure; now: s
       <Card title={`${MEASURES.find(([name]) => name === measure)?.[1]} by ${wordOf(question.by)}`} tools={tools}>
         <Chart label={`${measure} by ${wordOf(question.by)}`} bars={bars} series={series} lines={lines} format={MEASURE[measure].format} axis={MEASURE[measure].axis}
           now={nowAt} expected={expected} opens={opensWhat(data)} onOpen={(at, name) => openBar(data, at, name)} />
-        {notes > 0 && <p class="footnote">{noun(notes, "day is", "days are")} marked as unusual: the forecast counts less than what was spent.</p>}
+        {notes > 0 && <p class="footnote">{noun(notes, "day is", "days are")} marked as unusual: the forecast counts only a part of their cost.</p>}
         {data.whole_from && <p class="footnote">The days before {data.whole_from} are not whole: their calls were dropped before sums {question.bucket === "hour" ? "by hour" : `by ${wordOf(question.by)}`} were kept, or are still being counted.</p>}
       </Card>
       <Card tools={<Choice label="Table" value={table} options={TABLES} onPick={(value) => amend({ table: value === "totals" ? null : value })} />} title={TABLES.find(([name]) => name === table)?.[1]}>
-        {table === "totals" ? <Totals data={data} /> : table === "movers" ? <Movers data={data} /> : <OverTime data={data} measure={measure} />}
+        {table === "totals" ? <Totals data={data} /> : table === "movers" ? <Movers data={data} /> : table === "causes" ? <Causes data={data} /> : <OverTime data={data} measure={measure} />}
       </Card>
     </>
   );
+}
+
+/** What caching saved; loaded after the rest, and only if a cache was used. */
+function CachingSaved({ data }: { data: History }) {
+  const { range, filters } = data.question;
+  const live = useLive<Saved>(`saved ${JSON.stringify([range, filters])}`, (signal) => saved(range, filters, signal), 300_000);
+  if (!live.data) return <Tile label="Caching saved" value="—" note={live.failure?.message ?? ""} />;
+  const { usd: amount, isWhole } = live.data;
+  return <Tile label="Caching saved" value={<Money amount={amount} />} note={`${isWhole ? "" : "at least, "}at the list prices in force`} />;
 }
 
 function Sums({ data }: { data: History }) {
@@ -186,6 +197,7 @@ function Sums({ data }: { data: History }) {
       <Tile label="Cost per 1,000 tokens" value={<Each amount={perThousandTokens(total)} atLeast={total.unpriced_calls > 0} />} note={was((row) => each(row, perThousandTokens))} />
       <Tile label="Tokens" value={short(tokens(total))} note={before ? countChange(tokens(total), tokens(before)) : ""} />
       <Tile label="Cache hits" value={percentage(cacheShare(total))} note={was((row) => `${percentage(cacheShare(row))} of prompt tokens`) || "of prompt tokens"} />
+      {total.cache_read_tokens > 0 && <CachingSaved data={data} />}
       {total.unpriced_calls > 0 && <Tile label="Unpriced calls" value={count(total.unpriced_calls)} note={<a href={href("prices", { provider: null })}>not in any sum</a>} tone="warn" />}
     </div>
   );

@@ -242,7 +242,7 @@ function Spend({ data }: { data: Overview }) {
     <Card title={inWords(question.range)} tools={<a href={costs}>Costs in detail</a>}>
       <p class="compared">
         <strong><Cost amount={history.cost} unpriced={total.unpriced_calls} /></strong>
-        {before && question.before && <> <CostChange now={history.cost} before={parse(before.cost_usd)} long /> on {inWords(question.before)}</>}
+        {before && question.before && <> <CostChange now={history.cost} before={parse(before.cost_usd)} long /> on {inWords(question.before)}. <a href={href("costs", { table: "causes" })}>Why?</a></>}
       </p>
       <Chart label={`Cost by ${wordOf(question.by)}`} height={250} bars={bars} series={series} lines={lines} format={usdOf} axis={axisUsd} now={nowAt} expected={expected}
         opens={opensWhat(history)} onOpen={(at, name) => openBar(history, at, name)} />
