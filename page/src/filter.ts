@@ -80,9 +80,23 @@ export function wholeMonth(range: Range): string | null {
   return range.from === monthStart(range.from) && range.to <= monthEnd(range.from) ? monthEnd(range.from) : null;
 }
 
+/** The longest range, days, of sums that are not in a rollup: the daemon adds up single calls for them. */
+const LOG_DAYS_MAX = 31;
+
+/** Whether sums by these dimensions can be had for a range: a rollup has them, or it is short. */
+export function canAsk(by: Dimension[], filters: Filters, range: Range): boolean {
+  if (daysOf(range) <= LOG_DAYS_MAX) return true;
+  const asked = [...new Set([...by, ...(Object.keys(filters) as Dimension[])])];
+  const others = (known: Dimension[]) => asked.filter((one) => !known.includes(one));
+  const beside = others(["provider", "model"]);
+  return others(["provider", "model", "endpoint"]).length === 0 || others(["provider", "user"]).length === 0
+    || (beside.length === 1 && beside.every((one) => one === "app" || one.startsWith("tag:")));
+}
+
 /** The dimension to look at next: of a provider or an application its models, of a model its users. Null if calls come next. */
-export function nextDimension(by: Dimension, filters: Filters): Dimension | null {
-  return (["model", "user"] as const).find((one) => one !== by && filters[one] === undefined) ?? null;
+export function nextDimension(by: Dimension, filters: Filters, range: Range): Dimension | null {
+  const order: Dimension[] = daysOf(range) <= LOG_DAYS_MAX ? ["model", "user"] : ["model", "user", "app", "endpoint", "provider"];
+  return order.find((one) => one !== by && filters[one] === undefined && canAsk([one], filters, range)) ?? null;
 }
 
 /** The filters that a group's row stands for. */

@@ -178,7 +178,7 @@ test("the difference is split by cause, in sentences, and the parts are the daem
     });
     await show(tab, daemon, "costs?provider=acme&table=causes");
     const causes = page.getByRole("table", { name: "Causes of the difference" });
-    await causes.getByText("Difference").waitFor();
+    await causes.locator("strong", { hasText: "Difference" }).waitFor();
     const texts = (await causes.locator("tbody tr").allInnerTexts()).map((text) => text.split(/\s+/).filter(Boolean).join(" "));
     assert.deepEqual(texts, ["Volume −$3.50 −25.0 % fewer calls", "New users +$1.00 +7.1 % calls of users who had not called before", "Price −$1.25 −8.9 % list prices fell", "Other −$0.25 −1.8 % the rest: a stated cost", "Difference −$4.00 −28.6 % 2 calls before, 6 now"]);
     assert.deepEqual(asked[0], { from: addDays(day, -29), to: day, before_from: addDays(day, -59), before_to: addDays(day, -30), provider: "acme" });

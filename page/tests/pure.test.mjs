@@ -33,11 +33,20 @@ test("a range is compared with the same days of the month before, or with as man
   assert.deepEqual(rangeOf("custom", query("from=x&to=2026-01-02"), "2026-01-09", ""), { from: "2026-01-02", to: "2026-01-09" });
 });
 
-test("of a provider come the models, of a model the users, and then the calls", () => {
-  assert.equal(nextDimension("provider", { provider: "claude" }), "model");
-  assert.equal(nextDimension("model", { provider: "claude", model: "m" }), "user");
-  assert.equal(nextDimension("user", { model: "m", user: "u" }), null);
-  assert.equal(nextDimension("tag:team", { "tag:team": "search" }), "model");
+test("of a provider come the models, of a model the users, and then the calls; of a long range only what rollups have", () => {
+  const month = { from: "2026-03-01", to: "2026-03-31" };
+  const year = { from: "2025-04-01", to: "2026-03-31" };
+  for (const [by, filters, short, long] of [
+    ["provider", { provider: "claude" }, "model", "model"],
+    ["model", { provider: "claude", model: "m" }, "user", "app"],
+    ["user", { user: "u" }, "model", "provider"],
+    ["user", { model: "m", user: "u" }, null, null],
+    ["tag:team", { "tag:team": "search" }, "model", "model"],
+    ["model", { "tag:team": "search", model: "m" }, "user", "provider"],
+  ]) {
+    assert.equal(nextDimension(by, filters, month), short, `${by} ${JSON.stringify(filters)}`);
+    assert.equal(nextDimension(by, filters, year), long, `${by} ${JSON.stringify(filters)}, a year`);
+  }
 });
 
 test("a budget lasts, will be used up, or was", () => {

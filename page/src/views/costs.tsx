@@ -2,7 +2,7 @@
 // or a row leads to the same calls by the next dimension, and at last to the calls themselves.
 
 import { type Bucket, type History, HOUR_DAYS_MAX, OTHERS, type Question, barRange, dimensionsOf, fittingBucket, firstDay, history } from "../costdata";
-import { DIMENSIONS, type Filters as Chosen, type Range, asCosts, daysOf, filtersOf, filtersOfRow, nextDimension, path, rangeBefore, rangeName, rangeOf, wordOf } from "../filter";
+import { DIMENSIONS, type Filters as Chosen, type Range, asCosts, canAsk, daysOf, filtersOf, filtersOfRow, nextDimension, path, rangeBefore, rangeName, rangeOf, wordOf } from "../filter";
 import { Filters, RangePicker } from "../filterbar";
 import { count, longDay, noun, percentage, short, shortDay, today } from "../format";
 import { useLive } from "../live";
@@ -106,7 +106,7 @@ const calls = (range: Range, filters: Chosen) => href("records", { ...filters, d
 /** The same calls by the next dimension, or one by one. */
 function deeper({ by, filters }: Question, range: Range, row: GroupRow | null): { to: string; what: string } {
   const chosen = row ? { ...filters, ...filtersOfRow(by, row) } : filters;
-  const next = nextDimension(by, chosen);
+  const next = nextDimension(by, chosen, range);
   if (next === null) return { to: calls(range, chosen), what: "calls" };
   return { to: href("costs", { ...chosen, days: null, ...range, by: next }), what: wordOf(next) };
 }
@@ -129,7 +129,7 @@ export function openBar(data: History, at: number, series: string | null): void 
 /** The same in words. */
 export function opensWhat({ question }: History): string {
   if (question.bucket === "hour") return "its calls";
-  return question.bucket === "day" ? `this day by ${deeper(question, question.range, null).what}` : "its days";
+  return question.bucket === "day" ? `this day by ${deeper(question, { from: question.range.to, to: question.range.to }, null).what}` : "its days";
 }
 
 function Found({ data, measure, now }: { data: History; measure: Measure; now: string }) {
@@ -160,7 +160,7 @@ function Found({ data, measure, now }: { data: History; measure: Measure; now: s
       <Card title={`${MEASURES.find(([name]) => name === measure)?.[1]} by ${wordOf(question.by)}`} tools={tools}>
         <Chart label={`${measure} by ${wordOf(question.by)}`} bars={bars} series={series} lines={lines} format={MEASURE[measure].format} axis={MEASURE[measure].axis}
           now={nowAt} expected={expected} opens={opensWhat(data)} onOpen={(at, name) => openBar(data, at, name)} />
-        {notes > 0 && <p class="footnote">{noun(notes, "day is", "days are")} marked as unusual: the forecast counts only a part of their cost.</p>}
+        {notes > 0 && <p class="footnote">{noun(notes, "unusual day is", "unusual days are")} marked. The forecast counts only a part of the cost of such a day.</p>}
         {data.whole_from && <p class="footnote">The days before {data.whole_from} are not whole: their calls were dropped before sums {question.bucket === "hour" ? "by hour" : `by ${wordOf(question.by)}`} were kept, or are still being counted.</p>}
       </Card>
       <Card tools={<Choice label="Table" value={table} options={TABLES} onPick={(value) => amend({ table: value === "totals" ? null : value })} />} title={TABLES.find(([name]) => name === table)?.[1]}>
@@ -176,7 +176,7 @@ function CachingSaved({ data }: { data: History }) {
   const live = useLive<Saved>(`saved ${JSON.stringify([range, filters])}`, (signal) => saved(range, filters, signal), 300_000);
   if (!live.data) return <Tile label="Caching saved" value="—" note={live.failure?.message ?? ""} />;
   const { usd: amount, isWhole } = live.data;
-  return <Tile label="Caching saved" value={<Money amount={amount} />} note={`${isWhole ? "" : "at least, "}at the list prices in force`} />;
+  return <Tile label="Caching saved" value={<Money amount={amount} />} note={`${isWhole ? "" : "at least; "}at the list prices in force`} />;
 }
 
 function Sums({ data }: { data: History }) {
@@ -197,7 +197,7 @@ function Sums({ data }: { data: History }) {
       <Tile label="Cost per 1,000 tokens" value={<Each amount={perThousandTokens(total)} atLeast={total.unpriced_calls > 0} />} note={was((row) => each(row, perThousandTokens))} />
       <Tile label="Tokens" value={short(tokens(total))} note={before ? countChange(tokens(total), tokens(before)) : ""} />
       <Tile label="Cache hits" value={percentage(cacheShare(total))} note={was((row) => `${percentage(cacheShare(row))} of prompt tokens`) || "of prompt tokens"} />
-      {total.cache_read_tokens > 0 && <CachingSaved data={data} />}
+      {total.cache_read_tokens > 0 && canAsk(["provider", "model"], question.filters, question.range) && <CachingSaved data={data} />}
       {total.unpriced_calls > 0 && <Tile label="Unpriced calls" value={count(total.unpriced_calls)} note={<a href={href("prices", { provider: null })}>not in any sum</a>} tone="warn" />}
     </div>
   );
@@ -276,17 +276,18 @@ function Each({ amount, atLeast }: { amount: bigint | null; atLeast?: boolean })
 }
 
 const MOVERS = 12;
+const MOVERS_BRIEF = 6;
 
-/** The groups whose cost changed most, in either direction. */
-export function Movers({ data, count: most = MOVERS }: { data: History; count?: number }) {
+/** The groups whose cost changed most, in either direction. In brief, a few of them and without the cost before. */
+export function Movers({ data, brief }: { data: History; brief?: boolean }) {
   const size = (line: Line) => { const by = change(line) ?? 0n; return by < 0n ? -by : by; };
-  const moved = linesOf(data).filter((line) => size(line) > 0n).sort((a, b) => (size(b) > size(a) ? 1 : -1)).slice(0, most);
+  const moved = linesOf(data).filter((line) => size(line) > 0n).sort((a, b) => (size(b) > size(a) ? 1 : -1)).slice(0, brief ? MOVERS_BRIEF : MOVERS);
   if (data.question.before === null) return <Empty title="Nothing to compare with">Choose a shorter range than all days.</Empty>;
   if (moved.length === 0) return <Empty title="Nothing changed">Costs are those of the range before.</Empty>;
   const whole = parse(data.before?.cost_usd ?? "0");
   const columns: Column<Line>[] = [
     named(data),
-    { key: "before", label: "Before", number: true, wide: true, by: costBefore, cell: (line) => <Cost amount={costBefore(line) ?? 0n} unpriced={line.before?.unpriced_calls ?? 0} decimals={2} short /> },
+    ...(brief ? [] : [{ key: "before", label: "Before", number: true, wide: true, by: costBefore, cell: (line: Line) => <Cost amount={costBefore(line) ?? 0n} unpriced={line.before?.unpriced_calls ?? 0} decimals={2} /> }]),
     { key: "now", label: "Now", number: true, by: costNow, cell: (line) => <Cost amount={costNow(line)} unpriced={line.row.unpriced_calls} decimals={2} /> },
     { key: "change", label: "Change", number: true, by: size, cell: (line) => <CostChange now={costNow(line)} before={costBefore(line)} /> },
     { key: "percent", label: "%", number: true, cell: (line) => <ShareChange now={costNow(line)} before={costBefore(line)} /> },

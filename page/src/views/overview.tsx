@@ -160,7 +160,7 @@ function Found({ data, isOld }: { data: Overview; isOld: boolean }) {
         <Card title="Top movers" tools={<label class="inline">By <select value={data.history.question.by} onChange={(event) => amend({ by: event.currentTarget.value === "provider" ? null : event.currentTarget.value })}>
           {[...DIMENSIONS, ...data.history.tags.map((tag) => [`tag:${tag}`, tag] as const)].map(([value, label]) => <option key={value} value={value}>{label}</option>)}
         </select></label>}>
-          <Movers data={data.history} count={6} />
+          <Movers data={data.history} brief />
         </Card>
         {(data.refusals.refused > 0 || data.refusals.open > 0) && <Refusals found={data.refusals} title="Refused records" />}
         {data.unpriced.length > 0 && (
