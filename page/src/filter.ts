@@ -62,11 +62,13 @@ export function rangeOf(name: RangeName, query: URLSearchParams, today: string, 
 export const daysOf = (range: Range): number => daysBetween(range.from, range.to) + 1;
 
 /**
- * The range to compare with. Before a month it is the month before; before the beginning of this month, the same days of
- * the month before; otherwise as many days as the range has.
+ * The range to compare with. A number of days is compared with as many days before it. Before a month comes the month before;
+ * before the beginning of this month, the same days of the month before. Null if there is no range before all days.
  */
-export function rangeBefore(range: Range, today: string): Range {
-  if (range.from === monthStart(range.from) && range.to.slice(0, 7) === range.from.slice(0, 7)) {
+export function rangeBefore(range: Range, name: RangeName, today: string): Range | null {
+  if (name === "all") return null;
+  const isMonth = range.from === monthStart(range.from) && range.to.slice(0, 7) === range.from.slice(0, 7);
+  if (isMonth && !/^\d+$/.test(name)) {
     const from = monthBefore(range.from);
     if (range.to === monthEnd(range.from)) return { from, to: monthEnd(from) };
     const sameDay = addDays(from, daysBetween(range.from, range.to));

@@ -21,13 +21,16 @@ test("a range is compared with the same days of the month before, or with as man
     ["2026-03-25", today, "2026-03-18 2026-03-24"],
     [today, today, "2026-03-30 2026-03-30"],
   ]) {
-    const before = rangeBefore({ from, to }, today);
+    const before = rangeBefore({ from, to }, "custom", today);
     assert.equal(`${before.from} ${before.to}`, expected, `${from} ${to}`);
   }
-  const before = rangeBefore({ from: "2026-03-01", to: "2026-03-15" }, "2026-03-15");
+  const before = rangeBefore({ from: "2026-03-01", to: "2026-03-15" }, "month", "2026-03-15");
   assert.deepEqual(before, { from: "2026-02-01", to: "2026-02-15" });
   // The beginning of a month is longer than the month before it.
-  assert.deepEqual(rangeBefore({ from: "2026-03-01", to: "2026-03-30" }, "2026-03-30"), { from: "2026-02-01", to: "2026-02-28" });
+  assert.deepEqual(rangeBefore({ from: "2026-03-01", to: "2026-03-30" }, "month", "2026-03-30"), { from: "2026-02-01", to: "2026-02-28" });
+  // 30 days that happen to be a month are 30 days.
+  assert.deepEqual(rangeBefore({ from: "2026-04-01", to: "2026-04-30" }, "30", "2026-04-30"), { from: "2026-03-02", to: "2026-03-31" });
+  assert.equal(rangeBefore({ from: "2026-04-01", to: "2026-04-30" }, "all", "2026-04-30"), null);
   const query = (text) => new URLSearchParams(text);
   assert.deepEqual(rangeOf("last-month", query(""), "2026-01-09", ""), { from: "2025-12-01", to: "2025-12-31" });
   assert.deepEqual(rangeOf("custom", query("from=x&to=2026-01-02"), "2026-01-09", ""), { from: "2026-01-02", to: "2026-01-09" });

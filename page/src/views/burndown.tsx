@@ -52,7 +52,7 @@ export function BurnDown({ budget }: { budget: BudgetState }) {
         <polyline points={points.join(" ")} class={usedUp ? "left over" : "left"} />
         {!isPast && <line x1={x(spend.length)} y1={y(last)} x2={x(gone)} y2={usedUp ? HEIGHT - 1 : y(expected)} class="pace" />}
       </svg>
-      <p class="fine">{text}. {isPast ? "" : `${usd(amount - last, 2)} left for ${noun(daysBetween(now, budget.period_end), "day", "days")}.`} Expected: {usd(expected, 2)} of {usd(amount, 2)}.</p>
+      <p class="fine">{text}. {isPast ? "" : `${usd(amount - last, 2)} left for ${noun(daysBetween(now, budget.period_end), "day", "days")}.`} Expected for the period: {usd(expected, 2)}.</p>
     </div>
   );
 }

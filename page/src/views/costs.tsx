@@ -60,7 +60,7 @@ export function Costs() {
   const key = `costs ${by} ${JSON.stringify(filters)} ${name} ${query.get("from")} ${query.get("to")} ${asked} ${now}`;
   const live = useLive<History>(key, async (signal) => {
     const range = rangeOf(name, query, now, name === "all" ? await firstDay(zone, signal) : "");
-    const before = name === "all" ? null : rangeBefore(range, now);
+    const before = rangeBefore(range, name, now);
     return history({ by, range, before, bucket: bucketOf(asked, range), filters }, zone, signal);
   }, 20_000);
   const range = live.data?.question.range ?? rangeOf(name === "all" ? "30" : name, query, now, "");

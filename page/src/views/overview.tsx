@@ -72,7 +72,7 @@ async function load({ by, filters, name, query }: Question, zone: string, signal
   const total = async (from: string, to: string) => (await spent(from, to)).cost;
   const end = addDays(now, -1);
   const range = rangeOf(name, query, now, name === "all" ? await firstDay(zone, signal) : "");
-  const before = name === "all" ? null : rangeBefore(range, now);
+  const before = rangeBefore(range, name, now);
   const [recent, spentToday, yesterday, yesterdayByNow, spentMonth, monthBefore, monthBeforeByNow, forecast, budgets, unpriced, status, refusals] = await Promise.all([
     history({ by, range, before, bucket: fittingBucket(range), filters }, zone, signal),
     spent(now, now), total(end, end), untilThisHour(end, filters, zone, signal), spent(monthStart, now), total(lastMonth.from, lastMonth.to), total(lastMonth.from, sameDay),

@@ -24,7 +24,7 @@ export function UserDetail({ id }: { id: string }) {
   const now = today(zone);
   const name = rangeName(query);
   const range = rangeOf(name, query, now, addDays(now, -365));
-  const before = name === "all" ? null : rangeBefore(range, now);
+  const before = rangeBefore(range, name, now);
   const of = (range: Range) => url(`/api/v1/users/${encodeURIComponent(id)}`, { ...range });
   const live = useLive<Both>(`${of(range)} ${before?.from}`, async (signal) => {
     const [now, past] = await Promise.all([get<Answer>(of(range), signal), before && get<Answer>(of(before), signal)]);
