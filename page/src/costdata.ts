@@ -1,10 +1,10 @@
 // Cost history for the chart and the table: a value per bar and series, without gaps.
 
 import { get, url } from "./api";
+import { type Filters, type Range, asCosts, filtersOfRow, path, wordOf } from "./filter";
 import { addDays, daysBetween, longDay, month, shortDay, today } from "./format";
 import { type Attos, parse, sum, text } from "./money";
 import { COLORS, OTHER, colorsOf } from "./palette";
-import type { Range } from "./range";
 import type { Costs, Dimension, Dimensions, GroupRow } from "./types";
 
 export type Bucket = "hour" | "day" | "week" | "month";
@@ -16,8 +16,10 @@ export const HOUR_DAYS_MAX = 31;
 export interface Question {
   by: Dimension;
   range: Range;
+  /** The range to compare with; null if there is none before. */
+  before: Range | null;
   bucket: Bucket;
-  provider: string;
+  filters: Filters;
 }
 
 export interface Group {
@@ -25,6 +27,8 @@ export interface Group {
   color: string;
   /** The sums over the whole range. */
   row: GroupRow;
+  /** The sums over the range before; null if there is no such range. */
+  before: GroupRow | null;
   cost: Attos;
   /** A row per bar; undefined where there was no call. */
   bars: (GroupRow | undefined)[];
@@ -35,12 +39,15 @@ export interface History {
   bars: { key: string; short: string; long: string }[];
   /** The dearest first. The last may combine all others. */
   groups: Group[];
-  /** Groups that are in the table only. */
-  more: { name: string; row: GroupRow }[];
+  /** Groups that are in the table only, and those that had calls in the range before only. */
+  more: { name: string; row: GroupRow; before: GroupRow | null }[];
+  /** Its cost is filled in. */
   total: GroupRow;
+  /** The same of the range before. */
+  before: GroupRow | null;
   cost: Attos;
-  /** The number of groups; a lower bound if there are more than a page. */
-  groupCount: number;
+  /** Whether more groups exist than were loaded. */
+  isCut: boolean;
   /** The tags that are dimensions. */
   tags: string[];
   /** The first day whose sums are whole, if the range begins before it. */
@@ -72,11 +79,18 @@ function next(key: string, bucket: Bucket): string {
 function barsOf(range: Range, bucket: Bucket, zone: string): History["bars"] {
   if (bucket === "hour") return hours(range, zone);
   const bars: History["bars"] = [];
+  const manyYears = range.from.slice(0, 4) !== range.to.slice(0, 4);
   for (let key = start(range.from, bucket); key <= range.to; key = next(key, bucket)) {
     const long = bucket === "day" ? longDay(key) : bucket === "week" ? `Week of ${longDay(key)}` : month(key);
-    bars.push({ key, short: bucket === "month" ? month(key) : shortDay(key), long });
+    bars.push({ key, short: bucket === "month" ? month(key) : manyYears ? `${shortDay(key)}\n${key.slice(0, 4)}` : shortDay(key), long });
   }
   return bars;
+}
+
+/** The days of a bar that lie in the range. */
+export function barRange({ range, bucket }: Question, key: string): Range {
+  const last = bucket === "day" ? key : addDays(next(key, bucket), -1);
+  return { from: key < range.from ? range.from : key, to: last > range.to ? range.to : last };
 }
 
 /** The hours that have begun and whose day in the reporting time zone is in the range. They are instants. */
@@ -100,16 +114,28 @@ const COUNTS = [
   "requests", "unpriced_calls",
 ] as const;
 
-/** Adds up all fields except the cost, which is not a binary number. */
+const ZERO = {
+  calls: 0, errors: 0, input_tokens: 0, output_tokens: 0, cache_read_tokens: 0, cache_write_5m_tokens: 0,
+  cache_write_1h_tokens: 0, requests: 0, cost_usd: "0", unpriced_calls: 0,
+};
+/** The series of all groups without one of their own. */
+export const OTHERS = "All others";
+
+/** Adds up all fields. */
 export function add(rows: GroupRow[]): GroupRow {
-  const total: GroupRow = {
-    calls: 0, errors: 0, input_tokens: 0, output_tokens: 0, cache_read_tokens: 0, cache_write_5m_tokens: 0,
-    cache_write_1h_tokens: 0, requests: 0, cost_usd: "0", unpriced_calls: 0,
-  };
+  const total: GroupRow = { ...ZERO };
   for (const row of rows) {
     for (const key of COUNTS) total[key] += row[key];
   }
+  total.cost_usd = text(sum(rows.map((row) => parse(row.cost_usd))));
   return total;
+}
+
+function minus(all: GroupRow, part: GroupRow): GroupRow {
+  const left: GroupRow = { ...ZERO };
+  for (const key of COUNTS) left[key] = all[key] - part[key];
+  left.cost_usd = text(parse(all.cost_usd) - parse(part.cost_usd));
+  return left;
 }
 
 /** The first day with a call. */
@@ -122,9 +148,6 @@ export async function firstDay(zone: string, signal: AbortSignal): Promise<strin
   return month.rows[0]?.bucket ?? first;
 }
 
-/** A dimension in a sentence: of a tag, its name. */
-export const wordOf = (by: Dimension): string => by.replace(/^tag:/, "");
-
 /** The names of groups. A name that two providers have is followed by its provider. */
 export function namesOf(rows: GroupRow[], by: Dimension): string[] {
   const names = rows.map((row) => row[by] || row.provider || `(no ${wordOf(by)})`);
@@ -136,56 +159,64 @@ export function namesOf(rows: GroupRow[], by: Dimension): string[] {
 /** The dimensions to group by: models and endpoints are named by their provider. Calls without a name go under the provider's own. */
 export const dimensionsOf = (by: Dimension): string => (by === "model" || by === "endpoint" ? `provider,${by}` : by);
 
+/** The groups that are asked for. The table has pages, and the file has all of them. */
+const GROUPS = 1_000;
+
+/** A group's key: its value, and for models and endpoints its provider. */
+const keyOf = (row: GroupRow, by: Dimension): string => JSON.stringify([row.provider ?? null, row[by] ?? ""]);
+
 /**
- * Loads a history: the sums of every group, then the largest groups' bars, each by a request of its own. So a day with
- * 5,000 users costs no more than one with five.
+ * Loads a history: the sums of every group in the range and in the range before, then the largest groups' bars, each by a
+ * request of its own. So a day with 5,000 users costs no more than one with five.
  */
 export async function history(question: Question, zone: string, signal: AbortSignal): Promise<History> {
-  const { by, range, bucket, provider } = question;
-  const common = { from: range.from, to: range.to, provider };
-  const ask = (more: Record<string, string | number>) => get<Costs>(url("/api/v1/costs", { ...common, ...more }), signal);
-  const [ranked, whole, known] = await Promise.all([
-    ask({ bucket: "total", group_by: dimensionsOf(by), sort: "cost", limit: 200 }),
-    ask({ bucket, limit: 10_000 }),
+  const { by, range, before, bucket, filters } = question;
+  const ask = (days: Range, more: Record<string, string | number>) => get<Costs>(path("/api/v1/costs", { ...days, ...more }, asCosts(filters)), signal);
+  const grouped = { bucket: "total", group_by: dimensionsOf(by), sort: "cost", limit: GROUPS };
+  const [ranked, whole, known, rankedBefore, wholeBefore] = await Promise.all([
+    ask(range, grouped),
+    ask(range, { bucket, limit: 10_000 }),
     get<Dimensions>("/api/v1/dimensions", signal),
+    before && ask(before, grouped),
+    before && ask(before, { bucket: "total" }),
   ]);
   const bars = barsOf(range, bucket, zone);
   const top = ranked.rows.slice(0, ranked.rows.length > SERIES_MAX ? SERIES_MAX - 1 : SERIES_MAX);
   const series = await Promise.all(top.map((row) => barsOfGroup(row, question, signal)));
-  const names = namesOf(ranked.rows, by);
+  const listed = new Set(ranked.rows.map((row) => keyOf(row, by)));
+  const past = new Map(rankedBefore?.rows.map((row) => [keyOf(row, by), row]));
+  // A group without calls now is listed, too, unless it may be among those that were not loaded.
+  const gone = ranked.next_offset === null ? [...past.values()].filter((row) => !listed.has(keyOf(row, by))) : [];
+  const rows = [...ranked.rows, ...gone.map((row): GroupRow => ({ ...row, ...ZERO }))];
+  const names = namesOf(rows, by);
   const colors = colorsOf(names.slice(0, top.length));
-  const lineUp = (rows: GroupRow[]) => {
-    const byKey = new Map(rows.map((row) => [row.bucket, row]));
+  const lineUp = (some: GroupRow[]) => {
+    const byKey = new Map(some.map((row) => [row.bucket, row]));
     return bars.map((bar) => byKey.get(bar.key));
   };
+  const beforeOf = (row: GroupRow) => before && (past.get(keyOf(row, by)) ?? (rankedBefore?.next_offset === null ? { ...row, ...ZERO } : null));
   const groups: Group[] = top.map((row, at) => ({
-    name: names[at] ?? "", color: colors[at] ?? OTHER, row, cost: parse(row.cost_usd), bars: lineUp(series[at] ?? []),
+    name: names[at] ?? "", color: colors[at] ?? OTHER, row, before: beforeOf(row), cost: parse(row.cost_usd), bars: lineUp(series[at] ?? []),
   }));
   const total = add(whole.rows);
-  const cost = sum(whole.rows.map((row) => parse(row.cost_usd)));
-  const more = ranked.rows.slice(top.length).map((row, at) => ({ name: names[top.length + at] ?? "", row }));
-  if (more.length > 0) groups.push(others(groups, whole.rows, total, cost, lineUp));
+  const more = rows.slice(top.length).map((row, at) => ({ name: names[top.length + at] ?? "", row, before: beforeOf(row) }));
+  if (ranked.rows.length > top.length) groups.push(others(groups, whole.rows, total, lineUp));
   const tags = known.dimensions.filter(({ group_by }) => group_by.startsWith("tag:")).map(({ name }) => name);
-  return { question, tags, bars, groups, more, total, cost, groupCount: ranked.rows.length, whole_from: ranked.whole_from ?? whole.whole_from };
+  return {
+    question, tags, bars, groups, more, total, before: wholeBefore && add(wholeBefore.rows), cost: parse(total.cost_usd),
+    isCut: ranked.next_offset !== null || (rankedBefore?.next_offset ?? null) !== null, whole_from: ranked.whole_from ?? whole.whole_from,
+  };
 }
 
 /** One group's bars. An empty name is a group, too: the calls without a name. */
-async function barsOfGroup(row: GroupRow, { by, bucket, range, provider }: Question, signal: AbortSignal): Promise<GroupRow[]> {
-  const query = new URLSearchParams({ from: range.from, to: range.to, bucket, limit: "10000", [by]: row[by] ?? "" });
-  const of = row.provider ?? provider;
-  if (of) query.set("provider", of);
-  return (await get<Costs>(`/api/v1/costs?${query}`, signal)).rows;
+async function barsOfGroup(row: GroupRow, { by, bucket, range, filters }: Question, signal: AbortSignal): Promise<GroupRow[]> {
+  const of = asCosts({ ...filters, ...filtersOfRow(by, row) });
+  return (await get<Costs>(path("/api/v1/costs", { ...range, bucket, limit: 10_000 }, of), signal)).rows;
 }
 
 /** The remainder beside the shown groups. */
-function others(groups: Group[], whole: GroupRow[], total: GroupRow, cost: Attos, lineUp: (rows: GroupRow[]) => (GroupRow | undefined)[]): Group {
-  const minus = (all: GroupRow, parts: GroupRow[]): GroupRow => {
-    const left = add(parts);
-    for (const key of COUNTS) left[key] = all[key] - left[key];
-    left.cost_usd = text(parse(all.cost_usd) - sum(parts.map((part) => parse(part.cost_usd))));
-    return left;
-  };
-  const bars = lineUp(whole).map((all, at) => all && minus(all, groups.flatMap((group) => group.bars[at] ?? [])));
-  const row = minus({ ...total, cost_usd: text(cost) }, groups.map((group) => group.row));
-  return { name: "All others", color: OTHER, row, cost: parse(row.cost_usd), bars };
+function others(groups: Group[], whole: GroupRow[], total: GroupRow, lineUp: (rows: GroupRow[]) => (GroupRow | undefined)[]): Group {
+  const bars = lineUp(whole).map((all, at) => all && minus(all, add(groups.flatMap((group) => group.bars[at] ?? []))));
+  const row = minus(total, add(groups.map((group) => group.row)));
+  return { name: OTHERS, color: OTHER, row, before: null, cost: parse(row.cost_usd), bars };
 }

@@ -1,5 +1,8 @@
 // The route: `#/costs?by=model&days=30`. The address has everything that a view shows, so that it can be sent to
-// somebody, and so that the browser's back button works.
+// somebody, and so that the browser's Back button works.
+//
+// Some parameters belong to all views: the range, the filters, the dimension to group by. A link within the page keeps
+// them, so that going from costs to records and back asks about the same calls.
 
 import { useEffect, useState } from "preact/hooks";
 
@@ -9,6 +12,9 @@ export interface Route {
   rest: string;
   query: URLSearchParams;
 }
+
+/** Parameters to set. Null removes one; an empty text is a value: the calls without a name. */
+export type Changes = Record<string, string | null | undefined>;
 
 export function read(): Route {
   const [path = "", query = ""] = location.hash.replace(/^#\/?/, "").split("?");
@@ -24,23 +30,35 @@ function decoded(text: string): string {
   }
 }
 
-export function href(view: string, query: Record<string, string | null> = {}, rest = ""): string {
-  const search = new URLSearchParams();
-  for (const [name, value] of Object.entries(query)) if (value) search.set(name, value);
-  const text = search.toString();
+/** Whether a parameter belongs to all views. */
+const isShared = (name: string): boolean => name.startsWith("tag:") || SHARED.has(name);
+const SHARED = new Set(["days", "from", "to", "provider", "model", "endpoint", "user", "app", "by"]);
+
+function written(view: string, rest: string, query: URLSearchParams, changes: Changes): string {
+  for (const [name, value] of Object.entries(changes)) {
+    if (value === null) query.delete(name);
+    else if (value !== undefined) query.set(name, value);
+  }
+  const text = query.toString().replaceAll("%3A", ":");
   return `#/${view}${rest ? `/${encodeURIComponent(rest)}` : ""}${text ? `?${text}` : ""}`;
 }
 
-/** Changes parameters of the address in place; those set to null are removed. */
-export function amend(changes: Record<string, string | null>): void {
+/** The address of a view, with the parameters of all views, and with changes. */
+export function href(view: string, changes: Changes = {}, rest = ""): string {
+  return written(view, rest, new URLSearchParams([...read().query].filter(([name]) => isShared(name))), changes);
+}
+
+/** Changes parameters of the address. Back returns to the former ones, unless a text is being typed. */
+export function amend(changes: Changes, how: "push" | "replace" = "push"): void {
   const { view, rest, query } = read();
-  for (const [name, value] of Object.entries(changes)) {
-    if (value) query.set(name, value);
-    else query.delete(name);
-  }
-  const next = href(view, Object.fromEntries(query), rest);
+  go(written(view, rest, query, changes), how);
+}
+
+/** Goes to an address of the page. */
+export function go(next: string, how: "push" | "replace" = "push"): void {
   if (next === location.hash) return;
-  history.replaceState(null, "", next);
+  if (how === "push") history.pushState(null, "", next);
+  else history.replaceState(null, "", next);
   dispatchEvent(new HashChangeEvent("hashchange"));
 }
 

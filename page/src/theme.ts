@@ -18,7 +18,9 @@ export function choose(theme: Theme): void {
   apply();
 }
 
+let printing = false;
 const effective = (): "light" | "dark" => {
+  if (printing) return "light";
   const theme = chosen();
   return theme === "system" ? (dark.matches ? "dark" : "light") : theme;
 };
@@ -26,6 +28,21 @@ const effective = (): "light" | "dark" => {
 export function apply(): void {
   document.documentElement.dataset["theme"] = effective();
   changed.dispatchEvent(new Event("change"));
+}
+
+/** Prints the page in light colours. Charts are drawn by then: they take two frames. */
+export function printLight(): void {
+  const show = (theme: "light" | "dark") => {
+    printing = theme === "light";
+    document.documentElement.dataset["theme"] = theme;
+    changed.dispatchEvent(new Event("change"));
+  };
+  const before = effective();
+  show("light");
+  requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(() => {
+    print();
+    show(before);
+  })));
 }
 
 /** The shown theme, light or dark: charts are drawn anew when it changes. */

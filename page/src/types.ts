@@ -234,6 +234,8 @@ export interface BudgetState {
   remaining_usd: string;
   unpriced_calls: number;
   status: "normal" | "warning" | "exceeded";
+  /** Of the whole period; null without one. */
+  forecast: Estimate | null;
 }
 
 export interface Estimate {

@@ -1,6 +1,25 @@
 // A browser that reports unexpected events: errors in its console, requests to other hosts than the daemon.
+//
+// The page is the one in the daemon. With PAGE_DIST=1 it is the one in page/dist, so that a change of the page can be tried
+// after `npm run build`, without building the daemon.
+import { existsSync, readFileSync } from "node:fs";
+import { basename, join } from "node:path";
 import AxeBuilder from "./axe.mjs";
 import { chromium } from "playwright-core";
+
+const DIST = join(import.meta.dirname, "../dist");
+
+/** Answers requests for the page's files from page/dist, with the headers of the daemon's own index. */
+async function fromDist(context, daemon) {
+  const types = { ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml", html: "text/html" };
+  await context.route(({ origin, pathname }) => origin === daemon.url && (pathname === "/" || pathname.startsWith("/assets/")), async (route) => {
+    const { pathname } = new URL(route.request().url());
+    const name = pathname === "/" ? "index.html" : basename(pathname);
+    if (!existsSync(join(DIST, name))) return route.continue();
+    const contentType = Object.entries(types).find(([end]) => name.endsWith(end))?.[1];
+    await route.fulfill({ body: readFileSync(join(DIST, name)), contentType });
+  });
+}
 
 const FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
   "--disable-component-update", "--disable-sync"];
@@ -12,6 +31,7 @@ export async function launch() {
 /** A page of its own, not signed in. `problems` collects unexpected events; `expected` lists those that the test intends. */
 export async function open(browser, daemon, { scheme = "light", width = 1280, height = 860, scale = 1 } = {}) {
   const context = await browser.newContext({ colorScheme: scheme, viewport: { width, height }, deviceScaleFactor: scale, reducedMotion: "reduce", acceptDownloads: true });
+  if (process.env.PAGE_DIST) await fromDist(context, daemon);
   const page = await context.newPage();
   const problems = [];
   const expected = [];

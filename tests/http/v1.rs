@@ -91,6 +91,62 @@ fn pages_have_every_row_once() {
 }
 
 #[test]
+fn calls_of_a_day_are_listed_by_cost_and_by_latency_and_narrowed_by_tags() {
+    let api = Api::start();
+    let token = api.token("read");
+    let call = |minute: u32, cost: &str, latency: Value, team: &str| {
+        json!({"provider": "acme", "occurred_at": format!("2026-03-01T12:{minute:02}:00Z"), "cost_usd": cost,
+               "latency_ms": latency, "tags": {"team": team}})
+    };
+    let mut calls: Vec<Value> =
+        [("2", json!(7), "a"), ("0.5", json!(900), "b"), ("2", Value::Null, "a"), ("10.25", json!(7), "a")]
+            .into_iter()
+            .zip(0..)
+            .map(|((cost, latency, team), minute)| call(minute, cost, latency, team))
+            .collect();
+    calls.push(json!({"provider": "acme", "model": "unpriced", "occurred_at": "2026-03-01T12:09:00Z"}));
+    let lines: String = calls.iter().map(|call| format!("{call}\n")).collect();
+    let answers = api.daemon.lines(&lines);
+    assert!(answers.iter().all(|answer| answer["ok"] == true), "{answers:?}");
+    api.postgres.until_calls(5);
+    let pages = |query: &str| {
+        let (mut minutes, mut cursor) = (Vec::new(), String::new());
+        loop {
+            let path = format!("/api/v1/records?from=2026-03-01&to=2026-03-02&limit=1&{query}{cursor}");
+            let page = api.get(&path, &token).ok();
+            let found = page["records"].as_array().unwrap();
+            minutes.extend(found.iter().map(|call| call["occurred_at"].as_str().unwrap()[14..16].to_owned()));
+            match page["next"].as_str() {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => break minutes.join(" "),
+            }
+        }
+    };
+    for (query, minutes) in [
+        ("sort=cost", "03 02 00 01"),
+        ("sort=latency", "01 03 00"),
+        ("sort=time", "09 03 02 01 00"),
+        ("sort=cost&tag:team=a", "03 02 00"),
+        ("tag:team=b", "01"),
+        ("tag:team=", "09"),
+    ] {
+        assert_eq!(pages(query), minutes, "{query}");
+    }
+    let first = api.get("/api/v1/records?from=2026-03-01&to=2026-03-02&limit=1&sort=cost", &token).ok();
+    let next = first["next"].as_str().unwrap();
+    for query in [
+        "from=2026-03-01&to=2026-03-03&sort=cost".to_owned(),
+        format!("from=2026-03-01&to=2026-03-02&cursor={next}"),
+        "sort=user".to_owned(),
+        "tag:app=web".to_owned(),
+        "tag:a'b=x".to_owned(),
+    ] {
+        let answer = api.get(&format!("/api/v1/records?{query}"), &token);
+        assert_eq!((answer.status, answer.code().as_str()), (400, "invalid_parameter"), "{query}");
+    }
+}
+
+#[test]
 fn users_are_paged_by_cursor_and_found_by_the_beginning_of_their_ids() {
     let api = loaded();
     let token = api.token("read");

@@ -3,10 +3,11 @@
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { type Failure, download } from "../api";
-import { instant, today } from "../format";
+import { instant, noun, today } from "../format";
 import type { Live } from "../live";
 import { type Attos, fitting, parts, usd } from "../money";
 import { useSession } from "../session";
+import { printLight } from "../theme";
 
 /** A view's heading, and the tools beside it. */
 export function Head(props: { title: string; lead?: ComponentChildren; live?: Live<unknown>; children?: ComponentChildren }) {
@@ -142,11 +143,19 @@ export function Money(props: { amount: Attos; decimals?: number }) {
   );
 }
 
-/** The cost of calls: an amount, unless all of them are unpriced. */
-export function Cost(props: { amount: Attos; unpriced: number; decimals?: number }) {
+/** The cost of calls: an amount, and the number of calls that it lacks. Without a priced call there is no amount. */
+export function Cost(props: { amount: Attos; unpriced: number; decimals?: number; short?: boolean }) {
   if (props.amount === 0n && props.unpriced > 0) return <Badge tone="warn">unpriced</Badge>;
-  return <Money amount={props.amount} {...(props.decimals === undefined ? {} : { decimals: props.decimals })} />;
+  const money = <Money amount={props.amount} {...(props.decimals === undefined ? {} : { decimals: props.decimals })} />;
+  if (props.unpriced === 0 || props.short) return money;
+  return <span class="with-unpriced">{money} <span class="plus">{lacking(props.unpriced)}</span></span>;
 }
+
+/** What a sum lacks, in words. */
+export const lacking = (unpriced: number): string => (unpriced === 0 ? "" : `plus ${noun(unpriced, "unpriced call", "unpriced calls")}`);
+
+/** A name that may be long, on one line; its title has all of it. */
+export const Name = ({ text }: { text: string }) => <span class="name" title={text}>{text}</span>;
 
 export function Badge(props: { tone: "good" | "warn" | "bad" | "plain"; children: ComponentChildren }) {
   return <span class={`badge ${props.tone}`}>{props.children}</span>;
@@ -178,4 +187,9 @@ export function Dialog(props: { title: string; onClose: () => void; children: Co
       {props.children}
     </dialog>
   );
+}
+
+/** Prints the view in light colours, whatever the theme: the chart is drawn anew before. */
+export function PrintButton() {
+  return <button type="button" class="button" onClick={printLight}>Print</button>;
 }

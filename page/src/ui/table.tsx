@@ -1,6 +1,9 @@
-// Tables: columns with an alignment, headings that sort, a caption for screen readers.
+// Tables: columns with an alignment, headings that sort, a caption for screen readers. Headings of a long table stay in
+// view while it is scrolled.
 
 import type { ComponentChildren, JSX } from "preact";
+import { useState } from "preact/hooks";
+import { count } from "../format";
 
 export interface Column<Row> {
   key: string;
@@ -9,6 +12,8 @@ export interface Column<Row> {
   number?: boolean;
   /** Whether pressing its heading sorts by it. */
   sort?: boolean;
+  /** The value that a `Sorted` table sorts by; null is last. */
+  by?: (row: Row) => bigint | number | string | null;
   /** Left out on a narrow screen. */
   wide?: boolean;
   cell: (row: Row) => ComponentChildren;
@@ -58,6 +63,43 @@ export function Table<Row>(props: {
       </table>
     </div>
   );
+}
+
+const PAGE = 50;
+
+/** A table that is sorted and paged in the browser. */
+export function Sorted<Row>(props: {
+  caption: string;
+  columns: Column<Row>[];
+  rows: Row[];
+  id: (row: Row) => string;
+  /** The column that sorts at first, largest first. */
+  first: string;
+  foot?: ComponentChildren;
+}) {
+  const [{ by, descending, page }, set] = useState({ by: props.first, descending: true, page: 0 });
+  const value = props.columns.find((column) => column.key === by)?.by;
+  const sorted = value ? [...props.rows].sort((a, b) => compared(value(a), value(b), descending)) : props.rows;
+  const at = Math.min(page, Math.max(0, Math.ceil(sorted.length / PAGE) - 1));
+  const shown = sorted.slice(at * PAGE, (at + 1) * PAGE);
+  const columns = props.columns.map((column) => ({ ...column, sort: column.by !== undefined }));
+  const turn = (page: number) => () => set({ by, descending, page });
+  return (
+    <>
+      <Table caption={props.caption} columns={columns} rows={shown} id={props.id} foot={props.foot}
+        sorting={{ by, descending, onSort: (by, descending) => set({ by, descending, page: 0 }) }} />
+      {sorted.length > PAGE && (
+        <Pager text={`${count(at * PAGE + 1)}–${count(at * PAGE + shown.length)} of ${count(sorted.length)}`}
+          onBack={at > 0 ? turn(at - 1) : undefined} onNext={(at + 1) * PAGE < sorted.length ? turn(at + 1) : undefined} />
+      )}
+    </>
+  );
+}
+
+function compared(a: bigint | number | string | null, b: bigint | number | string | null, descending: boolean): number {
+  if (a === null || b === null) return a === b ? 0 : a === null ? 1 : -1;
+  const order = a < b ? -1 : a > b ? 1 : 0;
+  return descending ? -order : order;
 }
 
 export function kind(column: { number?: boolean; wide?: boolean }): string {

@@ -8,6 +8,7 @@ import { parse, percent, usd } from "../money";
 import { useSession } from "../session";
 import type { BudgetState } from "../types";
 import { Badge, Card, Dialog, Empty, Head, Loaded, Problem } from "../ui/parts";
+import { BurnDown } from "./burndown";
 
 const SCOPES = [["", "All spend"], ["provider", "Provider"], ["model", "Model"], ["user", "User"], ["app", "Application"], ["tag", "Tag"]] as const;
 /** What a second dimension may be beside the first one: a rollup has to tell both apart. */
@@ -65,6 +66,9 @@ export function Bar({ budget }: { budget: BudgetState }) {
   );
 }
 
+/** Budgets that are drawn burning down: each takes a request. */
+const BURN_DOWNS = 40;
+
 export function Budgets() {
   const { mayChange } = useSession();
   const live = useLive<{ budgets: BudgetState[] }>("budgets", (signal) => get("/api/v1/budgets", signal), 5_000);
@@ -102,9 +106,10 @@ export function Budgets() {
           <Empty title="No budget is set">A budget limits the spend of a day, a week or a month: in all, or of one provider, model, user, application or tag, or of two of them together.</Empty>
         ) : (
           <div class="columns pairs">
-            {budgets.map((budget) => (
+            {budgets.map((budget, at) => (
               <Card key={budget.id}>
                 <Bar budget={budget} />
+                {at < BURN_DOWNS && <BurnDown budget={budget} />}
                 <div class="budget-tools">
                   <span class="fine">Alerts at {budget.alert_percents.map((one) => `${one} %`).join(", ") || "no threshold"}; {budget.limit === "hard" ? "hard: calls are refused at the limit" : "soft: alerts only"}</span>
                   {mayChange && (

@@ -2,17 +2,22 @@
 
 import { useMemo } from "preact/hooks";
 import { get, url } from "../api";
-import { type History, add, history, namesOf } from "../costdata";
-import { addDays, count, hourOf, longDay, noun, percentage, seconds, shortDay, today } from "../format";
+import { type History, add, firstDay, fittingBucket, history } from "../costdata";
+import { DIMENSIONS, type Filters as Chosen, type RangeName, asCosts, filtersOf, path, rangeBefore, rangeName, rangeOf, wordOf } from "../filter";
+import { Filters, RangePicker } from "../filterbar";
+import { addDays, count, hourOf, longDay, noun, seconds, shortDay, today } from "../format";
 import { useLive } from "../live";
-import { type Attos, axisUsd, parse, percent, sum, toFloat, usd, usdOf } from "../money";
-import { href } from "../route";
+import { type Attos, axisUsd, parse, sum, toFloat, usd, usdOf } from "../money";
+import { hasForecast, useOutlook, useOverlays } from "../outlook";
+import { amend, href, useRoute } from "../route";
 import { useSession } from "../session";
-import type { BudgetState, Costs, Estimate, Forecast, GroupRow, LetterGroups, Status } from "../types";
+import type { BudgetState, Costs, Dimension, Estimate, Forecast, GroupRow, LetterGroups, Status } from "../types";
+import { CostChange } from "../ui/change";
 import { Chart } from "../ui/chart";
-import { Badge, Card, Cost, Empty, Head, Loaded, Money, Tile } from "../ui/parts";
-import { type Column, Table } from "../ui/table";
+import { Badge, Card, Cost, Empty, Head, Loaded, Money, PrintButton, Tile, lacking } from "../ui/parts";
+import { Table } from "../ui/table";
 import { Bar, usedShare } from "./budgets";
+import { Movers, byOf, inWords, openBar, opensWhat } from "./costs";
 
 interface Overview {
   today: string;
@@ -25,9 +30,9 @@ interface Overview {
   /** The month before, in all and up to the present day. */
   monthBefore: Attos;
   monthBeforeByNow: SoFar;
-  forecast: Forecast;
+  /** Null if the filters leave something that has no forecast. */
+  forecast: Forecast | null;
   budgets: BudgetState[];
-  changes: Change[];
   unpriced: { provider: string; model: string; calls: number }[];
   status: Status;
   /** Recent refusals, with their reasons. */
@@ -45,42 +50,42 @@ interface SoFar {
   cost: Attos;
 }
 
-interface Change {
-  name: string;
-  now: Attos;
-  before: Attos;
+/** Recent refusals are those of a week. */
+const REFUSAL_DAYS = 7;
+
+interface Question {
+  by: Dimension;
+  filters: Chosen;
+  name: RangeName;
+  query: URLSearchParams;
 }
 
-const CHANGE_DAYS = 7;
-
-async function load(zone: string, signal: AbortSignal): Promise<Overview> {
+async function load({ by, filters, name, query }: Question, zone: string, signal: AbortSignal): Promise<Overview> {
   const now = today(zone);
   const monthStart = `${now.slice(0, 7)}-01`;
   const lastMonth = { from: `${addDays(monthStart, -1).slice(0, 7)}-01`, to: addDays(monthStart, -1) };
   const sameDay = [addDays(lastMonth.from, Number(now.slice(8)) - 1), lastMonth.to].sort()[0] ?? lastMonth.to;
-  const ask = (more: Record<string, string | number>) => get<Costs>(url("/api/v1/costs", more), signal);
   const spent = async (from: string, to: string): Promise<Spent> => {
-    const { rows } = await ask({ from, to, bucket: "total" });
-    return { cost: costOf(rows), unpriced: add(rows).unpriced_calls };
+    const total = add((await get<Costs>(path("/api/v1/costs", { from, to, bucket: "total" }, asCosts(filters)), signal)).rows);
+    return { cost: parse(total.cost_usd), unpriced: total.unpriced_calls };
   };
   const total = async (from: string, to: string) => (await spent(from, to)).cost;
-  const groups = (from: string, to: string) => ask({ from, to, bucket: "total", group_by: "provider,model", sort: "cost", limit: 500 });
-  // Whole days on both sides, so that a morning is not compared with a day.
   const end = addDays(now, -1);
-  const [recent, spentToday, yesterday, yesterdayByNow, spentMonth, monthBefore, monthBeforeByNow, forecast, budgets, week, weekBefore, unpriced, status, refusals] = await Promise.all([
-    history({ by: "provider", range: { from: addDays(now, -29), to: now }, bucket: "day", provider: "" }, zone, signal),
-    spent(now, now), total(end, end), untilThisHour(end, zone, signal), spent(monthStart, now), total(lastMonth.from, lastMonth.to), total(lastMonth.from, sameDay),
-    get<Forecast>("/api/v1/forecast", signal),
+  const range = rangeOf(name, query, now, name === "all" ? await firstDay(zone, signal) : "");
+  const before = rangeBefore(range, name, now);
+  const [recent, spentToday, yesterday, yesterdayByNow, spentMonth, monthBefore, monthBeforeByNow, forecast, budgets, unpriced, status, refusals] = await Promise.all([
+    history({ by, range, before, bucket: fittingBucket(range), filters }, zone, signal),
+    spent(now, now), total(end, end), untilThisHour(end, filters, zone, signal), spent(monthStart, now), total(lastMonth.from, lastMonth.to), total(lastMonth.from, sameDay),
+    hasForecast(filters) ? get<Forecast>(url("/api/v1/forecast", { provider: filters.provider }), signal) : null,
     get<{ budgets: BudgetState[] }>("/api/v1/budgets", signal),
-    groups(addDays(end, 1 - CHANGE_DAYS), end), groups(addDays(end, 1 - 2 * CHANGE_DAYS), addDays(end, -CHANGE_DAYS)),
     get<{ models: Overview["unpriced"] }>("/api/v1/unpriced", signal),
     get<Status>("/api/v1/pipeline", signal),
-    get<LetterGroups>(url("/api/v1/dead-letters/groups", { days: CHANGE_DAYS, limit: 5 }), signal),
+    get<LetterGroups>(url("/api/v1/dead-letters/groups", { days: REFUSAL_DAYS, limit: 5 }), signal),
   ]);
   return {
     today: now, history: recent, spentToday, yesterday, yesterdayByNow, spentMonth, monthBefore,
     monthBeforeByNow: { by: shortDay(sameDay), cost: monthBeforeByNow }, forecast, budgets: budgets.budgets.sort((a, b) => usedShare(b) - usedShare(a)),
-    changes: changesOf(week.rows, weekBefore.rows), unpriced: unpriced.models, status, refusals,
+    unpriced: unpriced.models, status, refusals,
   };
 }
 
@@ -88,46 +93,39 @@ const costOf = (rows: GroupRow[]): Attos => sum(rows.map((row) => parse(row.cost
 
 /** How long the overview waits for a figure that it does not need, in milliseconds. */
 const HOURS_MS = 3_000;
-let known: { day: string; by: string; sums: SoFar | null } | null = null;
+let known: { key: string; sums: SoFar | null } | null = null;
 /** A past day up to the present hour. Loaded once an hour; null if that takes too long. */
-async function untilThisHour(day: string, zone: string, signal: AbortSignal): Promise<SoFar | null> {
+async function untilThisHour(day: string, filters: Chosen, zone: string, signal: AbortSignal): Promise<SoFar | null> {
   const by = hourOf(new Date(), zone);
-  if (known?.day === day && known.by === by) return known.sums;
+  const key = JSON.stringify([day, by, filters]);
+  if (known?.key === key) return known.sums;
   let sums: SoFar | null = null;
   try {
-    const { rows } = await get<Costs>(url("/api/v1/costs", { from: day, to: day, bucket: "hour" }), AbortSignal.any([signal, AbortSignal.timeout(HOURS_MS)]));
+    const { rows } = await get<Costs>(path("/api/v1/costs", { from: day, to: day, bucket: "hour" }, asCosts(filters)), AbortSignal.any([signal, AbortSignal.timeout(HOURS_MS)]));
     sums = { by, cost: costOf(rows.filter((row) => row.bucket && hourOf(new Date(row.bucket), zone) < by)) };
   } catch (error) {
     if (signal.aborted) throw error;
   }
-  known = { day, by, sums };
+  known = { key, sums };
   return sums;
 }
 
-/** The largest changes between two weeks, in either direction. */
-function changesOf(now: GroupRow[], before: GroupRow[]): Change[] {
-  const all = new Map<string, { row: GroupRow; now: Attos; before: Attos }>();
-  const at = (row: GroupRow) => {
-    const key = JSON.stringify([row.provider, row.model]);
-    const found = all.get(key) ?? { row, now: 0n, before: 0n };
-    all.set(key, found);
-    return found;
-  };
-  for (const row of now) at(row).now += parse(row.cost_usd);
-  for (const row of before) at(row).before += parse(row.cost_usd);
-  const found = [...all.values()];
-  const names = namesOf(found.map(({ row }) => row), "model");
-  const changes = found.map(({ now, before }, at) => ({ name: names[at] ?? "", now, before }));
-  const size = ({ now, before }: Change) => (now > before ? now - before : before - now);
-  return changes.filter((change) => size(change) > 0n).sort((a, b) => (size(b) > size(a) ? 1 : -1)).slice(0, 6);
-}
-
 export function Overview() {
+  const { query } = useRoute();
   const { zone } = useSession();
-  const live = useLive<Overview>("overview", (signal) => load(zone, signal), 15_000);
+  const now = today(zone);
+  const filters = filtersOf(query);
+  const question = { by: byOf(query), filters, name: rangeName(query), query };
+  const key = `overview ${question.by} ${JSON.stringify(filters)} ${question.name} ${query.get("from")} ${query.get("to")} ${now}`;
+  const live = useLive<Overview>(key, (signal) => load(question, zone, signal), 15_000);
+  const range = live.data?.history.question.range ?? rangeOf(question.name === "all" ? "30" : question.name, query, now, "");
   return (
     <>
-      <Head title="Overview" lead={longDay(today(zone))} live={live} />
+      <Head title="Overview" lead={longDay(now)} live={live}><PrintButton /></Head>
+      <div class="filters">
+        <RangePicker query={query} range={range} today={now} />
+        <Filters query={query} range={range} tags={live.data?.history.tags ?? []} />
+      </div>
       <Loaded live={live} rows={7}>{(data) => <Found data={data} isOld={live.failure !== null || live.late} />}</Loaded>
     </>
   );
@@ -137,7 +135,7 @@ function Found({ data, isOld }: { data: Overview; isOld: boolean }) {
   const { status } = data;
   const oldest = status.wal.unflushed_records > 0 ? status.wal.oldest_unflushed_seconds : 0;
   const worst = status.health.status;
-  if (data.history.total.calls === 0 && data.spentMonth.cost === 0n) {
+  if (data.history.total.calls === 0 && data.spentMonth.cost === 0n && Object.keys(data.history.question.filters).length === 0) {
     if (data.refusals.refused > 0) return <Refusals found={data.refusals} title="All records were refused" />;
     return (
       <Empty title="No calls recorded yet">
@@ -148,19 +146,21 @@ function Found({ data, isOld }: { data: Overview; isOld: boolean }) {
   return (
     <>
       <div class="tiles">
-        <Tile label="Today" value={<Cost amount={data.spentToday.cost} unpriced={data.spentToday.unpriced} />} note={compared("yesterday", data.yesterdayByNow, data.yesterday)} />
-        <Tile label="Month to date" value={<Cost amount={data.spentMonth.cost} unpriced={data.spentMonth.unpriced} />} note={compared("last month", data.monthBeforeByNow, data.monthBefore)} />
-        <Forecasted estimate={data.forecast.month} forecast={data.forecast} />
+        <Tile label="Today" value={<Cost amount={data.spentToday.cost} unpriced={data.spentToday.unpriced} short />} note={compared("yesterday", data.spentToday, data.yesterdayByNow, data.yesterday)} />
+        <Tile label="Month to date" value={<Cost amount={data.spentMonth.cost} unpriced={data.spentMonth.unpriced} short />} note={compared("last month", data.spentMonth, data.monthBeforeByNow, data.monthBefore)} />
+        {data.forecast && <Forecasted estimate={data.forecast.month} forecast={data.forecast} />}
         {isOld ? <Tile label="Pipeline" value="Unknown" tone="warn" note="the daemon or its database does not answer" /> : <Tile label="Pipeline" value={worst === "ok" ? "Healthy" : worst === "degraded" ? "Degraded" : "Needs attention"} tone={worst === "ok" ? "good" : worst === "degraded" ? "warn" : "bad"}
           note={<a href={href("pipeline")}>{status.wal.unflushed_records > 0 ? `${count(status.wal.unflushed_records)} not loaded, oldest ${seconds(oldest)}` : "everything is loaded"}</a>} />}
       </div>
-      <Month data={data} />
+      <Spend data={data} />
       <div class="columns pairs">
         <Card title="Budgets" tools={<a href={href("budgets")}>All budgets</a>}>
           {data.budgets.length === 0 ? <Empty title="No budget is set"><a href={href("budgets")}>Set a budget</a> to get alerts before it is used up.</Empty> : data.budgets.slice(0, 4).map((budget) => <Bar key={budget.id} budget={budget} />)}
         </Card>
-        <Card title="Top movers" tools={<span class="fine">last {CHANGE_DAYS} days compared with the {CHANGE_DAYS} before</span>}>
-          <Changes changes={data.changes} />
+        <Card title="Top movers" tools={<label class="inline">By <select value={data.history.question.by} onChange={(event) => amend({ by: event.currentTarget.value === "provider" ? null : event.currentTarget.value })}>
+          {[...DIMENSIONS, ...data.history.tags.map((tag) => [`tag:${tag}`, tag] as const)].map(([value, label]) => <option key={value} value={value}>{label}</option>)}
+        </select></label>}>
+          <Movers data={data.history} brief />
         </Card>
         {(data.refusals.refused > 0 || data.refusals.open > 0) && <Refusals found={data.refusals} title="Refused records" />}
         {data.unpriced.length > 0 && (
@@ -185,9 +185,14 @@ function Found({ data, isOld }: { data: Overview; isOld: boolean }) {
   );
 }
 
-/** The spend up to the same time, and the whole. */
-const compared = (what: string, soFar: SoFar | null, whole: Attos): string =>
-  `${what} ${soFar ? `${usd(soFar.cost)} by ${soFar.by}, ` : ""}${usd(whole)} in all`;
+/** The difference from the same time before, that time's spend, and the whole. */
+const compared = (what: string, now: Spent, soFar: SoFar | null, whole: Attos) => (
+  <>
+    {soFar && <><CostChange now={now.cost} before={soFar.cost} long /><br /></>}
+    {now.unpriced > 0 && <>{lacking(now.unpriced)}<br /></>}
+    {what} {soFar ? `${usd(soFar.cost)} by ${soFar.by}, ` : ""}{usd(whole)} in all
+  </>
+);
 
 /** The number of refused records, with their reasons. */
 function Refusals({ found, title }: { found: LetterGroups; title: string }) {
@@ -201,7 +206,7 @@ function Refusals({ found, title }: { found: LetterGroups; title: string }) {
         { key: "producer", label: "Sender", wide: true, cell: (group) => group.producer || "—" },
         { key: "refused", label: "Refused", number: true, cell: (group) => count(Math.max(group.refused, group.open)) },
       ]} />
-      <p class="footnote">{noun(found.refused, "record was", "records were")} refused in {CHANGE_DAYS} days; {noun(found.open, "waits", "wait")} for a decision. They are not in any total.</p>
+      <p class="footnote">{noun(found.refused, "record was", "records were")} refused in {REFUSAL_DAYS} days; {noun(found.open, "waits", "wait")} for a decision. They are not in any total.</p>
     </Card>
   );
 }
@@ -224,26 +229,23 @@ function setAside(forecast: Forecast): string {
   return ` · set aside as unusual: ${days.length > 3 ? `${noun(days.length, "day", "days")}, the last ` : ""}${named}`;
 }
 
-function Month({ data }: { data: Overview }) {
-  const { history } = data;
-  const series = useMemo(() => history.groups.map((group) => ({ name: group.name, color: group.color, values: group.bars.map((row) => toFloat(parse(row?.cost_usd))) })), [history]);
+const cost = (row: GroupRow) => toFloat(parse(row.cost_usd));
+
+function Spend({ data }: { data: Overview }) {
+  const { history, forecast } = data;
+  const { question, total, before } = history;
+  const budgets = useOutlook(question.filters).budgets;
+  const outlook = useMemo(() => ({ forecast, budgets }), [forecast, JSON.stringify(budgets)]);
+  const { bars, series, lines, nowAt, expected } = useOverlays(history, cost, outlook, false, data.today);
+  const costs = href("costs");
   return (
-    <Card title="The last 30 days" tools={<a href={href("costs")}>Cost history</a>}>
-      <Chart label="Cost of the last 30 days by provider" height={250} bars={history.bars} series={series} format={usdOf} axis={axisUsd} unfinished />
+    <Card title={inWords(question.range)} tools={<a href={costs}>Costs in detail</a>}>
+      <p class="compared">
+        <strong><Cost amount={history.cost} unpriced={total.unpriced_calls} /></strong>
+        {before && question.before && <> <CostChange now={history.cost} before={parse(before.cost_usd)} long /> on {inWords(question.before)}. <a href={href("costs", { table: "causes" })}>Why?</a></>}
+      </p>
+      <Chart label={`Cost by ${wordOf(question.by)}`} height={250} bars={bars} series={series} lines={lines} format={usdOf} axis={axisUsd} now={nowAt} expected={expected}
+        opens={opensWhat(history)} onOpen={(at, name) => openBar(history, at, name)} />
     </Card>
   );
-}
-
-function Changes({ changes }: { changes: Change[] }) {
-  if (changes.length === 0) return <Empty title="Not enough data">The comparison needs a week of calls.</Empty>;
-  const columns: Column<Change>[] = [
-    { key: "name", label: "Model", cell: (change) => <span class="named">{change.name}</span> },
-    { key: "now", label: "Cost", number: true, cell: (change) => <Money amount={change.now} decimals={2} /> },
-    { key: "change", label: "Change", number: true, cell: (change) => {
-      const delta = change.now - change.before;
-      return <span class={delta > 0n ? "up" : "down"}>{delta > 0n ? "+" : ""}{usd(delta)}</span>;
-    } },
-    { key: "percent", label: <span class="hidden">Change in percent</span>, number: true, wide: true, cell: (change) => <span class="fine">{change.before === 0n ? "new" : percentage(percent(change.now - change.before, change.before), true)}</span> },
-  ];
-  return <Table caption="Top movers" columns={columns} rows={changes} id={(change) => change.name} />;
 }

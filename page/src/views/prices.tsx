@@ -55,7 +55,7 @@ export function Prices() {
       <form class="filters" role="search" onSubmit={(event) => event.preventDefault()}>
         <Choice label="Prices" value={show} options={SHOW} onPick={(value) => amend({ show: value === "now" ? null : value })} />
         <Choice label="Provider" value={provider} options={[["", "All"], ...providers.map((name) => [name, name] as const)]} onPick={(value) => amend({ provider: value || null })} />
-        <input type="search" aria-label="Search prices" placeholder="Model or provider" value={query.get("search") ?? ""} onInput={(event) => amend({ search: event.currentTarget.value || null })} />
+        <input type="search" aria-label="Search prices" placeholder="Model or provider" value={query.get("search") ?? ""} onInput={(event) => amend({ search: event.currentTarget.value || null }, "replace")} />
       </form>
       <Loaded live={live} rows={10}>
         {(data) => {

@@ -1,29 +1,36 @@
-// Single calls: searched in the call log, newest first, each opened with a press.
+// Single calls: searched in the call log, newest first, each opened with a press. The calls of one day are ordered by cost or
+// latency, too.
 
 import { useState } from "preact/hooks";
-import { get, url } from "../api";
-import { count, instant, seconds, sentence } from "../format";
+import { get } from "../api";
+import { type Range, asRecords, filtersOf, path, rangeName, rangeOf } from "../filter";
+import { Filters, RangePicker } from "../filterbar";
+import { addDays, count, instant, seconds, sentence, today } from "../format";
 import { useLive } from "../live";
 import { parse } from "../money";
 import { amend, href, useRoute } from "../route";
 import { useSession } from "../session";
-import type { RecordRow, Records as Answer } from "../types";
-import { Badge, Card, Choice, DownloadCsv, Empty, Head, Loaded, Money } from "../ui/parts";
-import { type Column, Table } from "../ui/table";
+import type { Dimensions, RecordRow, Records as Answer } from "../types";
+import { Badge, Card, Choice, DownloadCsv, Empty, Head, Loaded, Money, Name } from "../ui/parts";
+import { type Column, Pager, Table } from "../ui/table";
+import { inWords } from "./costs";
 
-const SPANS = [["1", "24 hours"], ["7", "7 days"], ["31", "31 days"]] as const;
-const FIELDS = [["provider", "Provider"], ["model", "Model"], ["endpoint", "Endpoint"], ["user_id", "User"], ["app", "App"], ["request_id", "Request id"]] as const;
 const ONLY = [["", "All"], ["errors", "Failed"], ["unpriced", "Unpriced"]] as const;
+const SORTS = [["time", "Newest"], ["cost", "Dearest"], ["latency", "Slowest"]] as const;
 const PAGE = 50;
+/** The longest range of single calls, days. */
+const DAYS_MAX = 31;
 
-/** The address' filters, as the API's parameters. */
-function parameters(query: URLSearchParams, days: string): Record<string, string | number | null> {
-  const from = new Date(Date.now() - Number(days) * 86_400_000).toISOString();
+/** The address's filters, as the API's parameters. `hour` narrows the range to an hour. */
+function parameters(query: URLSearchParams, range: Range, sort: string): Record<string, string | null> {
   const only = query.get("only");
+  const hour = query.get("hour");
+  const from = hour ?? range.from;
   return {
-    // To the minute, so that the same request has the same answer for a while.
-    from: `${from.slice(0, 16)}:00Z`,
-    ...Object.fromEntries(FIELDS.map(([name]) => [name, query.get(name)])),
+    from,
+    to: hour ? new Date(Date.parse(hour) + 3_600_000).toISOString() : addDays(range.to, 1),
+    sort: sort === "time" ? null : sort,
+    request_id: query.get("request_id"),
     errors: only === "errors" ? "true" : null,
     unpriced: only === "unpriced" ? "true" : null,
   };
@@ -31,37 +38,51 @@ function parameters(query: URLSearchParams, days: string): Record<string, string
 
 export function Records() {
   const { query } = useRoute();
-  const days = SPANS.find(([value]) => value === query.get("days"))?.[0] ?? "1";
+  const { zone } = useSession();
+  const now = today(zone);
+  const name = rangeName(query);
+  const wanted = rangeOf(name, query, now, addDays(now, 1 - DAYS_MAX));
+  const earliest = addDays(wanted.to, 1 - DAYS_MAX);
+  const range = wanted.from < earliest ? { from: earliest, to: wanted.to } : wanted;
+  const oneDay = range.from === range.to;
+  const sort = oneDay ? SORTS.find(([value]) => value === query.get("sort"))?.[0] ?? "time" : "time";
+  const hour = query.get("hour");
+  const filters = filtersOf(query);
   const [pages, setPages] = useState<{ key: string; cursors: string[] }>({ key: "", cursors: [] });
-  const asked = parameters(query, days);
-  const key = query.toString();
+  const asked = (more: Record<string, string | number | null>) => path("/api/v1/records", { ...parameters(query, range, sort), ...more }, asRecords(filters));
+  const key = asked({});
   const cursors = pages.key === key ? pages.cursors : [];
   const cursor = cursors[cursors.length - 1] ?? null;
-  const live = useLive<Answer>(`records ${key} ${cursor}`, (signal) => get(url("/api/v1/records", { ...parameters(query, days), cursor, limit: PAGE }), signal), cursor ? 60_000 : 5_000);
-  const set = (name: string) => (event: Event) => amend({ [name]: (event.currentTarget as HTMLInputElement).value.trim() || null });
+  const live = useLive<Answer>(`records ${key} ${cursor}`, (signal) => get(asked({ cursor, limit: PAGE }), signal), cursor ? 60_000 : 5_000);
+  const known = useLive<Dimensions>("dimensions", (signal) => get("/api/v1/dimensions", signal), 60_000);
+  const tags = known.data?.dimensions.filter(({ group_by }) => group_by.startsWith("tag:")).map(({ name }) => name) ?? [];
+  const barred = oneDay ? {} : { cost: "Choose one day", latency: "Choose one day" };
+  const where = hour ? `${instant(hour, zone).slice(0, 16)}, one hour` : inWords(range);
   return (
     <>
-      <Head title="Records" lead="Single calls as stored." live={live}>
-        <DownloadCsv path={url("/api/v1/records", { ...asked, format: "csv" })} />
+      <Head title="Records" lead={`Single calls as stored: ${where}`} live={live}>
+        <DownloadCsv path={asked({ format: "csv" })} />
       </Head>
-      <form class="filters" role="search" onSubmit={(event) => event.preventDefault()}>
-        <Choice label="From" value={days} options={SPANS} onPick={(value) => amend({ days: value === "1" ? null : value })} />
+      <div class="filters">
+        <RangePicker query={query} range={wanted} today={now} />
+        {oneDay && <span class="range"><button type="button" onClick={() => step(range.from, -1)}>Day before</button><button type="button" disabled={range.from >= now} onClick={() => step(range.from, 1)}>Day after</button></span>}
         <Choice label="Only" value={ONLY.find(([value]) => value === query.get("only"))?.[0] ?? ""} options={ONLY} onPick={(value) => amend({ only: value || null })} />
-        {FIELDS.map(([name, label]) => <input key={name} class="short" type="search" aria-label={label} placeholder={label} value={query.get(name) ?? ""} onChange={set(name)} />)}
-      </form>
+        <Choice label="Order" value={sort} options={SORTS} barred={barred} onPick={(value) => amend({ sort: value === "time" ? null : value })} />
+        {!oneDay && <button type="button" onClick={() => amend({ days: null, from: range.to, to: range.to })}>One day</button>}
+        {hour && <span class="chip"><span>hour: <strong>{instant(hour, zone).slice(11, 16)}</strong></span><button type="button" class="quiet" aria-label="Show the whole day" onClick={() => amend({ hour: null })}>✕</button></span>}
+        <input class="short" type="search" aria-label="Request id" placeholder="Request id" value={query.get("request_id") ?? ""} onChange={(event) => amend({ request_id: event.currentTarget.value.trim() || null })} />
+        <Filters query={query} range={range} tags={tags} />
+      </div>
+      {wanted.from < earliest && <p class="notice slim">Single calls are shown for {DAYS_MAX} days at most: these are the last of the chosen range.</p>}
       <Loaded live={live} rows={10}>
         {(data) => data.records.length === 0 ? (
           <Empty title="No calls match">{data.note ? `${sentence(data.note)}.` : "Fields must match completely. Extend the range, or remove a filter."}</Empty>
         ) : (
           <Card>
             <List rows={data.records} />
-            <nav class="pager" aria-label="Pages">
-              <span>{count(cursors.length * PAGE + 1)}–{count(cursors.length * PAGE + data.records.length)}</span>
-              <span>
-                <button type="button" disabled={cursors.length === 0} onClick={() => setPages({ key, cursors: cursors.slice(0, -1) })}>Newer</button>
-                <button type="button" disabled={data.next === null} onClick={() => data.next && setPages({ key, cursors: [...cursors, data.next] })}>Older</button>
-              </span>
-            </nav>
+            <Pager text={`${count(cursors.length * PAGE + 1)}–${count(cursors.length * PAGE + data.records.length)}`}
+              onBack={cursors.length === 0 ? undefined : () => setPages({ key, cursors: cursors.slice(0, -1) })}
+              onNext={data.next === null ? undefined : () => setPages({ key, cursors: [...cursors, data.next!] })} />
           </Card>
         )}
       </Loaded>
@@ -69,13 +90,15 @@ export function Records() {
   );
 }
 
+const step = (day: string, by: number) => amend({ days: null, from: addDays(day, by), to: addDays(day, by), hour: null });
+
 function List({ rows }: { rows: RecordRow[] }) {
   const { zone } = useSession();
   const [open, setOpen] = useState<string | null>(null);
   const columns: Column<RecordRow>[] = [
     { key: "when", label: "When", cell: (row) => <button type="button" class="sort when" aria-expanded={open === row.id} onClick={() => setOpen(open === row.id ? null : row.id)}>{instant(row.occurred_at, zone)}</button> },
     { key: "what", label: "Call", cell: (row) => <span>{row.provider} <span class="fine">{row.model || row.endpoint}</span></span> },
-    { key: "user", label: "User", wide: true, cell: (row) => (row.user_id ? <a href={href("users", {}, row.user_id)}>{row.user_id}</a> : "—") },
+    { key: "user", label: "User", wide: true, cell: (row) => (row.user_id ? <a href={href("users", {}, row.user_id)}><Name text={row.user_id} /></a> : "—") },
     { key: "app", label: "App", wide: true, cell: (row) => row.app || "—" },
     { key: "status", label: "Status", cell: (row) => <Badge tone={row.status >= 400 ? "bad" : "good"}>{row.status}</Badge> },
     { key: "tokens", label: "Tokens", number: true, wide: true, cell: (row) => count(row.input_tokens + row.output_tokens + row.cache_read_tokens + row.cache_write_5m_tokens + row.cache_write_1h_tokens) },

@@ -8,7 +8,7 @@ import { parse } from "../money";
 import { amend, href, useRoute } from "../route";
 import { useSession } from "../session";
 import type { Users as Answer, UserTotals } from "../types";
-import { Card, Cost, DownloadCsv, Empty, Head, Loaded } from "../ui/parts";
+import { Card, Cost, DownloadCsv, Empty, Head, Loaded, Name } from "../ui/parts";
 import { type Column, Pager, Table } from "../ui/table";
 import { UserDetail } from "./user";
 
@@ -37,7 +37,7 @@ function List() {
     amend({ search: typed.trim() || null });
   };
   const columns: Column<UserTotals>[] = [
-    { key: "id", label: "User", sort: true, cell: (user) => <a class="named" href={href("users", {}, user.id)}>{user.shown ?? (user.id || "(no user)")}</a> },
+    { key: "id", label: "User", sort: true, cell: (user) => <a class="named" href={href("users", {}, user.id)}><Name text={user.shown ?? (user.id || "(no user)")} /></a> },
     { key: "claude_calls", label: "Claude calls", number: true, sort: true, cell: (user) => count(user.total_claude_calls) },
     { key: "rentcast_calls", label: "RentCast calls", number: true, sort: true, cell: (user) => count(user.total_rentcast_calls) },
     { key: "calls", label: "All calls", number: true, sort: true, wide: true, cell: (user) => count(user.total_calls) },
@@ -47,7 +47,7 @@ function List() {
   ];
   return (
     <>
-      <Head title="Users" lead="Calls and costs of each user since the first record." live={live}>
+      <Head title="Users" lead={<>Calls and costs of each user since the first record. <a href={href("costs", { by: "user" })}>Users in a range of days</a></>} live={live}>
         <DownloadCsv path={url("/api/v1/users", { search, sort, order, format: "csv" })} />
       </Head>
       <form class="filters" role="search" onSubmit={find}>

@@ -11,11 +11,11 @@ use crate::http::SharedDaemon;
 use crate::http::answer::{Failures, Json};
 use crate::http::csv::{self, Format, NextPage, Page, PageFuture};
 use crate::http::error::ApiError;
-use crate::http::parameters::{LIMIT_MAX, Parameters, instant, limit, now, text};
+use crate::http::parameters::{LIMIT_MAX, TaggedParameters, instant, limit, now, text};
 use tallyd_model::pricing::normalise_provider;
 use tallyd_store::queries::grouped::{Dimension, LOG_DAYS_MAX};
 use tallyd_store::queries::names::unseen;
-use tallyd_store::queries::records::{COLUMNS, RecordRow, RecordSearch};
+use tallyd_store::queries::records::{COLUMNS, Place, RecordOrder, RecordRow, RecordSearch};
 
 const RECORDS: i64 = 100;
 
@@ -54,8 +54,12 @@ pub(crate) struct SearchParameters {
     errors: Option<bool>,
     /// Only unpriced calls, or only others.
     unpriced: Option<bool>,
+    /// The order: newest first (`time`, the default), dearest first or slowest first. By `cost` and `latency` the range is at most
+    /// a day, and calls without that value are left out.
+    #[param(inline)]
+    sort: Option<RecordOrder>,
     /// Where the page begins: `next` of the page before.
-    #[param(max_length = 80)]
+    #[param(max_length = 120)]
     cursor: Option<String>,
     /// Calls of a page; 100 if nothing is said. A page of 4 MiB ends earlier, with its `next`.
     #[param(minimum = 1, maximum = 10000)]
@@ -68,7 +72,7 @@ pub(crate) struct SearchParameters {
 /// A page of calls.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub(crate) struct Records {
-    /// The calls, newest first.
+    /// The calls, in the order asked for.
     pub records: Vec<RecordRow>,
     /// The `cursor` of the next page; null after the last.
     pub next: Option<String>,
@@ -77,18 +81,28 @@ pub(crate) struct Records {
     pub note: Option<String>,
 }
 
-fn cursor(row: &RecordRow) -> String {
-    format!("{}_{}", row.occurred_at.timestamp_micros(), row.id)
+fn cursor(Place { value, at, id }: Place) -> String {
+    let value = value.map(|value| format!("_{value}")).unwrap_or_default();
+    format!("{}_{id}{value}", at.timestamp_micros())
 }
 
-fn parse_cursor(text: &str) -> Option<(DateTime<Utc>, Uuid)> {
-    let (us, id) = text.split_once('_')?;
-    let at = DateTime::from_timestamp_micros(us.parse().ok()?)?;
-    // Cursors have only times that PostgreSQL can store.
-    ((0..i64::MAX / 4).contains(&at.timestamp_micros())).then_some((at, id.parse().ok()?))
+fn parse_cursor(text: &str, order: RecordOrder) -> Option<Place> {
+    let mut parts = text.split('_');
+    let at = DateTime::from_timestamp_micros(parts.next()?.parse().ok()?)?;
+    let id = parts.next()?.parse().ok()?;
+    let value = parts.next().map(str::parse).transpose().ok()?;
+    // Cursors have only times that PostgreSQL can store, and a value in the orders that have one.
+    let is_ours = (0..i64::MAX / 4).contains(&at.timestamp_micros())
+        && value.is_some() == (order != RecordOrder::Time)
+        && parts.next().is_none();
+    is_ours.then_some(Place { value, at, id })
 }
 
-fn search_for(daemon: &SharedDaemon, parameters: SearchParameters) -> Result<RecordSearch, ApiError> {
+fn search_for(
+    daemon: &SharedDaemon,
+    parameters: SearchParameters,
+    tags: Vec<(String, String)>,
+) -> Result<RecordSearch, ApiError> {
     let to = parameters.to.as_deref().map(|to| instant(daemon, "to", to)).transpose()?;
     // Records may have times a little in the future.
     let to = to.unwrap_or_else(|| now(daemon) + TimeDelta::minutes(10));
@@ -100,9 +114,15 @@ fn search_for(daemon: &SharedDaemon, parameters: SearchParameters) -> Result<Rec
         let message = format!("the range is empty, or longer than {LOG_DAYS_MAX} days");
         return Err(ApiError::parameter("from", message, "search month by month"));
     }
+    let order = parameters.sort.unwrap_or_default();
+    // A day in which clocks are put back has 25 hours.
+    if order != RecordOrder::Time && to - from > TimeDelta::hours(25) {
+        let message = "by cost or latency, the range is a day at most".to_owned();
+        return Err(ApiError::parameter("sort", message, "search day by day, or leave `sort` out"));
+    }
     let after = parameters.cursor.as_deref().map(|cursor| {
         let wrong = || ApiError::parameter("cursor", "it is none of this endpoint's", "take `next` of the page before");
-        parse_cursor(cursor).ok_or_else(wrong)
+        parse_cursor(cursor, order).ok_or_else(wrong)
     });
     let provider = text("provider", parameters.provider)?.map(|name| normalise_provider(&name).into_owned());
     let equal = [
@@ -113,13 +133,25 @@ fn search_for(daemon: &SharedDaemon, parameters: SearchParameters) -> Result<Rec
         ("app", text("app", parameters.app)?),
         ("request_id", text("request_id", parameters.request_id)?),
     ];
+    let mut tagged = Vec::new();
+    for (name, value) in tags {
+        let wrong = |fault: String| ApiError::parameter(&name, fault, "tag:team=search");
+        let value = text(&name, Some(value))?.unwrap_or_default();
+        match Dimension::parse(&name).map_err(wrong)? {
+            Dimension::Tag(tag) => tagged.push((tag, value)),
+            // `tag:app`, which is a field of its own.
+            _ => return Err(wrong("the application is not a tag: write app=".to_owned())),
+        }
+    }
     Ok(RecordSearch {
         from,
         to,
         equal: equal.into_iter().filter_map(|(column, value)| Some((column, value?))).collect(),
+        tags: tagged,
         id: parameters.id,
         errors: parameters.errors,
         unpriced: parameters.unpriced,
+        order,
         after: after.transpose()?,
         limit: limit(parameters.limit, RECORDS, LIMIT_MAX)?,
     })
@@ -130,7 +162,7 @@ async fn find(daemon: &SharedDaemon, search: &RecordSearch) -> Result<(Vec<Recor
     let reading = daemon.reading().await?;
     let (rows, more) = search.page(&reading).await?;
     reading.finish().await?;
-    let next = rows.last().filter(|_| more).map(cursor);
+    let next = rows.last().filter(|_| more).map(|row| cursor(search.place(row)));
     Ok((rows, next))
 }
 
@@ -156,21 +188,23 @@ fn page(daemon: SharedDaemon, mut search: RecordSearch) -> PageFuture {
     Box::pin(async move {
         search.limit = csv::PAGE;
         let (rows, next) = find(&daemon, &search).await?;
-        search.after = next.as_deref().and_then(parse_cursor);
+        search.after = next.as_deref().and_then(|next| parse_cursor(next, search.order));
         let next = next.map(|_| -> NextPage { Box::new(move || page(daemon, search)) });
         Ok(Page { rows: csv::objects(&rows)?, next })
     })
 }
 
-/// Single calls, newest first.
+/// Single calls, searched in the call log.
+///
+/// A parameter `tag:team=search` shows the calls with that tag only; an empty value, those without it.
 #[utoipa::path(get, path = "/api/v1/records", tag = "records", params(SearchParameters),
     responses((status = 200, description = "A page", content((Records = "application/json"), (String = "text/csv"))), Failures))]
 pub(crate) async fn search(
     State(daemon): State<SharedDaemon>,
-    Parameters(parameters): Parameters<SearchParameters>,
+    TaggedParameters(parameters, tags): TaggedParameters<SearchParameters>,
 ) -> Result<Response, ApiError> {
     let format = parameters.format.unwrap_or_default();
-    let search = search_for(&daemon, parameters)?;
+    let search = search_for(&daemon, parameters, tags)?;
     if format == Format::Csv {
         let first = page(daemon, search).await?;
         return Ok(csv::stream("records", COLUMNS, first));

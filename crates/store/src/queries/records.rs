@@ -1,13 +1,16 @@
-//! Single calls, searched in the call log: newest first, a page at a time.
+//! Single calls, searched in the call log: newest first, dearest first or slowest first, a page at a time.
 //!
 //! A page continues after a call, not after a number of rows, so rows loaded meanwhile do not shift it.
 //!
 //! The call log's only index by time is BRIN, which finds a range and does not give an order. So a page searches
 //! windows of time, from the newest back, each eight times as wide as the one before, and stops when it is full. The
 //! first page of a range of 31 days reads a few minutes of calls. Windows without a matching call are read once.
+//!
+//! By cost and by latency, PostgreSQL reads the whole range and keeps the page in memory. The API bounds these ranges to a
+//! day, which lies in few partitions.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tallyd_model::json::Text;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
@@ -70,6 +73,50 @@ record_row! {
     tags: Option<Text>,
 }
 
+/// The order of calls. Calls without the value are left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RecordOrder {
+    /// Newest first.
+    #[default]
+    Time,
+    /// Dearest first.
+    Cost,
+    /// Slowest first.
+    Latency,
+}
+
+impl RecordOrder {
+    /// The number that calls are ordered by before their time, as an expression.
+    fn value(self) -> Option<&'static str> {
+        match self {
+            Self::Time => None,
+            Self::Cost => Some("round(cost_usd, 18)"),
+            Self::Latency => Some("latency_ms::numeric"),
+        }
+    }
+
+    /// The same number of a call.
+    fn value_of(self, row: &RecordRow) -> Option<Usd> {
+        match self {
+            Self::Time => None,
+            Self::Cost => row.cost_usd,
+            Self::Latency => row.latency_ms.and_then(|ms| Usd::ONE.checked_mul(ms.into())),
+        }
+    }
+}
+
+/// The last call of a page, after which the next one continues.
+#[derive(Debug, Clone, Copy)]
+pub struct Place {
+    /// The number that calls are ordered by; none by time.
+    pub value: Option<Usd>,
+    /// When the call was made.
+    pub at: DateTime<Utc>,
+    /// The call's id.
+    pub id: Uuid,
+}
+
 /// A search. Text fields must be equal.
 #[derive(Debug, Clone)]
 pub struct RecordSearch {
@@ -79,14 +126,18 @@ pub struct RecordSearch {
     pub to: DateTime<Utc>,
     /// Columns and their values: `provider`, `model`, `endpoint`, `user_id`, `app`, `request_id`.
     pub equal: Vec<(&'static str, String)>,
+    /// Tags and their values; an empty value finds calls without the tag. Names have no quote.
+    pub tags: Vec<(String, String)>,
     /// The call's id.
     pub id: Option<Uuid>,
     /// Only calls with a status of 400 and above, or only the others.
     pub errors: Option<bool>,
     /// Only unpriced calls, or only the others.
     pub unpriced: Option<bool>,
+    /// The order.
+    pub order: RecordOrder,
     /// The last call of the page before.
-    pub after: Option<(DateTime<Utc>, Uuid)>,
+    pub after: Option<Place>,
     /// Largest number of calls on a page.
     pub limit: i64,
 }
@@ -135,16 +186,17 @@ impl RecordSearch {
         let answer = columns_with("metadata", "told::json");
         let sql = format!(
             "WITH found AS (SELECT {stored} FROM public.api_usage_log WHERE {wanted} \
-             ORDER BY occurred_at DESC, id DESC LIMIT $8), \
+             ORDER BY {order} LIMIT $8), \
              told AS (SELECT f.*, CASE WHEN octet_length(m.text) <= {METADATA_BYTES} THEN m.text WHEN m.text IS NOT NULL THEN \
              format('{{\"tallyd.left_out\": \"metadata of %s bytes\"}}', octet_length(m.text)) END AS told \
              FROM found AS f LEFT JOIN LATERAL (SELECT f.metadata::text OFFSET 0) AS m (text) ON true), \
              sized AS (SELECT t.*, row_number() OVER page AS place, count(*) OVER () AS found, sum(octet_length( \
              concat({sized}))) OVER page AS bytes \
-             FROM told AS t WINDOW page AS (ORDER BY occurred_at DESC, id DESC)) \
+             FROM told AS t WINDOW page AS (ORDER BY {order})) \
              SELECT {answer}, found FROM sized \
-             WHERE bytes <= {PAGE_BYTES} OR place = 1 ORDER BY occurred_at DESC, id DESC",
+             WHERE bytes <= {PAGE_BYTES} OR place = 1 ORDER BY {order}",
             wanted = self.condition(),
+            order = self.order_by(),
             sized = sized(),
         );
         let rows = self.ask(reading, &sql, (&from, &self.to), self.limit).await?;
@@ -153,15 +205,29 @@ impl RecordSearch {
         Ok((rows.iter().map(read).collect::<Result<_, _>>()?, more))
     }
 
-    /// The beginning of the range that has enough calls for a page, or all matching ones. None without a match.
+    /// The place of a call in this search's order.
+    #[must_use]
+    pub fn place(&self, row: &RecordRow) -> Place {
+        Place { value: self.order.value_of(row), at: row.occurred_at, id: row.id }
+    }
+
+    fn order_by(&self) -> String {
+        let value = self.order.value().map(|value| format!("{value} DESC, ")).unwrap_or_default();
+        format!("{value}occurred_at DESC, id DESC")
+    }
+
+    /// The beginning of the range that has enough calls for a page, or all matching ones. None without a match. In another
+    /// order than that of time it is the whole range.
     async fn first_window(&self, reading: &Reading) -> Result<Option<DateTime<Utc>>, QueryError> {
+        if self.order != RecordOrder::Time {
+            return Ok(Some(self.from));
+        }
         let sql = format!(
             "SELECT count(*) FROM (SELECT 1 FROM public.api_usage_log WHERE {} LIMIT $8) AS l",
             self.condition()
         );
         // More calls may have the same microsecond as the last call of the page before.
-        let after =
-            |(at, _): (DateTime<Utc>, Uuid)| at.checked_add_signed(TimeDelta::microseconds(1)).unwrap_or(self.to);
+        let after = |place: Place| place.at.checked_add_signed(TimeDelta::microseconds(1)).unwrap_or(self.to);
         let mut to = self.after.map_or(self.to, |call| self.to.min(after(call)));
         let (mut width, mut missing, mut first) = (FIRST_WINDOW, self.limit, None);
         while missing > 0 && to > self.from {
@@ -179,17 +245,25 @@ impl RecordSearch {
         Ok(first)
     }
 
-    /// `$1` and `$2` are the range, `$3` and `$4` the last call of the page before, `$8` is the limit.
+    /// `$1` and `$2` are the range, `$3`, `$4` and `$9` the last call of the page before, `$8` is the limit.
     fn condition(&self) -> String {
-        // The position bounds the time as well, so that newer partitions are left out.
-        let condition = "occurred_at >= $1 AND occurred_at < $2 \
-            AND occurred_at <= coalesce($3, 'infinity') AND ($3 IS NULL OR (occurred_at, id) < ($3, $4)) \
-            AND ($5 IS NULL OR id = $5) AND ($6 IS NULL OR (status >= 400) = $6) \
-            AND ($7 IS NULL OR (cost_usd IS NULL) = $7)";
-        self.equal
-            .iter()
-            .zip(9..)
-            .fold(condition.to_owned(), |text, ((column, _), place)| format!("{text} AND {column} = ${place}"))
+        let after = match self.order.value() {
+            // The position bounds the time as well, so that newer partitions are left out. Each parameter must be used.
+            None => "occurred_at <= coalesce($3, 'infinity') AND ($3 IS NULL OR (occurred_at, id) < ($3, $4)) \
+                AND $9 IS NULL"
+                .to_owned(),
+            Some(value) => {
+                format!("{value} IS NOT NULL AND ($9 IS NULL OR ({value}, occurred_at, id) < ($9, $3, $4))")
+            }
+        };
+        let condition = format!(
+            "occurred_at >= $1 AND occurred_at < $2 AND {after} \
+             AND ($5 IS NULL OR id = $5) AND ($6 IS NULL OR (status >= 400) = $6) \
+             AND ($7 IS NULL OR (cost_usd IS NULL) = $7)"
+        );
+        let equal = self.equal.iter().map(|(column, _)| (*column).to_owned());
+        let tags = self.tags.iter().map(|(tag, _)| format!("coalesce(tags ->> '{tag}', '')"));
+        equal.chain(tags).zip(10..).fold(condition, |text, (field, place)| format!("{text} AND {field} = ${place}"))
     }
 
     async fn ask(
@@ -199,7 +273,9 @@ impl RecordSearch {
         (from, to): (&DateTime<Utc>, &DateTime<Utc>),
         limit: i64,
     ) -> Result<Vec<Row>, QueryError> {
-        let (after_at, after_id) = self.after.unzip();
+        let after_at = self.after.map(|place| place.at);
+        let after_id = self.after.map(|place| place.id);
+        let after_value = self.after.and_then(|place| place.value);
         let mut values: Vec<Parameter<'_>> = vec![
             (from, Type::TIMESTAMPTZ),
             (to, Type::TIMESTAMPTZ),
@@ -209,8 +285,10 @@ impl RecordSearch {
             (&self.errors, Type::BOOL),
             (&self.unpriced, Type::BOOL),
             (&limit, Type::INT8),
+            (&after_value, Type::NUMERIC),
         ];
         values.extend(self.equal.iter().map(|(_, value)| -> Parameter<'_> { (value, Type::TEXT) }));
+        values.extend(self.tags.iter().map(|(_, value)| -> Parameter<'_> { (value, Type::TEXT) }));
         Ok(reading.query_typed(sql, &values).await?)
     }
 }
