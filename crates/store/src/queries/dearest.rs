@@ -22,7 +22,7 @@ use crate::whole::Whole;
 use tallyd_model::pricing::Usd;
 
 /// Users that the first step takes beside twice those of the page.
-const TAKEN_LEAST: i64 = 200;
+const TAKEN_LEAST: i64 = 100;
 /// Users of the second step.
 const TAKEN_MAX: i64 = 10_000;
 /// Users with negative costs that a search takes.
