@@ -10,7 +10,7 @@
 //!
 //! ## Bounds
 //! A row also bounds the user's costs of ranges of days: `cost_usd` those of any range, `lately_usd` those of ranges that begin at
-//! `tallyd_delta_ring.lately_from` or later. [`crate::queries::dearest`] finds the users who cost most by them. Both are sums over days, so they
+//! `tallyd_delta_ring.lately_from` or later. `crates/store/src/queries/dearest.rs` finds the users who cost most by them. Both are sums over days, so they
 //! are bounds as long as no day's cost is negative. A user with such a day has `has_refunds`.
 //!
 //! Days that leave the last weeks make `lately_usd` larger than it must be, not wrong. So at midnight nothing has to happen at once. A
@@ -102,8 +102,8 @@ async fn lately_from(client: &Client) -> Result<NaiveDate, Error> {
         "SELECT least(r.lately_from, ((now() - {ROLLED_AFTER}) AT TIME ZONE s.value)::date - {LATELY_DAYS} + 1) \
          FROM public.tallyd_delta_ring AS r, public.tallyd_settings AS s WHERE s.key = 'reporting_time_zone'"
     );
-    // Without the rows no bound is read.
-    Ok(client.query_typed(&sql, &[]).await?.first().map_or(NaiveDate::MAX, |row| row.get(0)))
+    // Without the rows a bound has all days.
+    Ok(client.query_typed(&sql, &[]).await?.first().map_or_else(NaiveDate::default, |row| row.get(0)))
 }
 
 /// Lets searches use the bounds once every user has one.

@@ -31,8 +31,8 @@ const REFUNDED_MAX: i64 = 1_000;
 const ROWS_MAX: i64 = 2_500;
 
 /// The users that a step adds up.
-pub(super) struct Taken {
-    pub(super) users: Vec<String>,
+struct Taken {
+    users: Vec<String>,
     /// Bound and id of the next user. None if no other user can be on the page.
     next: Option<(i128, String)>,
     /// True if the next user of the same bound has a larger id.
