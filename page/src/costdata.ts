@@ -52,6 +52,8 @@ export interface History {
   tags: string[];
   /** The first day whose sums are whole, if the range begins before it. */
   whole_from: string | null;
+  /** Until when the groups have every call, while many calls are being loaded. */
+  as_of: string | null;
 }
 
 /** The intervals with a readable number of bars for a range. */
@@ -204,7 +206,7 @@ export async function history(question: Question, zone: string, signal: AbortSig
   const tags = known.dimensions.filter(({ group_by }) => group_by.startsWith("tag:")).map(({ name }) => name);
   return {
     question, tags, bars, groups, more, total, before: wholeBefore && add(wholeBefore.rows), cost: parse(total.cost_usd),
-    isCut: ranked.next_offset !== null || (rankedBefore?.next_offset ?? null) !== null, whole_from: ranked.whole_from ?? whole.whole_from,
+    isCut: ranked.next_offset !== null || (rankedBefore?.next_offset ?? null) !== null, whole_from: ranked.whole_from ?? whole.whole_from, as_of: ranked.as_of,
   };
 }
 

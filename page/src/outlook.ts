@@ -17,14 +17,10 @@ export interface Outlook {
   budgets: BudgetState[];
 }
 
-/** The filters that leave a budget's calls; null for scopes that the page does not know. */
-export function filtersOfBudget({ scope, scope_value: value }: BudgetState): Filters | null {
-  if (scope === "global") return {};
-  if (scope === "tag") return { [`tag:${value.split("=", 1)[0]}`]: value.slice(value.indexOf("=") + 1) };
-  return ["provider", "model", "user", "app"].includes(scope) ? { [scope]: value } : null;
-}
+/** The filters that leave a budget's calls: its scope has the filters' names. */
+export const filtersOfBudget = ({ scope }: BudgetState): Filters => scope;
 
-const isSame = (a: Filters | null, b: Filters): boolean => a !== null && JSON.stringify(Object.entries(a).sort()) === JSON.stringify(Object.entries(b).sort());
+const isSame = (a: Filters, b: Filters): boolean => JSON.stringify(Object.entries(a).sort()) === JSON.stringify(Object.entries(b).sort());
 
 /** Whether the forecast has what the filters leave: all spend, or one provider's. */
 export const hasForecast = ({ provider, ...others }: Filters): boolean => Object.keys(others).length === 0 && provider !== "";

@@ -4,7 +4,7 @@
 import { type Bucket, type History, HOUR_DAYS_MAX, OTHERS, type Question, barRange, dimensionsOf, fittingBucket, firstDay, history } from "../costdata";
 import { DIMENSIONS, type Filters as Chosen, type Range, asCosts, canAsk, daysOf, filtersOf, filtersOfRow, nextDimension, path, rangeBefore, rangeName, rangeOf, wordOf } from "../filter";
 import { Filters, RangePicker } from "../filterbar";
-import { count, longDay, noun, percentage, short, shortDay, today } from "../format";
+import { count, instant, longDay, noun, percentage, short, shortDay, today } from "../format";
 import { useLive } from "../live";
 import { axisUsd, parse, percent, sum, toFloat, usd, usdOf } from "../money";
 import { useOutlook, useOverlays } from "../outlook";
@@ -135,6 +135,7 @@ export function opensWhat({ question }: History): string {
 function Found({ data, measure, now }: { data: History; measure: Measure; now: string }) {
   const { question, total, before } = data;
   const { query } = useRoute();
+  const { zone } = useSession();
   const table = pick(TABLES, query.get("table"), "totals");
   const drawn = pick(DRAWN, query.get("drawn"), "each");
   const outlook = useOutlook(question.filters);
@@ -161,6 +162,7 @@ function Found({ data, measure, now }: { data: History; measure: Measure; now: s
         <Chart label={`${measure} by ${wordOf(question.by)}`} bars={bars} series={series} lines={lines} format={MEASURE[measure].format} axis={MEASURE[measure].axis}
           now={nowAt} expected={expected} opens={opensWhat(data)} onOpen={(at, name) => openBar(data, at, name)} />
         {notes > 0 && <p class="footnote">{noun(notes, "unusual day is", "unusual days are")} marked. The forecast counts only a part of the cost of such a day.</p>}
+        {data.as_of && <p class="footnote">Many calls are being loaded. These users have the calls that were loaded until {instant(data.as_of, zone)}.</p>}
         {data.whole_from && <p class="footnote">The days before {data.whole_from} are not whole: their calls were dropped before sums {question.bucket === "hour" ? "by hour" : `by ${wordOf(question.by)}`} were kept, or are still being counted.</p>}
       </Card>
       <Card tools={<Choice label="Table" value={table} options={TABLES} onPick={(value) => amend({ table: value === "totals" ? null : value })} />} title={TABLES.find(([name]) => name === table)?.[1]}>

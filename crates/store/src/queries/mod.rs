@@ -10,6 +10,7 @@ pub mod audit;
 pub mod budgets;
 pub mod change;
 pub mod costs;
+mod dearest;
 pub mod grouped;
 pub mod history;
 pub mod movers;
