@@ -17,9 +17,6 @@ export interface Outlook {
   budgets: BudgetState[];
 }
 
-/** The filters that leave a budget's calls: its scope has the filters' names. */
-export const filtersOfBudget = ({ scope }: BudgetState): Filters => scope;
-
 const isSame = (a: Filters, b: Filters): boolean => JSON.stringify(Object.entries(a).sort()) === JSON.stringify(Object.entries(b).sort());
 
 /** Whether the forecast has what the filters leave: all spend, or one provider's. */
@@ -33,7 +30,7 @@ export function useOutlook(filters: Filters): Outlook {
   const budgets = useLive<{ budgets: BudgetState[] }>("budgets", (signal) => get("/api/v1/budgets", signal), 20_000);
   return {
     forecast: known ? forecast.data : null,
-    budgets: (budgets.data?.budgets ?? []).filter((budget) => isSame(filtersOfBudget(budget), filters)),
+    budgets: (budgets.data?.budgets ?? []).filter((budget) => isSame(budget.scope, filters)),
   };
 }
 

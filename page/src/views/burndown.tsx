@@ -6,18 +6,15 @@ import { asCosts, path } from "../filter";
 import { addDays, daysBetween, noun, percentage, shortDay, today } from "../format";
 import { useLive } from "../live";
 import { type Attos, parse, percent, usd } from "../money";
-import { filtersOfBudget } from "../outlook";
 import { paceOf } from "../pace";
 import { useSession } from "../session";
 import type { BudgetState, Costs } from "../types";
 
 /** The spend up to the end of each day of the period, until today. */
 function useSpend(budget: BudgetState, now: string): Attos[] | null {
-  const filters = filtersOfBudget(budget);
   const to = budget.period_end > now ? now : addDays(budget.period_end, -1);
-  const address = filters && path("/api/v1/costs", { from: budget.period_start, to, bucket: "day" }, asCosts(filters));
-  const live = useLive<Attos[] | null>(address ?? "no burn-down", async (signal) => {
-    if (!address) return null;
+  const address = path("/api/v1/costs", { from: budget.period_start, to, bucket: "day" }, asCosts(budget.scope));
+  const live = useLive<Attos[]>(address, async (signal) => {
     const { rows } = await get<Costs>(address, signal);
     const days = new Map(rows.map((row) => [row.bucket, parse(row.cost_usd)]));
     let sum = 0n;
