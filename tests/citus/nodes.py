@@ -23,12 +23,12 @@ citus.recover_2pc_interval = '2s'
 """
 
 
-def until(what, holds, patience=PATIENCE):
+def until(what, holds, patience=PATIENCE, pause=0.2):
     end = time.monotonic() + patience
     while not (found := holds()):
         if time.monotonic() > end:
             raise AssertionError(f"not within {patience} s: {what}")
-        time.sleep(0.2)
+        time.sleep(pause)
     return found
 
 
@@ -157,6 +157,11 @@ class Cluster:
 
     def nodes(self):
         return [self.coordinator, *self.workers]
+
+    def start_missing(self):
+        for node in self.nodes():
+            if node.server.poll() is not None:
+                node.start()
 
     def close(self):
         for node in self.nodes():
