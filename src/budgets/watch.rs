@@ -1,5 +1,5 @@
-//! The periodic task of budgets: evaluates them if it is this daemon's turn, reads their standing, delivers alerts,
-//! counts unpriced calls. A failure is logged once and tried again; no record waits for it.
+//! The periodic task of budgets: evaluates them if it is this daemon's turn, reads their standing, counts
+//! unpriced calls. A failure is logged once and tried again; no record waits for it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,12 +12,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::Standing;
 use super::shown::Shown;
-use crate::outbound;
 use tallyd_base::clock::Clock;
 use tallyd_base::registry;
 use tallyd_config::Alerts;
 use tallyd_model::pricing::Catalog;
-use tallyd_store::budgets::{evaluate, outbox, store};
+use tallyd_store::budgets::{evaluate, store};
 use tallyd_store::dead_letters;
 use tallyd_store::retry::until_stopped;
 use tallyd_store::unpriced::unpriced;
@@ -78,7 +77,6 @@ impl BudgetWatch {
         shown.budgets(&board, None);
         let board = Arc::new(board);
         self.standing.set(Arc::clone(&board));
-        outbox::deliver(connection, &self.options, outbound::post_json).await?;
         if with_slow {
             shown.budgets(&board, Some(&evaluate::estimates(connection, &board, &now).await?));
             shown.models(&unpriced(connection, &self.catalog.load()).await?);

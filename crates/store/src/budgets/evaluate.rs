@@ -9,7 +9,7 @@ use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Transaction};
 
 use super::explain::{explain, unknown};
-use super::inbox::NewAlert;
+use super::inbox::{NewAlert, raise};
 use super::{Board, Budget, BudgetScope, BudgetState, slack, store, unusual};
 use crate::locks::Lock;
 use crate::queries::history::spending_history;
@@ -49,7 +49,7 @@ pub async fn evaluate(
     }
     let mut raised = 0;
     for alert in alerts {
-        raised += raise(&transaction, &alert).await?;
+        raised += raise(transaction.client(), &alert).await?;
     }
     transaction.commit().await?;
     Ok(Some(raised))
@@ -167,22 +167,10 @@ fn thresholds(budget: &Budget, start: NaiveDate, spent: Usd) -> Vec<NewAlert> {
             "percent": percent, "spent_usd": spent, "amount_usd": amount_usd,
         }),
         deliver: Some(percent) == highest,
+        urgent: percent >= 100,
+        ..NewAlert::default()
     });
     alerts.collect()
-}
-
-/// Stores an alert. Returns 0 if it existed.
-async fn raise(transaction: &Transaction<'_>, alert: &NewAlert) -> Result<u64, tokio_postgres::Error> {
-    let sql = "INSERT INTO public.api_alerts (kind, key, message, details, next_attempt_at) \
-         VALUES ($1, $2, $3, $4, CASE WHEN $5 THEN clock_timestamp() END) ON CONFLICT DO NOTHING RETURNING 1";
-    let parameters: [(&(dyn ToSql + Sync), Type); 5] = [
-        (&alert.kind, Type::TEXT),
-        (&alert.key, Type::TEXT),
-        (&alert.message, Type::TEXT),
-        (&alert.details, Type::JSONB),
-        (&alert.deliver, Type::BOOL),
-    ];
-    Ok(transaction.query_typed(sql, &parameters).await?.len() as u64)
 }
 
 /// Bound on providers whose budgets have a forecast: each takes a query and a fitted model.

@@ -7,8 +7,9 @@
 //! | [`store`] | budgets as rows: listed, set, removed |
 //! | [`evaluate`] | computes the states and forecasts, and raises alerts |
 //! | `unusual` | costs of a user or a model that its own history does not explain |
-//! | [`inbox`] | alerts as people see them: listed, acknowledged |
-//! | [`outbox`] | delivery of alerts to the webhook |
+//! | [`inbox`] | alerts: raised, listed as people see them, acknowledged |
+//! | [`outbox`] | messages that are due: claimed, noted |
+//! | [`slack`] | names and text in messages |
 //!
 //! *One daemon evaluates, all read.* Every `alerts.interval_ms` each daemon tries a lock
 //! ([`Lock::Budgets`](crate::locks::Lock)). The holder computes the states from the rollups and stores them. All
@@ -16,7 +17,7 @@
 //! when the set of used up budgets changes. So a daemon throttles on the costs of all daemons up to a few seconds ago.
 //!
 //! *Once.* An alert's key names its subject (this budget, this amount, this period, this threshold), and the table has
-//! each key once: neither a restart nor another daemon repeats it. Delivery is at least once: a webhook that accepted
+//! each key once: neither a restart nor another daemon repeats it. Delivery is at least once: a receiver that accepted
 //! an alert and then failed to answer gets it again.
 //!
 //! *Fees are not costs of calls.* A RentCast plan's monthly fee is not in any budget, because records have marginal
@@ -28,7 +29,7 @@ pub mod evaluate;
 mod explain;
 pub mod inbox;
 pub mod outbox;
-mod slack;
+pub mod slack;
 pub mod store;
 mod unusual;
 
