@@ -36,6 +36,7 @@ test: ## Run every test, against real private PostgreSQL clusters
 	@scripts/need-postgresql
 	@scripts/need-strace
 	@scripts/need-pgbouncer
+	@scripts/need-smtp >/dev/null
 	@scripts/need-page
 	@scripts/need-chromium
 	@scripts/need-prometheus

@@ -16,6 +16,7 @@
 //! | [`app`] | the wiring: builds the stages, owns their handles, ends them in order |
 //! | [`pipeline`] | the data plane: listener, connection, lanes |
 //! | [`budgets`] | budgets in the running daemon: evaluated, shown, sent to clients |
+//! | [`alerts`] | messages to people and their systems: alerts, reports |
 //! | [`retry`] | a dead letter's record, admitted again |
 //! | [`outbound`] | tallyd's own requests to other servers |
 //! | [`http`] | the control plane: health, metrics, status |
@@ -24,6 +25,7 @@
 
 #![warn(unreachable_pub)]
 
+mod alerts;
 mod app;
 mod budgets;
 mod cli;

@@ -117,12 +117,17 @@ pub(crate) async fn price_list(list: &str) -> Result<String, ListError> {
     String::from_utf8(bytes).map_err(|_| ListError::Encoding)
 }
 
-/// Posts JSON. The answer's body is dropped; it may have up to 64 KiB.
+/// Posts JSON, with further headers. The answer's body is dropped; it may have up to 64 KiB.
 ///
 /// # Errors
 /// [`OutboundError`], also if the status is not 2xx.
-pub(crate) async fn post_json(url: &str, body: &serde_json::Value, limit: Duration) -> Result<(), OutboundError> {
-    let question = OutboundRequest { json: Some(body), max_bytes: 64 * 1024, limit, ..OutboundRequest::default() };
+pub(crate) async fn post_json(
+    url: &str,
+    headers: &[(&'static str, &str)],
+    body: &serde_json::Value,
+    limit: Duration,
+) -> Result<(), OutboundError> {
+    let question = OutboundRequest { headers, json: Some(body), max_bytes: 64 * 1024, limit };
     let (status, _) = ask(url, &question).await?;
     succeeded(url, status)
 }

@@ -14,6 +14,9 @@ use super::dimensions::DimensionTask;
 use super::presence::{Presence, note_database};
 use super::price_sync::PriceSyncTask;
 use super::upkeep::Upkeep;
+use crate::alerts::courier::Courier;
+use crate::alerts::reports::ReportTask;
+use crate::alerts::rules::RuleTask;
 use crate::budgets::Standing;
 use crate::budgets::watch::BudgetWatch;
 use crate::http::{Daemon, Loading};
@@ -133,6 +136,41 @@ pub(super) async fn open(
             Ok(())
         }
     });
+    if !config.alerts.all_routes().is_empty() {
+        let courier = Courier {
+            database: Arc::clone(&database),
+            options: config.alerts.clone(),
+            zone: config.rollup.time_zone,
+            clock: Arc::new(SystemClock),
+        };
+        let stop = stop.clone();
+        lanes.spawn("messages", async move {
+            courier.run(stop).await;
+            Ok(())
+        });
+    }
+    let rules = RuleTask::new(config, &database);
+    lanes.spawn("alert rules", {
+        let stop = stop.clone();
+        async move {
+            rules.run(stop).await;
+            Ok(())
+        }
+    });
+    if config.reports.is_any() {
+        let reports = ReportTask {
+            database: Arc::clone(&database),
+            options: config.reports.clone(),
+            interval: config.alerts.interval,
+            zone: config.rollup.time_zone,
+            clock: Arc::new(SystemClock),
+        };
+        let stop = stop.clone();
+        lanes.spawn("reports", async move {
+            reports.run(stop).await;
+            Ok(())
+        });
+    }
     if let Some(task) = PriceSyncTask::new(config, &database) {
         let stop = stop.clone();
         lanes.spawn("price list", async move {

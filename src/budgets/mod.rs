@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`standing`] | [`Standing`]: the board, and the state that clients receive |
 //! | `shown` | the metrics of budgets and unpriced calls |
-//! | [`watch`] | the task that evaluates, reads, delivers and shows, periodically |
+//! | [`watch`] | the task that evaluates, reads and shows, periodically |
 
 mod shown;
 pub(crate) mod standing;

@@ -1,4 +1,4 @@
-//! The periodic task of budgets: evaluates them if it is this daemon's turn, reads their standing, delivers alerts,
+//! The periodic task of budgets: evaluates them if it is this daemon's turn, reads their standing,
 //! counts unpriced calls. A failure is logged once and tried again; no record waits for it.
 //!
 //! All budgets are evaluated every `alerts.interval_ms`. In between, hard budgets are evaluated soon after this daemon has
@@ -16,14 +16,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::Standing;
 use super::shown::Shown;
-use crate::outbound;
 use crate::pipeline::flusher::Flusher;
 use tallyd_base::clock::Clock;
 use tallyd_base::registry;
 use tallyd_config::Alerts;
 use tallyd_model::pricing::Catalog;
 use tallyd_store::budgets::evaluate::{Evaluated, REST_MIN, Round};
-use tallyd_store::budgets::{Board, estimates, evaluate, outbox, store};
+use tallyd_store::budgets::{Board, estimates, evaluate, store};
 use tallyd_store::dead_letters;
 use tallyd_store::retry::until_stopped;
 use tallyd_store::unpriced::unpriced;
@@ -148,7 +147,6 @@ impl BudgetWatch {
         progress: &mut Progress,
     ) -> Result<(), tokio_postgres::Error> {
         progress.shown.budgets(board, None);
-        outbox::deliver(connection, &self.options, outbound::post_json).await?;
         if with_slow {
             progress.slow = Some(Instant::now());
             let estimates = estimates::estimates(connection, board, &self.now()).await?;

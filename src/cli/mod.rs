@@ -32,8 +32,10 @@ mod prices;
 mod psql;
 mod reconcile;
 mod record;
+mod report;
 mod reprice;
 mod rollups;
+mod rules;
 mod serve;
 mod status;
 mod token;
@@ -150,8 +152,12 @@ enum Command {
     Units(units::UnitsArgs),
     /// Set budgets, and show where they stand
     Budgets(budgets::BudgetsArgs),
-    /// Show alerts of budgets and of unusual spend, and acknowledge them
+    /// Show alerts and sent reports, acknowledge them, and test a route
     Alerts(alerts::AlertsArgs),
+    /// Set alert rules, and show where they stand
+    Rules(rules::RulesArgs),
+    /// Print the report of a day, week or month
+    Report(report::ReportArgs),
     /// Compare a vendor's bill with the recorded calls
     #[command(name = "bill-check")]
     BillCheck(bill_check::BillCheckArgs),
@@ -249,6 +255,8 @@ pub fn main() -> ExitCode {
         Command::Units(args) => units::run(&args, &config),
         Command::Budgets(args) => budgets::run(&args, &config),
         Command::Alerts(args) => alerts::run(&args, &config),
+        Command::Rules(args) => rules::run(&args, &config),
+        Command::Report(args) => report::run(&args, &config),
         Command::BillCheck(args) => bill_check::run(&args, &config),
         Command::Plans(args) => plans::run(&args, &config),
         Command::Forecast(args) => forecast::run(&args, &config),
@@ -386,6 +394,7 @@ mod tests {
             "prices withdraw",
             "reprice",
             "rollups rebuild",
+            "rules remove",
             "token revoke",
             "users forget",
         ];

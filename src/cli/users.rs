@@ -44,7 +44,7 @@ enum UsersCommand {
     },
     /// Make all calls of a user anonymous. Every sum except the user's own stays the same
     #[command(after_help = "Calls go to the user id '' of calls without a user; \
-        their request ids and metadata are emptied. The user's dead letters are corrected, budgets and alerts deleted. A hash of \
+        their request ids and metadata are emptied. The user's dead letters are corrected, budgets, alert rules and alerts deleted. A hash of \
         the id is kept, by which the daemons make records anonymous that arrive later; --once keeps none. Killed, it goes on when \
         the same command is run again.\n\nExample:\n  tallyd users forget u-42 --yes")]
     Forget {
@@ -76,7 +76,7 @@ fn print_preview(found: &ForgetPreview) {
         noun(found.days.unsigned_abs(), "day", "days"),
         noun(found.dropped_calls.unsigned_abs(), "call of them is", "calls of them are"),
         noun(found.dead_letters.unsigned_abs(), "dead letter", "dead letters"),
-        noun(found.budgets.unsigned_abs(), "budget", "budgets"),
+        noun(found.budgets.unsigned_abs(), "budget or rule", "budgets or rules"),
         if found.is_marked { "; forgotten before, and marked" } else { "" }
     );
 }
@@ -88,7 +88,7 @@ fn print(done: &Forgotten) {
         count(done.dropped_calls),
         noun(done.letters_corrected, "dead letter was", "dead letters were"),
         count(done.letters_dropped),
-        noun(done.budgets, "budget", "budgets"),
+        noun(done.budgets, "budget or rule", "budgets or rules"),
         noun(done.alerts, "alert", "alerts"),
         noun(done.audit_entries, "entry of the audit log lost", "entries of the audit log lost")
     );

@@ -202,8 +202,11 @@ pub(crate) fn day_range(
     Ok((first, last))
 }
 
-/// A day as `YYYY-MM-DD`, from year 1 on.
-fn date(name: &str, text: &str) -> Result<NaiveDate, ApiError> {
+/// A day as `YYYY-MM-DD`, between 2000 and 2199.
+///
+/// # Errors
+/// If it is another text.
+pub(crate) fn date(name: &str, text: &str) -> Result<NaiveDate, ApiError> {
     let parsed = NaiveDate::parse_from_str(text, "%Y-%m-%d").ok();
     let parsed = parsed.filter(|day| text.len() == 10 && (2000..2200).contains(&day.year()));
     parsed.ok_or_else(|| {

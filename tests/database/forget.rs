@@ -103,11 +103,17 @@ async fn watched(client: &Connection, user: &str) {
          INSERT INTO api_alerts (kind, key, message, details) VALUES \
              ('spend', 'user/' || {user} || '/2025-01-01', {user}, jsonb_build_object('what', 'user', 'name', {user})), \
              ('budget', '1', {user}, jsonb_build_object('scope', jsonb_build_object('user', {user}))), \
-             ('budget', '2', 'x', jsonb_build_object('scope', jsonb_build_object('user', 'other'))); \
+             ('budget', '2', 'x', jsonb_build_object('scope', jsonb_build_object('user', 'other'))), \
+             ('rule', '1', {user}, jsonb_build_object('filter', jsonb_build_object('user', {user}))), \
+             ('report', '1', 'x', jsonb_build_object('movers', jsonb_build_array(jsonb_build_object('by', 'user', 'movers', \
+                jsonb_build_array(jsonb_build_object('name', {user})))))); \
+         INSERT INTO tallyd_alert_rules (name, metric, filter, in_hours, window_size) VALUES \
+             ('r', 'cost', jsonb_build_object('user', {user}), false, 1), ('s', 'cost', '{{\"user\": \"other\"}}', false, 1); \
          INSERT INTO tallyd_audit_log (actor, action, object, old_value, new_value) VALUES \
              ('cli:a', 'budget.set', 'user ' || {user} || '/day', NULL, jsonb_build_object('scope', 'user', 'scope_value', {user})), \
              ('cli:a', 'budget.set', 'provider=p, user=' || {user} || '/day', NULL, jsonb_build_object('scope', jsonb_build_object('provider', 'p', 'user', {user}))), \
              ('cli:a', 'budget.set', 'user other/day', NULL, jsonb_build_object('scope', 'user', 'scope_value', 'other')), \
+             ('cli:a', 'alert_rule.set', 'r', NULL, jsonb_build_object('filter', jsonb_build_object('user', {user}))), \
              ('cli:a', 'units.state', '2 units', '[]', jsonb_build_array(jsonb_build_object('value', {user}), '{{\"value\": \"other\"}}'::jsonb)); \
          INSERT INTO tallyd_units (day, dimension, value, unit, quantity, revenue_usd) VALUES \
              ('2025-01-01', 'customer', {user}, 'order', 3, 1.5), ('2025-01-01', 'customer', '', 'order', 4, NULL), \
@@ -140,16 +146,16 @@ async fn the_id_is_found_nowhere_any_more_and_every_sum_stays() {
 
     let found = preview(&client, PERSON).await.unwrap();
     assert_eq!((found.calls, found.dropped_calls, found.days), (60, 40, 12));
-    assert_eq!((found.dead_letters, found.budgets, found.is_marked), (4, 1, false));
+    assert_eq!((found.dead_letters, found.budgets, found.is_marked), (4, 2, false));
     let done = forget(&client, &options(PERSON), |_| {}).await.unwrap();
     let expected = Forgotten {
         calls: 20,
         dropped_calls: 40,
         letters_corrected: 3,
         letters_dropped: 1,
-        budgets: 1,
-        alerts: 2,
-        audit_entries: 3,
+        budgets: 2,
+        alerts: 4,
+        audit_entries: 4,
     };
     assert_eq!(done, expected);
     assert_eq!(traces(&client, PERSON).await, "");

@@ -136,6 +136,11 @@ const SEEN: &[(&str, &str, &[&str])] = &[
     ),
     ("tests/http/tokens.rs", "pages_of_other_origins_may_ask_only_where_that_is_configured", &["http.cors_origins"]),
     (
+        "tests/it/alerts.rs",
+        "each_receiver_is_told_once_of_a_rule_and_of_its_end_and_a_report_has_the_rollups_sums",
+        &["alerts.routes", "reports.daily", "reports.weekly", "reports.monthly", "reports.at"],
+    ),
+    (
         "tests/it/budgets.rs",
         "an_alert_is_delivered_once_though_the_webhook_fails_first_and_daemons_restart",
         &["alerts.webhook_url", "alerts.retry_min_ms"],

@@ -270,6 +270,7 @@ fn change(asked: &mut Asked) {
     asked.post("/api/v1/alerts/acknowledge", json!({"ids": [alerts["alerts"][0]["id"]]}));
     let units = json!([{"day": chrono::Utc::now().date_naive(), "dimension": "app", "value": "web", "unit": "order", "quantity": 3, "revenue_usd": "9"}]);
     asked.ask("PUT", "/api/v1/units", "/api/v1/units", &json!({"units": units}));
+    alert_rules(asked);
     let price = json!({"provider": "acme", "model": "new", "effective_from": "2026-01-01", "per_million": {"input": "3", "output": "7"},
         "note": "from their page", "source": "https://example.com"});
     asked.post("/api/v1/prices/preview", price.clone());
@@ -311,6 +312,38 @@ fn change(asked: &mut Asked) {
     asked.post("/api/v1/dead-letters/drop", json!({"code": "range"}));
 }
 
+/// Rules of each rollup, one with everything that a rule can have.
+fn alert_rules(asked: &mut Asked) {
+    let rules = "/api/v1/alert-rules";
+    let budgets = asked.get("/api/v1/budgets");
+    let budget = budgets["budgets"][0]["id"].clone();
+    let rule = |name: &str, filter: Value, window: &str| {
+        json!({"name": name, "metric": "cost", "filter": filter, "window": window, "warning": "0.000001", "alert": "1000000",
+            "no_data": true, "owner": "platform", "quiet": "22:00-07:00"})
+    };
+    let burn = json!({"name": "burn", "metric": "burn_rate", "budget_id": budget, "window": "6h", "short_window": "1h", "alert": 6});
+    for (name, filter, window) in [
+        ("all", json!({}), "24h"),
+        ("days", json!({"provider": "claude", "model": "claude-sonnet-4-5"}), "7d"),
+        ("team", json!({"team": "search"}), "7d"),
+        ("user", json!({"user": "u1", "provider": "claude"}), "7d"),
+        ("all", json!({}), "24h"),
+    ] {
+        asked.ask("PUT", rules, rules, &rule(name, filter, window));
+    }
+    for _ in 0..2 {
+        asked.ask("PUT", rules, rules, &burn);
+    }
+    let refused = json!({"name": "refused", "metric": "cost", "window": "1h", "alert": 1, "route": "nowhere"});
+    assert!(asked.ask("PUT", rules, rules, &refused).to_string().contains("nowhere"), "an unknown route is refused");
+    let is_evaluated =
+        "SELECT count(*) = 5 AND count(value) >= 4 AND bool_or(level = 'warning') FROM tallyd_alert_rule_states";
+    asked.api.postgres.until(is_evaluated, "t");
+    let found = asked.get(rules);
+    let gone = found["rules"][1]["id"].to_string();
+    asked.ask("DELETE", "/api/v1/alert-rules/{id}", &format!("{rules}/{gone}"), &Value::Null);
+}
+
 /// Requests every path without parameters, then those with them.
 fn ask_everything(asked: &mut Asked) {
     // One that is not whole yet: the daemon looks for such once a minute.
@@ -344,6 +377,8 @@ fn ask_everything(asked: &mut Asked) {
         "/api/v1/dead-letters?limit=1",
         "/api/v1/audit?limit=1",
         "/api/v1/alerts?limit=1",
+        "/api/v1/report?period=month&of=2026-01-31",
+        "/api/v1/report?period=day&of=1",
         "/api/v1/users?limit=1",
         "/api/v1/prices?limit=1",
         "/api/admin/cost-history?days=75",

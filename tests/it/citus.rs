@@ -46,7 +46,7 @@ const OLD: &str = "CREATE SCHEMA old; CREATE TABLE old.calls (id uuid PRIMARY KE
 #[test]
 fn every_statement_is_one_that_citus_takes() {
     let postgres = written_down();
-    let mut daemon = Daemon::on(&postgres.url()).start();
+    let mut daemon = Daemon::on(&postgres.url()).with("TALLYD_ALERTS_INTERVAL_MS", "100").start();
     let line = |n: usize| {
         format!(
             "{{\"provider\":\"claude\",\"model\":\"of-tomorrow\",\"user_id\":\"u{}\",\"input_tokens\":{n}}}\n",
@@ -64,7 +64,8 @@ fn every_statement_is_one_that_citus_takes() {
         adopt --from-log old.calls --from-daily old.days --dry-run|adopt --from-log old.calls --from-daily old.days --yes|\
         partitions list|partitions drop --before 2025-03-10 --yes|partitions drop --before 2025-05-01 --yes|\
         users list|users forget u2 --dry-run|users forget u2 --yes|users forget old3 --yes|dead-letters list|dead-letters groups|\
-        dead-letters retry --kind refused --unset colour|costs --by user|costs --by app|costs --by model|forecast|budgets set 5|budgets list|migrate|reconcile|reconcile --changed";
+        dead-letters retry --kind refused --unset colour|costs --by user|costs --by app|costs --by model|forecast|budgets set 5|budgets list|rules set u --metric cost --window 7d --alert 1 --where user=u1|rules list|\
+        report --period month|migrate|reconcile|reconcile --changed";
     for command in commands.split('|') {
         let words: Vec<&str> = command.split_whitespace().collect();
         let output = daemon.run(&words);
@@ -78,6 +79,7 @@ fn every_statement_is_one_that_citus_takes() {
     daemon.up();
     postgres.until("SELECT count(*) FROM api_usage_log WHERE user_id = 'u2'", "0");
     daemon.assert_reconciled();
+    postgres.until("SELECT count(*) FROM tallyd_alert_rule_states", "1");
 
     let sent = taken(&postgres);
     // Proof that the statements were found: each table has each kind of change.

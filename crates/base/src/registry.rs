@@ -145,7 +145,7 @@ registry! {
     histogram BUDGETS_EVALUATION_SECONDS = "tallyd_budgets_evaluation_seconds";
     /// Alerts that this daemon has raised.
     counter ALERTS_RAISED = "tallyd_alerts_raised_total";
-    /// Alerts that this daemon has delivered to the webhook.
+    /// Alerts and reports that this daemon has delivered.
     counter ALERTS_DELIVERED = "tallyd_alerts_delivered_total";
     /// Deliveries that failed and are tried again.
     counter ALERT_FAILURES = "tallyd_alert_failures_total";

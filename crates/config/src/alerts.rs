@@ -1,10 +1,11 @@
-//! `[alerts]`, `[price_sync]`: alerts of the daemon, and their receivers.
+//! `[alerts]`, `[price_sync]`: alerts of the daemon, and their receivers. [`super::routes`] has the receivers.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::error::Faults;
+use super::routes::{self, DEFAULT_ROUTE, Route, RouteKind};
 use super::{Secret, form};
 use tallyd_model::pricing::Usd;
 
@@ -15,7 +16,8 @@ pub struct Alerts {
     /// How often budgets are evaluated and alerts delivered.
     #[serde(rename = "interval_ms", with = "form::milliseconds")]
     pub interval: Duration,
-    /// Where alerts are posted as `{"text": …}`, such as a Slack webhook; secret. Empty: nowhere.
+    /// Where alerts are posted as `{"text": …}`, such as a Slack webhook; secret. It is the route `default`. `file:PATH` and
+    /// `env:NAME` name a file or a variable that has the address. Empty: nowhere.
     #[serde(with = "form::empty_is_none")]
     pub webhook_url: Option<Secret>,
     /// The pause before the first retry of a delivery; it doubles up to an hour, for a week.
@@ -26,6 +28,17 @@ pub struct Alerts {
     pub unusual_factor: u32,
     /// Spend below this is never unusual, USD a day.
     pub unusual_min_usd: Usd,
+    /// Other receivers, which rules and reports choose by name. `kind` is `slack`, `teams`, `pagerduty`, `email` or `webhook`. Each
+    /// `url` and `secret` may be `file:PATH` or `env:NAME`; `quiet` holds messages that are not urgent, by the clocks of the reporting
+    /// zone:
+    ///
+    /// ```toml
+    /// routes = [{ name = "oncall", kind = "pagerduty", secret = "file:/etc/tallyd/pagerduty" },
+    ///           { name = "team", kind = "teams", url = "env:TEAMS_URL", quiet = "20:00-07:00" },
+    ///           { name = "finance", kind = "email", url = "smtps://bot@mail.example.com", secret = "env:MAIL_PASSWORD",
+    ///             from = "tallyd <bot@example.com>", to = ["finance@example.com"] }]
+    /// ```
+    pub routes: Vec<Route>,
 }
 
 impl Default for Alerts {
@@ -36,19 +49,27 @@ impl Default for Alerts {
             retry_min: Duration::from_secs(1),
             unusual_factor: 3,
             unusual_min_usd: Usd::from_attos(5 * Usd::ONE.attos()),
+            routes: Vec::new(),
         }
     }
 }
 
 impl Alerts {
+    /// All routes: `default` of the webhook's address, and the named ones.
+    #[must_use]
+    pub fn all_routes(&self) -> Vec<Route> {
+        let webhook = self.webhook_url.clone().map(|url| Route::new(DEFAULT_ROUTE, RouteKind::Slack, url));
+        webhook.into_iter().chain(self.routes.iter().cloned()).collect()
+    }
+
     pub(super) fn validate(&self, faults: &mut Faults) {
         faults.in_range("alerts.interval_ms", self.interval.as_millis(), 10..=3_600_000);
         faults.in_range("alerts.retry_min_ms", self.retry_min.as_millis(), 1..=3_600_000);
         faults.in_range("alerts.unusual_factor", self.unusual_factor, 0..=1_000_000);
-        let is_http = |url: &Secret| url.expose().starts_with("http://") || url.expose().starts_with("https://");
-        if self.webhook_url.as_ref().is_some_and(|url| !is_http(url)) {
-            faults.add("alerts.webhook_url", "it begins with http:// or https://");
+        if self.webhook_url.as_ref().is_some_and(|url| !routes::is_http(url) && !routes::is_elsewhere(url)) {
+            faults.add("alerts.webhook_url", "it begins with http:// or https://, or is file:PATH or env:NAME");
         }
+        routes::validate(&self.routes, self.webhook_url.is_some(), faults);
     }
 }
 

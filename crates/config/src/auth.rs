@@ -116,7 +116,8 @@ impl Auth {
     }
 }
 
-fn is_this_machine(host: &str) -> bool {
+/// True for `localhost` and loopback addresses.
+pub(super) fn is_this_machine(host: &str) -> bool {
     let address = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
     host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }

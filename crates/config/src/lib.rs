@@ -30,6 +30,8 @@ mod limits;
 mod listen;
 mod otlp;
 mod process;
+mod reports;
+mod routes;
 pub mod secret;
 mod wal;
 
@@ -49,6 +51,8 @@ pub use self::limits::{DeadLetters, Limits, StatedCosts};
 pub use self::listen::Listen;
 pub use self::otlp::{ClaudeCode, GRPC_ADDRESS, GRPC_AUTO, Otlp};
 pub use self::process::{Log, LogFormat, Shutdown};
+pub use self::reports::Reports;
+pub use self::routes::{DEFAULT_ROUTE, MailServer, MailTls, Route, RouteKind, mail_server};
 pub use self::secret::{Secret, SecretUrl, redact_url};
 pub use self::wal::{Sync, Wal};
 use tallyd_model::pricing::PricingOptions;
@@ -95,6 +99,8 @@ pub struct Config {
     pub price_sync: PriceSync,
     /// Budgets (`tallyd budgets set`), unusual spend, and who is told.
     pub alerts: Alerts,
+    /// Reports of finished days, weeks and months: spend, changes, top movers, budgets, unpriced calls. `tallyd report` prints one.
+    pub reports: Reports,
     /// The orderly end, at SIGTERM.
     pub shutdown: Shutdown,
     /// The daemon log, on standard error.
@@ -136,6 +142,7 @@ impl Default for Config {
             pricing: PricingOptions::default(),
             price_sync: PriceSync::default(),
             alerts: Alerts::default(),
+            reports: Reports::default(),
             shutdown: Shutdown::default(),
             log: Log::default(),
             origins: BTreeMap::new(),
@@ -225,6 +232,7 @@ impl Config {
         }
         self.price_sync.validate(faults);
         self.alerts.validate(faults);
+        self.reports.validate(faults, &self.alerts.all_routes());
         self.auth.validate(faults);
         self.shutdown.validate(faults);
         self.log.validate(faults);

@@ -18,6 +18,22 @@ impl Secret {
     pub fn expose(&self) -> &str {
         &self.0
     }
+
+    /// The secret, or the content of the file or variable that it names: `file:PATH`, `env:NAME`. A file is read each time,
+    /// so that its content can be changed while the daemon runs.
+    ///
+    /// # Errors
+    /// A sentence without the secret.
+    pub fn read(&self) -> Result<String, String> {
+        if let Some(path) = self.0.strip_prefix("file:") {
+            let text = std::fs::read_to_string(path).map_err(|error| format!("{path} cannot be read: {error}"))?;
+            return Ok(text.trim().to_owned());
+        }
+        match self.0.strip_prefix("env:") {
+            Some(name) => std::env::var(name).map_err(|_| format!("the variable {name} is not set")),
+            None => Ok(self.0.clone()),
+        }
+    }
 }
 
 impl From<String> for Secret {

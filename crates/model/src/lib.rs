@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`call`] | [`Call`](call::Call): one accepted call, validated, normalised and priced |
 //! | [`pricing`] | costs: amounts, names, the catalog, public price lists |
+//! | [`report`] | a report of a period, as text and as HTML |
 //! | [`role`] | rights of tokens and users |
 //! | [`rollup`] | the sums that a batch adds to the rollups |
 //! | [`bill`] | the vendor's bill, read from its exports and compared with the calls |
@@ -16,6 +17,7 @@
 //! | [`decimal`] | exact decimal text |
 //! | [`ratio`] | an amount in proportion, by a product of 256 bits |
 //! | [`files`] | encodings, separators, numbers and dates of files as people and programs write them |
+//! | [`quiet`] | quiet hours of a day |
 //! | [`quote`] | escapes foreign text on a terminal and in the daemon log |
 //! | [`wording`] | numbers, amounts and their nouns in messages and lists |
 
@@ -29,8 +31,10 @@ pub mod files;
 pub mod forecast;
 pub mod json;
 pub mod pricing;
+pub mod quiet;
 pub mod quote;
 pub mod ratio;
+pub mod report;
 pub mod role;
 pub mod rollup;
 pub mod tags;

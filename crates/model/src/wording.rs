@@ -56,6 +56,24 @@ pub fn usd_text(amount: &str) -> String {
     }
 }
 
+/// Characters of a name in a message.
+const NAME_CHARS: usize = 100;
+
+/// A name in a message: quoted, so that its end is visible, and cut if it is too long.
+#[must_use]
+pub fn named(name: &str) -> String {
+    format!("\"{}\"", short(name, NAME_CHARS))
+}
+
+/// At most so many characters of a text.
+#[must_use]
+pub fn short(text: &str, chars: usize) -> String {
+    match text.char_indices().nth(chars) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text.to_owned(),
+    }
+}
+
 const UNPRICED: &str = "unpriced";
 
 /// The cost of calls in a list. If all calls are unpriced, there is no amount.
@@ -91,6 +109,12 @@ mod tests {
             [0, 1, 2_000].map(|number| noun(number, "alert", "alerts")),
             ["0 alerts", "1 alert", "2,000 alerts"]
         );
+    }
+
+    #[test]
+    fn names_are_bounded() {
+        assert_eq!(named("web"), "\"web\"");
+        assert_eq!(named(&"ü".repeat(101)), format!("\"{}…\"", "ü".repeat(100)));
     }
 
     #[test]

@@ -15,6 +15,7 @@
 //! | [`plans`] | the bill of a period under each plan of a provider |
 //! | [`prices`] | prices as rows: read, added, watched by every daemon |
 //! | [`unpriced`] | unpriced calls, by model |
+//! | [`report`] | reports of finished periods: read, queued for their routes |
 //! | [`reprice`] | computes stored costs anew after a correction |
 //! | [`sessions`] | sessions and sign-ins, counted in Supabase's auth schema |
 //! | [`queries`] | the queries and changes of the HTTP API |
@@ -22,6 +23,7 @@
 //! | [`load`] | loads each durable chunk exactly once |
 //! | [`dead_letters`] | refused records: listed, corrected, dropped |
 //! | [`budgets`] | budgets and alerts: set, evaluated, delivered |
+//! | [`alert_rules`] | alert rules: set, evaluated |
 //! | [`user_deltas`] | the users' rollups as base and deltas: appended to, merged |
 //! | [`user_list`] | the list of users: a row per user, refreshed beside merges |
 //! | [`locks`] | locks for operations that run one transaction at a time |
@@ -41,6 +43,7 @@
 
 pub mod access;
 pub mod adopt;
+pub mod alert_rules;
 pub mod bill;
 pub mod budgets;
 pub mod citus;
@@ -64,6 +67,7 @@ pub mod prices;
 pub mod queries;
 pub mod rebuild;
 pub mod reconcile;
+pub mod report;
 pub mod reprice;
 pub mod retention;
 pub mod retry;

@@ -22,6 +22,8 @@ pub enum Lock {
     Replay,
     /// Drops partitions.
     Retention,
+    /// Evaluates alert rules, and writes reports.
+    Rules,
     /// Builds indexes and closes tables.
     Upkeep,
 }
@@ -35,6 +37,7 @@ impl Lock {
             Self::Refusals => "refusals",
             Self::Replay => "replay",
             Self::Retention => "retention",
+            Self::Rules => "rules",
             Self::Upkeep => "upkeep",
         };
         format!("SELECT FROM public.tallyd_locks WHERE name = '{name}' FOR UPDATE")

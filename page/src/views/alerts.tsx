@@ -89,7 +89,7 @@ function Row({ alert, onSeen }: { alert: Alert; onSeen: (() => void) | undefined
         </div>
         <p>{text}</p>
         {alert.acknowledged_at && <p class="fine">Acknowledged by {alert.acknowledged_by}, {instant(alert.acknowledged_at, zone)}</p>}
-        {alert.delivery === "due" && alert.delivery_error !== "" && <p class="fine">Delivery to the webhook failed: {alert.delivery_error}. It will be retried.</p>}
+        {alert.delivery === "due" && alert.delivery_error !== "" && <p class="fine">Delivery failed: {alert.delivery_error}. It will be retried.</p>}
       </div>
       {onSeen && <button type="button" aria-label={`Acknowledge: ${text}`} onClick={onSeen}>Acknowledge</button>}
     </li>

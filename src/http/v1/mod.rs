@@ -1,5 +1,6 @@
 //! The API proper. Names are in snake case, amounts are decimal text, each list has a bound, each export is a stream.
 
+pub(crate) mod alert_rules;
 pub(crate) mod alerts;
 pub(crate) mod aliases;
 pub(crate) mod audit;
@@ -15,6 +16,7 @@ pub(crate) mod price_changes;
 pub(crate) mod price_sync;
 pub(crate) mod prices;
 pub(crate) mod records;
+pub(crate) mod report;
 pub(crate) mod sessions;
 pub(crate) mod units;
 pub(crate) mod users;

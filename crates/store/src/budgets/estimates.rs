@@ -15,7 +15,7 @@ use tallyd_model::forecast::{Estimate, History, Outlook, day_left};
 const PROVIDERS_MAX: usize = 16;
 
 /// The provider whose costs count towards a budget; empty for all costs. None for scopes without a forecast.
-pub(super) fn provider(budget: &Budget) -> Option<&str> {
+pub(crate) fn provider(budget: &Budget) -> Option<&str> {
     match budget.scope.parts() {
         [] => Some(""),
         [(Dimension::Provider, name)] => Some(name),

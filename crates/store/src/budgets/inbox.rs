@@ -1,4 +1,4 @@
-//! Alerts as people see them: listed, and acknowledged.
+//! Alerts: raised, listed as people see them, and acknowledged.
 //!
 //! An alert is a fact of a moment, and is never deleted. It is *new* until a person acknowledges it, and *current*
 //! during its period or day: alerts about past days need not be resolved.
@@ -10,18 +10,20 @@ use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, GenericClient};
 use utoipa::ToSchema;
 
+use super::outbox::Event;
 use crate::queries::audit::{self, Actor, Change};
+use tallyd_config::DEFAULT_ROUTE;
 use tallyd_model::json::Text;
 
-/// How an alert got on with the webhook.
+/// How an alert got on with its route's receiver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Delivery {
-    /// It was only noted: a higher threshold of the same budget was told, or no webhook is configured and none was when it was raised.
+    /// It was only noted: a higher threshold of the same budget was told.
     None,
     /// It is due, or is tried again.
     Due,
-    /// The webhook took it.
+    /// The receiver took it.
     Delivered,
 }
 
@@ -33,6 +35,75 @@ pub(crate) struct NewAlert {
     pub details: serde_json::Value,
     /// False: stored, and not delivered.
     pub deliver: bool,
+    /// Urgent messages do not wait for the end of quiet hours.
+    pub urgent: bool,
+    /// The receiver's name.
+    pub route: String,
+    pub event: Event,
+    /// The common subject of a trigger and its resolve; empty for a notice.
+    pub subject: String,
+    /// Not delivered before; none: at once.
+    pub not_before: Option<DateTime<Utc>>,
+    /// Who has seen it from the start, as nobody needs to look at it; none: it is new.
+    pub seen_by: Option<&'static str>,
+}
+
+impl Default for NewAlert {
+    fn default() -> Self {
+        Self {
+            kind: "",
+            key: String::new(),
+            message: String::new(),
+            details: serde_json::Value::Null,
+            deliver: true,
+            urgent: false,
+            route: DEFAULT_ROUTE.to_owned(),
+            event: Event::Notice,
+            subject: String::new(),
+            not_before: None,
+            seen_by: None,
+        }
+    }
+}
+
+/// Stores alerts. Returns the number of those that did not exist.
+///
+/// # Errors
+/// PostgreSQL's.
+pub(crate) async fn raise(client: &Client, alerts: &[NewAlert]) -> Result<u64, tokio_postgres::Error> {
+    if alerts.is_empty() {
+        return Ok(0);
+    }
+    let sql = "INSERT INTO public.api_alerts (kind, key, message, details, next_attempt_at, route, event, subject, urgent, \
+            acknowledged_at, acknowledged_by) \
+         SELECT kind, key, message, details, CASE WHEN deliver THEN coalesce(not_before, clock_timestamp()) END, route, event, \
+            subject, urgent, CASE WHEN seen_by IS NOT NULL THEN clock_timestamp() END, seen_by \
+         FROM unnest($1::text[], $2::text[], $3::text[], $4::jsonb[], $5::bool[], $6::timestamptz[], $7::text[], $8::text[], \
+                $9::text[], $10::bool[], $11::text[]) \
+            AS a (kind, key, message, details, deliver, not_before, route, event, subject, urgent, seen_by) \
+         ON CONFLICT DO NOTHING";
+    let texts = |of: fn(&NewAlert) -> &str| alerts.iter().map(of).collect::<Vec<_>>();
+    let (kinds, keys, messages) = (texts(|a| a.kind), texts(|a| &a.key), texts(|a| &a.message));
+    let (routes, events, subjects) = (texts(|a| &a.route), texts(|a| a.event.name()), texts(|a| &a.subject));
+    let details: Vec<&serde_json::Value> = alerts.iter().map(|alert| &alert.details).collect();
+    let deliver: Vec<bool> = alerts.iter().map(|alert| alert.deliver).collect();
+    let not_before: Vec<Option<DateTime<Utc>>> = alerts.iter().map(|alert| alert.not_before).collect();
+    let urgent: Vec<bool> = alerts.iter().map(|alert| alert.urgent).collect();
+    let seen_by: Vec<Option<&str>> = alerts.iter().map(|alert| alert.seen_by).collect();
+    let parameters: [(&(dyn ToSql + Sync), Type); 11] = [
+        (&kinds, Type::TEXT_ARRAY),
+        (&keys, Type::TEXT_ARRAY),
+        (&messages, Type::TEXT_ARRAY),
+        (&details, Type::JSONB_ARRAY),
+        (&deliver, Type::BOOL_ARRAY),
+        (&not_before, Type::TIMESTAMPTZ_ARRAY),
+        (&routes, Type::TEXT_ARRAY),
+        (&events, Type::TEXT_ARRAY),
+        (&subjects, Type::TEXT_ARRAY),
+        (&urgent, Type::BOOL_ARRAY),
+        (&seen_by, Type::TEXT_ARRAY),
+    ];
+    client.execute_typed(sql, &parameters).await
 }
 
 /// An alert.
@@ -40,8 +111,12 @@ pub(crate) struct NewAlert {
 pub struct Alert {
     /// Its number, rising.
     pub id: i64,
-    /// `budget` or `spend`.
+    /// `budget`, `spend`, `rule`, `report` or `test`.
     pub kind: String,
+    /// The receiver's name.
+    pub route: String,
+    /// `trigger` and `resolve`: begin and end of a rule's alert; `notice`.
+    pub event: String,
     /// When it was raised.
     pub at: DateTime<Utc>,
     /// The alert in a sentence.
@@ -53,7 +128,7 @@ pub struct Alert {
     pub current: bool,
     /// How it got on with the webhook.
     pub delivery: Delivery,
-    /// Why the webhook did not take it at the last attempt; empty if it did, or was not asked.
+    /// Why the receiver did not take it at the last attempt; empty if it did, or was not asked.
     pub delivery_error: String,
     /// When somebody said that they have seen it; null while it is new.
     pub acknowledged_at: Option<DateTime<Utc>>,
@@ -85,8 +160,12 @@ pub async fn list(
             CASE a.kind WHEN 'budget' THEN EXISTS (SELECT FROM public.api_budget_states AS s \
                     WHERE s.budget_id::text = a.details ->> 'budget_id' AND s.period_start::text = a.details ->> 'period_start' \
                     AND s.period_end > $4) \
+                WHEN 'rule' THEN a.event = 'trigger' AND EXISTS (SELECT FROM public.tallyd_alert_rule_states AS r \
+                    WHERE r.rule_id::text = a.details ->> 'rule_id' AND r.episode::text = a.details ->> 'episode' \
+                    AND r.level <> 'normal') \
                 ELSE a.details ->> 'day' = $4::text END, \
-            a.delivered_at IS NOT NULL, a.next_attempt_at IS NOT NULL, a.last_error, a.acknowledged_at, a.acknowledged_by \
+            a.delivered_at IS NOT NULL, a.next_attempt_at IS NOT NULL, a.last_error, a.acknowledged_at, a.acknowledged_by, \
+            a.route, a.event \
         FROM public.api_alerts AS a \
         WHERE a.id < coalesce($1, 9223372036854775807) AND ($2 IS FALSE OR a.acknowledged_at IS NULL) \
         ORDER BY a.id DESC LIMIT $3";
@@ -112,6 +191,8 @@ pub async fn list(
         delivery_error: row.get(8),
         acknowledged_at: row.get(9),
         acknowledged_by: row.get(10),
+        route: row.get(11),
+        event: row.get(12),
     };
     Ok(rows.iter().map(alert).collect())
 }

@@ -11,8 +11,9 @@
 //! | `thresholds`, `explain` | the alerts that are due, with the forecast and the largest parts of the spend |
 //! | [`estimates`] | forecasts of budgets |
 //! | `unusual` | costs of a user or a model that its own history does not explain |
-//! | [`inbox`] | alerts as people see them: listed, acknowledged |
-//! | [`outbox`] | delivery of alerts to the webhook |
+//! | [`inbox`] | alerts: raised, listed as people see them, acknowledged |
+//! | [`outbox`] | messages that are due: claimed, noted |
+//! | [`slack`] | names and text in messages |
 //!
 //! *One daemon evaluates, all read.* Every `alerts.interval_ms` each daemon tries a lock
 //! ([`Lock::Budgets`](crate::locks::Lock)). The holder computes the states from the rollups and stores those that have
@@ -22,7 +23,7 @@
 //! ([`Round::Hard`](evaluate::Round::Hard)). Evaluations of all daemons together take at most a fixed share of the time.
 //!
 //! *Once.* An alert's key names its subject (this budget, this amount, this period, this threshold), and the table has
-//! each key once: neither a restart nor another daemon repeats it. Delivery is at least once: a webhook that accepted
+//! each key once: neither a restart nor another daemon repeats it. Delivery is at least once: a receiver that accepted
 //! an alert and then failed to answer gets it again.
 //!
 //! *Fees are not costs of calls.* A RentCast plan's monthly fee is not in any budget, because records have marginal
@@ -36,7 +37,7 @@ mod explain;
 pub mod inbox;
 pub mod outbox;
 pub mod scope;
-mod slack;
+pub mod slack;
 mod spent;
 pub mod store;
 mod thresholds;

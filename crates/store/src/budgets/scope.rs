@@ -50,7 +50,7 @@ pub(super) enum Rollup {
 
 /// A scope's names as the rollups have them; empty where the scope does not name one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub(super) struct Key<'a> {
+pub(crate) struct Key<'a> {
     /// A name of `tallyd_dimensions`.
     pub dimension: &'a str,
     /// Its value, or the user.
@@ -126,7 +126,7 @@ impl BudgetScope {
         }
     }
 
-    pub(super) fn key(&self) -> Key<'_> {
+    pub(crate) fn key(&self) -> Key<'_> {
         let mut key =
             Key { provider: self.of(&Dimension::Provider), model: self.of(&Dimension::Model), ..Key::default() };
         for (dimension, name) in &self.parts {
@@ -134,7 +134,7 @@ impl BudgetScope {
                 Dimension::App => (key.dimension, key.value) = (APP, name.as_str()),
                 Dimension::Tag(tag) => (key.dimension, key.value) = (tag.as_str(), name.as_str()),
                 Dimension::User => key.value = name,
-                Dimension::Provider | Dimension::Model | Dimension::Endpoint => {}
+                _ => {}
             }
         }
         key
@@ -155,8 +155,8 @@ impl BudgetScope {
         let rank = |dimension: &Dimension| match dimension {
             Dimension::Provider => 1,
             Dimension::Model => 2,
-            Dimension::App | Dimension::Tag(_) | Dimension::Endpoint => 4,
             Dimension::User => 8,
+            _ => 4,
         };
         self.parts.iter().map(|(dimension, _)| rank(dimension)).sum()
     }

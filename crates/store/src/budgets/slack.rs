@@ -8,21 +8,17 @@
 //! The message has `text` alone: some services refuse fields that they do not know.
 
 use tallyd_model::quote;
+pub use tallyd_model::wording::named;
+use tallyd_model::wording::short;
 
-/// Characters of a name in a message.
-const NAME_CHARS: usize = 100;
 /// Characters of a message before escaping: several times the longest one.
 const TEXT_CHARS: usize = 1_000;
 /// Zero width space.
 const PART: char = '\u{200b}';
 
-/// A name in a message: quoted, so that its end is visible, on one line, and cut if it is too long.
-pub(crate) fn named(name: &str) -> String {
-    format!("\"{}\"", short(name, NAME_CHARS))
-}
-
 /// The escaped form of a message.
-pub(crate) fn text(message: &str) -> String {
+#[must_use]
+pub fn text(message: &str) -> String {
     let message = short(&quote::line(message), TEXT_CHARS);
     let mut text = String::with_capacity(message.len() + 16);
     let mut rest = message.chars().peekable();
@@ -50,13 +46,6 @@ pub(crate) fn text(message: &str) -> String {
     text
 }
 
-fn short(text: &str, chars: usize) -> String {
-    match text.char_indices().nth(chars) {
-        Some((at, _)) => format!("{}…", &text[..at]),
-        None => text.to_owned(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -79,9 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn names_and_messages_are_bounded() {
-        assert_eq!(named("web"), "\"web\"");
-        assert_eq!(named(&"ü".repeat(101)), format!("\"{}…\"", "ü".repeat(100)));
+    fn messages_are_bounded() {
         assert_eq!(text(&"&".repeat(5_000)).len(), 5_000 + '…'.len_utf8());
     }
 }

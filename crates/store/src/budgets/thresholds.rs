@@ -1,9 +1,9 @@
-//! The alerts of the thresholds that a budget's spend has reached, and their storage.
+//! The alerts of the thresholds that a budget's spend has reached.
 
 use chrono::NaiveDate;
 use serde_json::json;
 use tokio_postgres::Client;
-use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::types::Type;
 
 use super::Budget;
 use super::board::reaches;
@@ -43,6 +43,8 @@ pub(super) fn thresholds(budget: &Budget, start: NaiveDate, spent: Usd) -> Vec<N
             "percent": percent, "spent_usd": spent, "amount_usd": amount_usd,
         }),
         deliver: Some(percent) == highest,
+        urgent: percent >= 100,
+        ..NewAlert::default()
     });
     alerts.collect()
 }
@@ -57,30 +59,6 @@ pub(super) async fn unknown(client: &Client, alerts: Vec<NewAlert>) -> Result<Ve
     let rows = client.query_typed(sql, &[(&keys, Type::TEXT_ARRAY)]).await?;
     let known: std::collections::HashSet<String> = rows.iter().map(|row| row.get(0)).collect();
     Ok(alerts.into_iter().filter(|alert| !known.contains(&alert.key)).collect())
-}
-
-/// Stores alerts. Returns the number of those that did not exist.
-pub(super) async fn raise(client: &Client, alerts: &[NewAlert]) -> Result<u64, tokio_postgres::Error> {
-    if alerts.is_empty() {
-        return Ok(0);
-    }
-    let sql = "INSERT INTO public.api_alerts (kind, key, message, details, next_attempt_at) \
-         SELECT kind, key, message, details, CASE WHEN deliver THEN clock_timestamp() END \
-         FROM unnest($1::text[], $2::text[], $3::text[], $4::jsonb[], $5::bool[]) AS a (kind, key, message, details, deliver) \
-         ON CONFLICT DO NOTHING";
-    let kinds: Vec<&str> = alerts.iter().map(|alert| alert.kind).collect();
-    let keys: Vec<&str> = alerts.iter().map(|alert| alert.key.as_str()).collect();
-    let messages: Vec<&str> = alerts.iter().map(|alert| alert.message.as_str()).collect();
-    let details: Vec<&serde_json::Value> = alerts.iter().map(|alert| &alert.details).collect();
-    let deliver: Vec<bool> = alerts.iter().map(|alert| alert.deliver).collect();
-    let parameters: [(&(dyn ToSql + Sync), Type); 5] = [
-        (&kinds, Type::TEXT_ARRAY),
-        (&keys, Type::TEXT_ARRAY),
-        (&messages, Type::TEXT_ARRAY),
-        (&details, Type::JSONB_ARRAY),
-        (&deliver, Type::BOOL_ARRAY),
-    ];
-    client.execute_typed(sql, &parameters).await
 }
 
 #[cfg(test)]

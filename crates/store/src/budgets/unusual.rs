@@ -71,7 +71,7 @@ pub(crate) async fn find(
                     usd(usual, false)
                 ),
                 details: json!({ "what": what, "name": name, "day": today, "spent_usd": spent, "usual_usd": usual }),
-                deliver: true,
+                ..NewAlert::default()
             });
         }
     }

@@ -1,4 +1,4 @@
-//! Removes a user's budgets, alerts and units, and the id in their audit entries.
+//! Removes a user's budgets, alert rules, alerts and units, the id in their audit entries, and the user's name in reports.
 
 use tokio_postgres::Client;
 use tokio_postgres::types::Type;
@@ -7,9 +7,22 @@ use super::{ForgetError, Forgotten, step};
 
 /// Budgets of the user; their states go with them.
 const BUDGETS: &str = "DELETE FROM public.api_budgets WHERE scope ->> 'user' = $1";
-/// Alerts of those budgets, and of the user's unusual spend.
+/// Alerts of those budgets and rules, and of the user's unusual spend.
 const ALERTS: &str = "DELETE FROM public.api_alerts WHERE details #>> '{scope,user}' = $1 \
-    OR details ->> 'what' = 'user' AND details ->> 'name' = $1";
+    OR details ->> 'what' = 'user' AND details ->> 'name' = $1 OR details #>> '{filter,user}' = $1";
+/// Alert rules of the user's calls; their states go with them.
+const RULES: &str = "DELETE FROM public.tallyd_alert_rules WHERE filter ->> 'user' = $1";
+/// Reports that name the user keep their headline, so that they are not sent again.
+const REPORTS: &str = "UPDATE public.api_alerts SET details = '{}' WHERE kind = 'report' AND EXISTS ( \
+    SELECT FROM jsonb_array_elements(details -> 'movers') AS g, jsonb_array_elements(g -> 'movers') AS m \
+    WHERE g ->> 'by' = 'user' AND m ->> 'name' = $1)";
+/// Audit entries of those rules: author, action, the rule's name and time stay.
+const RULES_AUDIT: &str = "UPDATE public.tallyd_audit_log SET \
+        old_value = CASE WHEN old_value #>> '{filter,user}' = $1 \
+            THEN jsonb_set(old_value, '{filter,user}', '\"(forgotten)\"') ELSE old_value END, \
+        new_value = CASE WHEN new_value #>> '{filter,user}' = $1 \
+            THEN jsonb_set(new_value, '{filter,user}', '\"(forgotten)\"') ELSE new_value END \
+    WHERE old_value #>> '{filter,user}' = $1 OR new_value #>> '{filter,user}' = $1";
 /// Audit entries of those budgets: author, action and time stay.
 const AUDIT: &str = "UPDATE public.tallyd_audit_log SET \
         object = replace(object, 'user=' || $1, 'user=(forgotten)'), \
@@ -58,6 +71,10 @@ async fn within(client: &Client, user: &str) -> Result<[u64; 6], ForgetError> {
     let mut counts = [0; 6];
     for (count, sql) in counts.iter_mut().zip([BUDGETS, ALERTS, AUDIT, FORMER_AUDIT, UNITS_AUDIT, UNITS]) {
         *count = client.execute_typed(sql, &[(&user, Type::TEXT)]).await?;
+    }
+    // Rules count as budgets here, and reports as alerts.
+    for (at, sql) in [(0, RULES), (1, REPORTS), (2, RULES_AUDIT)] {
+        counts[at] += client.execute_typed(sql, &[(&user, Type::TEXT)]).await?;
     }
     Ok(counts)
 }

@@ -8,9 +8,9 @@
 //! | `daily_user_api_costs`, `user_api_totals`, and their dropped sums | added to the sums of `''` |
 //! | `tallyd_user_list` | the row is deleted |
 //! | `dead_letters` | `user_id`, `request_id`, `metadata` and `tags` leave the record; one that cannot be corrected is dropped |
-//! | `api_budgets`, `api_alerts` | the user's budgets and alerts are deleted |
+//! | `api_budgets`, `tallyd_alert_rules`, `api_alerts` | the user's budgets, rules and alerts are deleted; reports that name the user keep their headline |
 //! | `tallyd_units` | units of a value that is the user's id are added to those without the value |
-//! | `tallyd_audit_log` | changes of the user's budgets and units lose the id. Authors of changes stay: an admin's actions are not a user's data |
+//! | `tallyd_audit_log` | changes of the user's budgets, rules and units lose the id. Authors of changes stay: an admin's actions are not a user's data |
 //!
 //! The only sums that change are the user's own and those of `''`: costs by day, provider and model stay the same. The
 //! application's own tables (`auth.users`), backups, and WAL segments that were set aside as damaged are not touched.
@@ -69,9 +69,9 @@ pub struct Forgotten {
     pub letters_corrected: u64,
     /// Dead letters that could not be corrected, and whose content was deleted.
     pub letters_dropped: u64,
-    /// Budgets that were deleted.
+    /// Budgets and alert rules that were deleted.
     pub budgets: u64,
-    /// Alerts that were deleted.
+    /// Alerts that were deleted, and reports that lost the id.
     pub alerts: u64,
     /// Entries of the audit log that lost the id.
     pub audit_entries: u64,

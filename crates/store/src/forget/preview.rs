@@ -19,7 +19,7 @@ pub struct ForgetPreview {
     pub days: i64,
     /// Dead letters, including settled ones.
     pub dead_letters: i64,
-    /// Budgets of the user.
+    /// Budgets and alert rules of the user.
     pub budgets: i64,
     /// True if the user was forgotten before: late records are anonymised.
     pub is_marked: bool,
@@ -36,7 +36,8 @@ pub async fn preview(client: &Client, user: &str) -> Result<ForgetPreview, Forge
         (SELECT coalesce(sum(cost_usd), 0)::text FROM public.tallyd_user_total_parts WHERE user_id = $1), \
         (SELECT coalesce(sum(calls), 0)::int8 FROM public.tallyd_dropped_totals WHERE user_id = $1), \
         (SELECT count(DISTINCT day) FROM public.tallyd_user_day_parts WHERE user_id = $1), \
-        (SELECT count(*) FROM public.api_budgets WHERE scope ->> 'user' = $1), \
+        (SELECT count(*) FROM public.api_budgets WHERE scope ->> 'user' = $1) \
+            + (SELECT count(*) FROM public.tallyd_alert_rules WHERE filter ->> 'user' = $1), \
         EXISTS (SELECT 1 FROM public.tallyd_forgotten_users WHERE id_sha256 = $2)";
     let rows = client.query_typed(sql, &[(&user, Type::TEXT), (&mark, Type::BYTEA)]).await?;
     // A SELECT without FROM returns one row.
