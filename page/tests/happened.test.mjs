@@ -185,3 +185,20 @@ test("the difference is split by cause, in sentences, and the parts are the daem
     assert.deepEqual(await tab.axe(), []);
   });
 });
+
+test("units stand beside costs: the cost of one, its change, the margin", async () => {
+  await inside(async (tab, page) => {
+    const row = (more) => ({ value: "search", unit: "order", quantity: "20", revenue_usd: "40", cost_usd: "10", calls: 6, unpriced_calls: 1, cost_per_unit_usd: "0.5", margin_usd: "30", margin_percent: "75", ...more });
+    await page.route(({ pathname }) => pathname === "/api/v1/units", (route) => {
+      const asked = new URL(route.request().url()).searchParams;
+      assert.equal(asked.get("group_by"), "tag:team");
+      return route.fulfill({ json: { rows: asked.get("to") === day ? [row({}), row({ value: "", unit: null, quantity: null, revenue_usd: null, cost_usd: "0", unpriced_calls: 0, cost_per_unit_usd: null, margin_usd: null, margin_percent: null })] : [row({ cost_per_unit_usd: "0.4" })] } });
+    });
+    await show(tab, daemon, "costs?by=tag:team&table=units");
+    const units = page.getByRole("table", { name: "Cost per unit and margin" });
+    await units.waitFor();
+    const texts = (await units.locator("tbody tr").allInnerTexts()).map((text) => text.split(/\s+/).filter(Boolean).join(" "));
+    assert.deepEqual(texts, ["search order 20 $10.00 plus 1 unpriced call $0.5000 +$0.10, +25.0 % $40.00 $30.00 75.0 %", "(no team) not stated — $0.00 — — — — —"]);
+    assert.deepEqual(await tab.axe(), []);
+  });
+});

@@ -13,12 +13,15 @@ use tallyd_store::{MigrateReport, citus, migrate};
 /// Bring the database's schema up to date. The daemon does the same when it starts.
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  tallyd migrate --database-url postgresql://postgres@localhost/app\n  tallyd migrate --citus --dry-run\n  tallyd migrate --citus --yes"
+    after_help = "Examples:\n  tallyd migrate --database-url postgresql://postgres@localhost/app\n  tallyd migrate --citus --dry-run\n  tallyd migrate --citus --shards 16 --yes"
 )]
 pub(super) struct MigrateArgs {
     /// Then spread the call log and the users' sums over Citus' nodes; see docs/guide/citus.md
     #[arg(long)]
     citus: bool,
+    /// Shards of each table [default: two for each worker]
+    #[arg(long, value_name = "N", requires = "citus", value_parser = clap::value_parser!(u16).range(1..=4096))]
+    shards: Option<u16>,
     #[command(flatten)]
     confirm: Confirm,
     /// Print JSON
@@ -56,7 +59,7 @@ pub(super) fn run(args: &MigrateArgs, config: &Config) -> anyhow::Result<ExitCod
             if !args.citus {
                 return anyhow::Ok((report, None));
             }
-            let plan = citus::plan(&connection).await?;
+            let plan = citus::plan(&connection, args.shards).await?;
             citus::distribute(&connection, &plan, |statement| eprintln!("{statement}")).await?;
             Ok((report, Some(plan.statements)))
         };
@@ -94,7 +97,9 @@ pub(super) fn run(args: &MigrateArgs, config: &Config) -> anyhow::Result<ExitCod
 
 /// Prints the statements of `--citus` without running them.
 fn dry_run(args: &MigrateArgs, config: &Config) -> anyhow::Result<ExitCode> {
-    let plan = super::with_database(config, "tallyd migrate", async |connection| Ok(citus::plan(connection).await?))?;
+    let plan = super::with_database(config, "tallyd migrate", async |connection| {
+        Ok(citus::plan(connection, args.shards).await?)
+    })?;
     if args.json {
         output::json(&serde_json::json!({ "installed": plan.is_installed, "statements": plan.statements }))?;
     } else {

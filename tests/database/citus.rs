@@ -9,7 +9,7 @@ use tokio_postgres::Client;
 
 use crate::support::{data_dir, migrate_options, session, value};
 
-/// Citus's two functions and its catalog of distributed tables, with the same signatures. A table that is named in
+/// Citus's two functions and its catalogs of distributed tables and nodes, with the same signatures. A table that is named in
 /// `stub.refused` fails.
 const STAND_IN: &str = "
     CREATE SCHEMA stub;
@@ -19,8 +19,10 @@ const STAND_IN: &str = "
         colocate_with text DEFAULT 'default', shard_count int DEFAULT NULL) RETURNS void LANGUAGE plpgsql AS $$
     BEGIN
         IF EXISTS (SELECT FROM stub.refused WHERE relation = table_name) THEN RAISE 'a node is away'; END IF;
-        INSERT INTO stub.pg_dist_partition VALUES (table_name, concat_ws(' ', distribution_column, distribution_type, colocate_with));
+        INSERT INTO stub.pg_dist_partition VALUES (table_name, concat_ws(' ', distribution_column, distribution_type, shard_count, colocate_with));
     END $$;
+    CREATE TABLE stub.pg_dist_node (isactive bool DEFAULT true, shouldhaveshards bool, noderole text DEFAULT 'primary');
+    INSERT INTO stub.pg_dist_node (shouldhaveshards) VALUES (false), (true), (true), (true);
     CREATE TABLE stub.cleared (relation regclass);
     CREATE FUNCTION stub.truncate_local_data_after_distributing_table(function_name regclass) RETURNS void LANGUAGE plpgsql AS $$
     BEGIN
@@ -51,7 +53,8 @@ fn tallyd(cluster: &Embedded, words: &[&str]) -> Output {
 
 const SAID: &str = "SELECT string_agg(logicalrelid || ': ' || said, ', ' ORDER BY ctid) FROM stub.pg_dist_partition";
 const CLEARED: &str = "SELECT string_agg(relation::text, ', ' ORDER BY ctid) FROM stub.cleared";
-const ALL: &str = "api_usage_log: id hash none, tallyd_user_days: user_id hash none, \
+/// Three nodes take shards; each table has two for each of them.
+const ALL: &str = "api_usage_log: id hash 6 none, tallyd_user_days: user_id hash 6 none, \
     tallyd_user_totals: user_id hash public.tallyd_user_days, tallyd_user_deltas_0: user_id hash public.tallyd_user_days, \
     tallyd_user_deltas_1: user_id hash public.tallyd_user_days, tallyd_user_list: user_id hash public.tallyd_user_days, \
     tallyd_user_list_due: user_id hash public.tallyd_user_days, tallyd_dropped_user_costs: user_id hash public.tallyd_user_days, \
@@ -74,9 +77,11 @@ async fn the_command_says_what_is_missing_shows_its_sql_and_runs_it_once() {
     assert!(shown.status.success() && sql.lines().count() == 2 * SPREAD.len(), "{sql}");
     stand_in(&client).await;
     assert_eq!(value(&client, SAID).await, "NULL", "showing it changes nothing");
-    // The shown SQL runs as it is.
+    // The shown SQL runs as it is, with as many shards as were asked for.
+    let shown = tallyd(&cluster, &["--citus", "--shards", "16", "--dry-run"]);
+    let sql = String::from_utf8(shown.stdout).unwrap();
     client.batch_execute(&format!("BEGIN; {sql}")).await.unwrap();
-    assert_eq!(value(&client, SAID).await, ALL);
+    assert_eq!(value(&client, SAID).await, ALL.replace("hash 6", "hash 16"));
     client.batch_execute("ROLLBACK").await.unwrap();
 
     let moved = tallyd(&cluster, &["--citus", "--yes", "--json"]);
@@ -96,7 +101,7 @@ async fn a_failure_leaves_the_rest_for_the_next_run() {
     let (cluster, client) = cluster(dir.path()).await;
     stand_in(&client).await;
     client.batch_execute("INSERT INTO stub.refused VALUES ('tallyd_user_totals')").await.unwrap();
-    let todo = plan(&client).await.unwrap();
+    let todo = plan(&client, None).await.unwrap();
     let mut told = Vec::new();
     let error = distribute(&client, &todo, |statement| told.push(statement.to_owned())).await.unwrap_err();
     assert!(
@@ -106,18 +111,18 @@ async fn a_failure_leaves_the_rest_for_the_next_run() {
     assert!(error.to_string().contains("a node is away"), "{error}");
     assert_eq!(told.len(), 5);
     client.batch_execute("DELETE FROM stub.refused").await.unwrap();
-    let rest = plan(&client).await.unwrap();
+    let rest = plan(&client, None).await.unwrap();
     assert_eq!(rest.statements, todo.statements[4..]);
     distribute(&client, &rest, |_| {}).await.unwrap();
     assert_eq!(value(&client, SAID).await, ALL);
     assert_eq!(value(&client, CLEARED).await, SPREAD.join(", "));
-    assert!(plan(&client).await.unwrap().statements.is_empty());
+    assert!(plan(&client, None).await.unwrap().statements.is_empty());
 
     // A failure between the two statements of a table leaves rows on the coordinator. The next run truncates them.
     client.batch_execute("SELECT increment_daily_cost(provider => 'claude', user_id => 'u')").await.unwrap();
     let left = ["api_usage_log", "tallyd_user_deltas_0"]
         .map(|table| format!("SELECT truncate_local_data_after_distributing_table('public.{table}')"));
-    assert_eq!(plan(&client).await.unwrap().statements, left);
+    assert_eq!(plan(&client, None).await.unwrap().statements, left);
     cluster.stop().await;
 }
 
@@ -145,9 +150,9 @@ async fn the_schema_has_what_citus_demands() {
         assert_eq!(count(policies).await, "0", "a policy of {table} has a subselect, which cannot be pushed down");
     }
     // A unique index of somebody else is found before any table is moved.
-    plan(&client).await.unwrap();
+    plan(&client, None).await.unwrap();
     client.batch_execute("CREATE UNIQUE INDEX mine ON tallyd_user_days (day, provider, updated_at)").await.unwrap();
-    let error = plan(&client).await.unwrap_err();
+    let error = plan(&client, None).await.unwrap_err();
     assert!(
         matches!(&error, CitusError::UniqueKey { table, index } if table == "tallyd_user_days" && index == "mine"),
         "{error}"

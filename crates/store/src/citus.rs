@@ -13,6 +13,11 @@
 //! `reconcile`, a rebuild and dropping partitions compare the call log with the users' sums through the coordinator: each
 //! node sends its sums by user.
 //!
+//! ## Shards
+//! A batch is loaded over one connection to each worker (`crate::load::slots`). On it Citus copies into one shard after
+//! another, each with two round trips, and only the first shard's rows are sent while they are read. So a batch's time
+//! grows with the number of shards, and [`plan`] makes few: [`SHARDS_A_WORKER`]. docs/guide/citus.md has the figures.
+//!
 //! ## Citus' rules
 //! Every unique key of a spread table must have the distribution column. [`plan`] checks this before anything changes,
 //! because an index made by hand may lack it. Statements that change rows of the call log by their place (`ctid`) also
@@ -46,6 +51,9 @@ pub const SPREAD: [&str; 9] = [
 const LOG: &str = "api_usage_log";
 /// The first table of users' sums: the others are kept with it.
 const SUMS: &str = "tallyd_user_days";
+
+/// Shards of the call log, and as many of the users' sums, for each worker.
+const SHARDS_A_WORKER: i64 = 2;
 
 /// The column by which a table's rows are spread.
 #[must_use]
@@ -124,22 +132,13 @@ pub(crate) async fn is_spread(client: &impl GenericClient) -> Result<bool, Error
     Ok(!client.query_typed(sql, &[]).await?.is_empty())
 }
 
-/// Makes a session load over one connection to each node. By default a COPY opens one for each shard, and COMMIT prepares
-/// as many transactions: a batch of 200 calls took twice the time. Lanes run in parallel anyway. Without Citus this
-/// changes nothing.
-///
-/// # Errors
-/// PostgreSQL's.
-pub async fn load_in_turn(client: &Client) -> Result<(), Error> {
-    let sql = "SELECT set_config('citus.multi_shard_modify_mode', 'sequential', false) FROM pg_extension WHERE extname = 'citus'";
-    client.query_typed(sql, &[]).await.map(drop)
-}
-
 /// The statement that moves a table to the nodes.
-fn spread(table: &str) -> String {
+fn spread(table: &str, shards: i64) -> String {
     let column = column(table);
     match table {
-        LOG | SUMS => format!("SELECT create_distributed_table('public.{table}', '{column}', colocate_with => 'none')"),
+        LOG | SUMS => format!(
+            "SELECT create_distributed_table('public.{table}', '{column}', shard_count => {shards}, colocate_with => 'none')"
+        ),
         _ => format!("SELECT create_distributed_table('public.{table}', '{column}', colocate_with => 'public.{SUMS}')"),
     }
 }
@@ -149,11 +148,11 @@ fn clear(table: &str) -> String {
     format!("SELECT truncate_local_data_after_distributing_table('public.{table}')")
 }
 
-/// Finds the remaining statements; changes nothing.
+/// Finds the remaining statements; changes nothing. Without a number of `shards` a table gets [`SHARDS_A_WORKER`].
 ///
 /// # Errors
 /// [`CitusError::UniqueKey`] where Citus would refuse a table, and PostgreSQL's own.
-pub async fn plan(client: &Client) -> Result<CitusPlan, CitusError> {
+pub async fn plan(client: &Client, shards: Option<u16>) -> Result<CitusPlan, CitusError> {
     let installed = "SELECT count(DISTINCT p.proname) = 2 AND to_regclass('pg_dist_partition') IS NOT NULL FROM pg_proc AS p \
         WHERE p.proname IN ('create_distributed_table', 'truncate_local_data_after_distributing_table') AND pg_function_is_visible(p.oid)";
     let is_installed = client.query_typed(installed, &[]).await?.first().is_some_and(|row| row.get(0));
@@ -169,15 +168,29 @@ pub async fn plan(client: &Client) -> Result<CitusPlan, CitusError> {
     let is_done = |table: &str| done.iter().find(|(done, _)| done == table);
     let left: Vec<_> = SPREAD.into_iter().filter(|table| is_done(table).is_none()).collect();
     check_keys(client, &left).await?;
+    let shards = match shards {
+        Some(shards) => i64::from(shards),
+        None => SHARDS_A_WORKER * workers(client).await?.max(1),
+    };
     let mut statements = Vec::new();
     for table in SPREAD {
         match is_done(table) {
-            None => statements.extend([spread(table), clear(table)]),
+            None => statements.extend([spread(table, shards), clear(table)]),
             Some((_, true)) => statements.push(clear(table)),
             Some((_, false)) => {}
         }
     }
     Ok(CitusPlan { is_installed, statements })
+}
+
+/// Number of nodes that take shards; 0 without Citus.
+async fn workers(client: &Client) -> Result<i64, Error> {
+    let catalog = client.query_typed("SELECT to_regclass('pg_dist_node') IS NOT NULL", &[]).await?;
+    if !catalog.first().is_some_and(|row| row.get(0)) {
+        return Ok(0);
+    }
+    let sql = "SELECT count(*) FROM pg_dist_node WHERE isactive AND shouldhaveshards AND noderole::text = 'primary'";
+    Ok(client.query_typed(sql, &[]).await?.first().map_or(0, |row| row.get(0)))
 }
 
 /// Looks for unique keys that Citus would refuse, in the tables that are still to be spread.

@@ -18,11 +18,12 @@ import { Chart } from "../ui/chart";
 import { Card, Choice, Cost, DownloadCsv, Empty, Head, Loaded, Money, Name, PrintButton, Tile, lacking } from "../ui/parts";
 import { type Column, Sorted } from "../ui/table";
 import { Causes } from "./causes";
+import { Units } from "./units";
 
 const MEASURES = [["cost", "Cost"], ["calls", "Calls"], ["tokens", "Tokens"]] as const;
 type Measure = (typeof MEASURES)[number][0];
 const BUCKETS: readonly (readonly [Bucket, string])[] = [["hour", "Hour"], ["day", "Day"], ["week", "Week"], ["month", "Month"]];
-const TABLES = [["totals", "Totals"], ["movers", "Top movers"], ["causes", "Causes"], ["time", "Over time"]] as const;
+const TABLES = [["totals", "Totals"], ["movers", "Top movers"], ["causes", "Causes"], ["units", "Units"], ["time", "Over time"]] as const;
 const DRAWN = [["each", "Each"], ["sum", "Cumulative"]] as const;
 
 const MEASURE: Record<Measure, { of: (row: GroupRow) => number; format: (value: number) => string; axis: (value: number) => string }> = {
@@ -166,7 +167,7 @@ function Found({ data, measure, now }: { data: History; measure: Measure; now: s
         {data.whole_from && <p class="footnote">The days before {data.whole_from} are not whole: their calls were dropped before sums {question.bucket === "hour" ? "by hour" : `by ${wordOf(question.by)}`} were kept, or are still being counted.</p>}
       </Card>
       <Card tools={<Choice label="Table" value={table} options={TABLES} onPick={(value) => amend({ table: value === "totals" ? null : value })} />} title={TABLES.find(([name]) => name === table)?.[1]}>
-        {table === "totals" ? <Totals data={data} /> : table === "movers" ? <Movers data={data} /> : table === "causes" ? <Causes data={data} /> : <OverTime data={data} measure={measure} />}
+        {table === "totals" ? <Totals data={data} /> : table === "movers" ? <Movers data={data} /> : table === "causes" ? <Causes data={data} /> : table === "units" ? <Units data={data} /> : <OverTime data={data} measure={measure} />}
       </Card>
     </>
   );

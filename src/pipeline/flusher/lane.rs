@@ -13,7 +13,7 @@ use tallyd_base::failpoint;
 use tallyd_store::load::transaction::{self, Committed};
 use tallyd_store::load::watermark::{Watermark, WatermarkError};
 use tallyd_store::load::{FlushError, poison, slots};
-use tallyd_store::{Connection, FailureClass, citus, classify};
+use tallyd_store::{Connection, FailureClass, classify};
 use tallyd_wal::WalError;
 use tallyd_wal::reader::{Appetite, Run};
 
@@ -104,7 +104,6 @@ impl Lane {
         let deadline = self.flusher.options.deadline;
         let connecting = async {
             let connection = self.flusher.database.connect("tallyd flusher").await?;
-            citus::load_in_turn(&connection).await?;
             let found = self.watermark.read(&connection).await?;
             Ok::<_, FlushError>((connection, found))
         };
