@@ -254,7 +254,7 @@ impl UnitQuery {
     /// [`QueryError`].
     pub async fn ask(&self, client: &Client) -> Result<Vec<UnitRow>, QueryError> {
         let mut costs: BTreeMap<(Option<String>, String), Sums> = BTreeMap::new();
-        for row in self.costs.ask(client).await? {
+        for row in self.costs.ask(client).await?.rows {
             let value = row.app.or_else(|| row.tags.into_values().next()).unwrap_or_default();
             costs.insert((row.bucket, value), row.sums);
         }

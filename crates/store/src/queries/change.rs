@@ -168,7 +168,7 @@ impl ChangeQuery {
     }
 
     async fn rows(query: &CostQuery, client: &Client) -> Result<Vec<GroupRow>, ChangeError> {
-        let rows = query.ask(client).await?;
+        let rows = query.add_up(client, None).await?;
         if rows.len() as i64 > ROWS_MAX { Err(ChangeError::TooMany) } else { Ok(rows) }
     }
 
