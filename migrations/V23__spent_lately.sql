@@ -12,16 +12,17 @@
 -- Merges and refreshes wait: every user is to be due.
 SELECT FROM public.tallyd_locks WHERE name = 'merge' FOR UPDATE;
 
-ALTER TABLE public.tallyd_user_list
-    ADD COLUMN lately_usd  numeric NOT NULL DEFAULT 0,
-    ADD COLUMN has_refunds bool    NOT NULL DEFAULT false;
+-- At least the cost in each range that begins at tallyd_delta_ring.lately_from or later.
+ALTER TABLE public.tallyd_user_list ADD COLUMN lately_usd numeric NOT NULL DEFAULT 0;
+-- True if the cost of a day is negative, so that other columns do not bound costs.
+ALTER TABLE public.tallyd_user_list ADD COLUMN has_refunds bool NOT NULL DEFAULT false;
 -- The order of answers: the larger cost first, then the smaller id.
 CREATE INDEX tallyd_user_list_lately ON public.tallyd_user_list (lately_usd DESC, user_id COLLATE "C");
 CREATE INDEX tallyd_user_list_refunds ON public.tallyd_user_list (user_id) WHERE has_refunds;
 
 -- True if deltas of the user were negative, so that a day's cost may be.
 ALTER TABLE public.tallyd_user_list_due ADD COLUMN may_refund bool NOT NULL DEFAULT false;
-
+-- The first day of the ranges whose costs tallyd_user_list.lately_usd bounds.
 ALTER TABLE public.tallyd_delta_ring ADD COLUMN lately_from date NOT NULL DEFAULT 'infinity';
 
 INSERT INTO public.tallyd_user_list_due (user_id) SELECT user_id FROM public.tallyd_user_list;

@@ -218,38 +218,51 @@ async fn a_page_of_the_dearest_users_reads_some_users_days_and_not_those_of_all(
     refresh(&client).await.unwrap();
     client.batch_execute("VACUUM ANALYZE").await.unwrap();
     let today: NaiveDate = value(&client, "SELECT current_date").await.parse().unwrap();
-    let read = async |days: u64, limit: i64| {
-        let question = CostQuery {
-            from: today - Days::new(days - 1),
-            to: today,
-            zone: "UTC".into(),
-            bucket: Bucket::Total,
-            group_by: vec![Dimension::User],
-            filters: Vec::new(),
-            dimensions: Vec::new(),
-            sort: SortBy::Cost,
-            descending: true,
-            limit,
-            offset: 0,
-        };
+    let question = |days: u64| CostQuery {
+        from: today - Days::new(days - 1),
+        to: today,
+        zone: "UTC".into(),
+        bucket: Bucket::Total,
+        group_by: vec![Dimension::User],
+        filters: Vec::new(),
+        dimensions: Vec::new(),
+        sort: SortBy::Cost,
+        descending: true,
+        limit: 50,
+        offset: 0,
+    };
+    let read = async |days: u64| {
         let read = async || -> u64 {
             let sql = "SELECT sum(seq_tup_read + idx_tup_fetch) FROM pg_stat_xact_user_tables WHERE relname = 'tallyd_user_days'";
             value(&client, sql).await.parse().unwrap()
         };
         client.batch_execute("BEGIN").await.unwrap();
         let before = read().await;
-        let rows = question.ask(&client).await.unwrap().rows;
+        let rows = question(days).ask(&client).await.unwrap().rows;
         let after = read().await;
         client.batch_execute("COMMIT").await.unwrap();
         (rows.first().and_then(|row| row.user.clone()), after - before)
     };
     // 200 users, with two days each.
-    let (first, rows) = read(30, 50).await;
+    let (first, rows) = read(30).await;
     assert!(first.as_deref() == Some("u20000") && rows <= 500, "{first:?} {rows}");
-    let (first, rows) = read(365, 50).await;
+    let (first, rows) = read(365).await;
     assert!(first.as_deref() == Some("u1") && rows <= 1_200, "{first:?} {rows}");
     // The bounds of too many users are above the page: two steps, and then all users.
-    let (first, rows) = read(20, 50).await;
+    let (first, rows) = read(20).await;
     assert!(first.as_deref() == Some("u20000") && (20_000..=121_000).contains(&rows), "{first:?} {rows}");
+    // Behind many deltas the answer is as old as the list.
+    let many = "INSERT INTO tallyd_user_deltas_0 (day, user_id, provider, calls, cost_usd, first_call_at, last_call_at) \
+        SELECT current_date, 'late' || n, 'claude', 1, 1000 + n, now(), now() FROM generate_series(1, 2000) AS n";
+    client.batch_execute(many).await.unwrap();
+    let first = async || {
+        let found = question(30).ask(&client).await.unwrap();
+        (found.as_of.is_some(), found.rows.first().and_then(|row| row.user.clone()).unwrap())
+    };
+    assert_eq!(first().await, (true, "u20000".to_owned()));
+    merged(&client).await;
+    assert_eq!(first().await, (true, "u20000".to_owned()), "2,000 users are due");
+    refresh(&client).await.unwrap();
+    assert_eq!(first().await, (false, "late2000".to_owned()));
     db.close().await;
 }
