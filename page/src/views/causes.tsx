@@ -3,7 +3,7 @@
 import { get } from "../api";
 import type { History } from "../costdata";
 import { asCosts, path } from "../filter";
-import { count, percentage } from "../format";
+import { count, noun, percentage } from "../format";
 import { useLive } from "../live";
 import { type Attos, parse, percent, toFloat, usd } from "../money";
 import { Empty, Loaded } from "../ui/parts";
