@@ -3,7 +3,7 @@
 import { get } from "../api";
 import type { History } from "../costdata";
 import { asCosts, path } from "../filter";
-import { count, percentage } from "../format";
+import { count, noun, percentage } from "../format";
 import { useLive } from "../live";
 import { type Attos, parse, percent, toFloat, usd } from "../money";
 import { Empty, Loaded } from "../ui/parts";
@@ -58,7 +58,7 @@ function Split({ answer }: { answer: Answer }) {
     if (amount !== 0n || part.note) steps.push({ name, why: [amount > 0n ? dearer : amount < 0n ? cheaper : "", part.note].filter(Boolean).join(": "), usd: amount, from: sum });
     sum += amount;
   }
-  steps.push({ name: "Difference", why: `${count(answer.before_calls)} calls before, ${count(answer.after_calls)} now`, usd: sum, from: 0n, isSum: true });
+  steps.push({ name: "Difference", why: `${noun(answer.before_calls, "call", "calls")} before, ${count(answer.after_calls)} now`, usd: sum, from: 0n, isSum: true });
   const ends = steps.flatMap(({ from, usd }) => [toFloat(from), toFloat(from + usd)]);
   const [low, high] = [Math.min(0, ...ends), Math.max(0, ...ends)];
   const place = (step: Step) => {
