@@ -60,9 +60,12 @@ export async function signIn({ page }, daemon, token) {
   await page.getByRole("navigation", { name: "Views" }).waitFor();
 }
 
+/** Waits until no part of the view is being loaded. */
+export const settled = (page) => page.waitForFunction(() => !document.querySelector(".skeleton, .changing"));
+
 /** Goes to a view, and waits until its first answer is shown. */
 export async function show({ page }, daemon, path) {
   await page.goto(`${daemon.url}/#/${path}`);
   await page.locator(".fresh", { hasText: "Live" }).waitFor();
-  await page.locator(".skeleton, .changing").waitFor({ state: "detached" });
+  await settled(page);
 }

@@ -1,7 +1,7 @@
 // The page answers "what happened?": one filter in all views, comparisons with the range before, from a bar to its calls.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { launch, open, show, signIn } from "./browser.mjs";
+import { launch, open, settled, show, signIn } from "./browser.mjs";
 import { Daemon, until } from "./daemon.mjs";
 import { ZONE, addDays, at, today } from "./noon.mjs";
 
@@ -47,7 +47,6 @@ async function inside(run, size = {}) {
 }
 
 const chips = async (page) => (await page.locator(".chip > span").allInnerTexts()).map((text) => text.replace(/\s+/g, " "));
-const shown = (page) => page.locator(".skeleton, .changing").waitFor({ state: "detached" });
 const row = (page, name) => page.locator("tbody tr").filter({ hasText: name });
 
 test("from the month's chart it is three clicks to the calls, and Back leads the same way back", async () => {
@@ -62,7 +61,7 @@ test("from the month's chart it is three clicks to the calls, and Back leads the
     await row(page, "alpha").getByText("$3.00").first().waitFor();
     await row(page, "alpha").getByRole("link", { name: "alpha" }).click();
     await page.getByRole("heading", { name: "Cost by user" }).waitFor();
-    await shown(page);
+    await settled(page);
     assert.deepEqual(await chips(page), ["provider: acme", "model: alpha"]);
     await row(page, "ann").getByRole("link", { name: "2", exact: true }).click();
     await page.getByRole("heading", { name: "Records" }).waitFor();

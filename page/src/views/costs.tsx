@@ -155,7 +155,7 @@ function Found({ data, measure, now }: { data: History; measure: Measure; now: s
       {question.before && (
         <p class="compared">
           Compared with {inWords(question.before)}{before && `: ${usd(parse(before.cost_usd))}`}{before && before.unpriced_calls > 0 && `, ${lacking(before.unpriced_calls)}`}.
-          {question.range.to === now && " Today is not over, and its counterpart is."}
+          {question.range.to === now && " Today is not over yet; its counterpart is a whole day."}
         </p>
       )}
       <Sums data={data} />
