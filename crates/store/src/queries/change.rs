@@ -247,15 +247,15 @@ impl ChangeQuery {
         }
         let mut parameters: Vec<Parameter<'_>> =
             vec![(&self.costs.from, Type::DATE), (&self.costs.to, Type::DATE), (&self.costs.zone, Type::TEXT)];
-        let mut sql = "SELECT coalesce(sum(d.calls), 0) FROM public.tallyd_user_day_parts AS d \
-             WHERE d.day BETWEEN $1 AND $2 AND d.user_id <> '' \
-             AND NOT EXISTS (SELECT 1 FROM public.tallyd_user_total_parts AS t WHERE t.user_id = d.user_id \
-                 AND t.first_call_at < $1::timestamp AT TIME ZONE $3)"
+        let mut sql = "SELECT coalesce(sum(t.calls), 0) FROM public.tallyd_user_day_parts AS t \
+             WHERE t.day BETWEEN $1 AND $2 AND t.user_id <> '' \
+             AND NOT EXISTS (SELECT 1 FROM public.tallyd_user_total_parts AS e WHERE e.user_id = t.user_id \
+                 AND e.first_call_at < $1::timestamp AT TIME ZONE $3)"
             .to_owned();
         for (dimension, value) in filters {
             parameters.push((value, Type::TEXT));
             let column = if *dimension == Dimension::User { "user_id" } else { "provider" };
-            sql.push_str(&format!(" AND d.{column} = ${}", parameters.len()));
+            sql.push_str(&format!(" AND t.{column} = ${}", parameters.len()));
         }
         let rows = client.query_typed(&sql, &parameters).await?;
         Ok(rows.first().map(|row| row.get::<_, Whole>(0).0))
