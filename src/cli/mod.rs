@@ -19,6 +19,7 @@ mod demo;
 mod dimensions;
 mod doctor;
 mod duplicates;
+mod export;
 mod forecast;
 mod import;
 mod init;
@@ -141,6 +142,8 @@ enum Command {
     Reprice(reprice::RepriceArgs),
     /// Show costs by model, provider, user, application, tag or day
     Costs(costs::CostsArgs),
+    /// Write calls and costs into files that other programs read
+    Export(export::ExportArgs),
     /// Set budgets, and show where they stand
     Budgets(budgets::BudgetsArgs),
     /// Show alerts of budgets and of unusual spend, and acknowledge them
@@ -236,6 +239,7 @@ pub fn main() -> ExitCode {
         Command::Prices(args) => prices::run(&args, &config),
         Command::Reprice(args) => reprice::run(&args, &config),
         Command::Costs(args) => costs::run(&args, &config),
+        Command::Export(args) => export::run(&args, &config),
         Command::Budgets(args) => budgets::run(&args, &config),
         Command::Alerts(args) => alerts::run(&args, &config),
         Command::BillCheck(args) => bill_check::run(&args, &config),

@@ -14,6 +14,7 @@ const NAME: &str = "m\u{1b}[2J\u{9b}2J\u{202e}x\u{200b}\r\nFORGED everything is 
 /// Commands of the program, with their input files: a bill, a price list and an import.
 fn commands(bill: &str, list: &str, rows: &str, folder: &str) -> Vec<Vec<String>> {
     let day = ["--from", "2026-02-01", "--to", "2026-03-01"];
+    let focus = &format!("{folder}.focus.csv");
     let lists: Vec<Vec<&str>> = vec![
         vec!["migrate"],
         vec!["record", "--provider", NAME, "--model", NAME],
@@ -52,6 +53,8 @@ fn commands(bill: &str, list: &str, rows: &str, folder: &str) -> Vec<Vec<String>
         vec!["dimensions", "add", "team"],
         vec!["dimensions", "list"],
         vec!["costs", "--by", "tag:team"],
+        vec!["export", "calls", day[0], day[1], day[2], day[3], "--format", "ndjson"],
+        vec!["export", "focus", day[0], day[1], day[2], day[3], "--out", focus],
         vec!["users", "list"],
         vec!["bill-check", bill],
         vec!["bill-check", bill, "--json"],

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 
 use chrono::NaiveDate;
+use futures_util::TryStreamExt;
 use serde::{Deserialize, Serialize};
 use tokio_postgres::Client;
 use tokio_postgres::types::Type;
@@ -283,6 +284,24 @@ impl CostQuery {
     /// # Errors
     /// [`QueryError`].
     pub async fn ask(&self, client: &Client) -> Result<Vec<GroupRow>, QueryError> {
+        let mut rows = Vec::new();
+        self.each(client, |row| {
+            rows.push(row);
+            Ok::<(), QueryError>(())
+        })
+        .await?;
+        Ok(rows)
+    }
+
+    /// Runs the query, and calls `each` with every row as it arrives.
+    ///
+    /// # Errors
+    /// [`QueryError`], and those of `each`, which ends the stream.
+    pub async fn each<E: From<QueryError>>(
+        &self,
+        client: &Client,
+        mut each: impl FnMut(GroupRow) -> Result<(), E>,
+    ) -> Result<(), E> {
         let mut parameters: Vec<Parameter<'_>> = vec![
             (&self.from, Type::DATE),
             (&self.to, Type::DATE),
@@ -294,8 +313,12 @@ impl CostQuery {
         }
         let sql = self.sql(parameters.len());
         parameters.extend(self.filters.iter().map(|(_, value)| -> Parameter<'_> { (value, Type::TEXT) }));
-        let rows = client.query_typed(&sql, &parameters).await?;
-        rows.iter().map(|row| self.read(row)).collect()
+        let rows = client.query_typed_raw(&sql, parameters).await.map_err(QueryError::from)?;
+        let mut rows = std::pin::pin!(rows);
+        while let Some(row) = rows.try_next().await.map_err(QueryError::from)? {
+            each(self.read(&row)?)?;
+        }
+        Ok(())
     }
 
     /// The first day of the rollup that answers, if the range begins before that day ([`Source::DailyDimensionCosts`],

@@ -9,6 +9,7 @@ pub mod admins;
 pub mod audit;
 pub mod budgets;
 pub mod costs;
+pub mod focus;
 pub mod grouped;
 pub mod history;
 pub mod names;
