@@ -1,7 +1,7 @@
 # `make` lists what there is. Each target installs what it needs where `apt-get` exists.
 .DEFAULT_GOAL := help
 .PHONY: test-field test-hostile test-postgres-18 smoke-postgres-18 test-citus
-.PHONY: test-python bench-python test-otel test-mcp test-go test-php test-guides
+.PHONY: test-python bench-python test-otel test-mcp test-go test-php test-guides test-exports
 .PHONY: test-clients bench-typescript deb test-deploy
 .PHONY: fuzz golden snapshots model bench-forecast
 .PHONY: packages try-packages test-packages
@@ -46,7 +46,7 @@ test: ## Run every test, against real private PostgreSQL clusters
 # Each of these waits for a browser, a server or a download half of the time. What installs packages of the system has run
 # by now: two at once would be in each other's way.
 	COUNT=20000 LOOM_MAX_PREEMPTIONS=2 $(MAKE) --jobs=2 --output-sync=target BUILD=true \
-	test-typescript test-page test-python test-go test-php smoke-postgres-18 test-prices test-otel test-mcp model test-monitoring test-deploy
+	test-typescript test-page test-python test-go test-php smoke-postgres-18 test-prices test-otel test-mcp test-exports model test-monitoring test-deploy
 
 test-hostile: ## Attack the daemon by every door: bytes, names, listeners, SQL roles, the page
 	@scripts/need-postgresql
@@ -140,6 +140,10 @@ test-php: ## Test the PHP client: vectors, a real daemon that is killed between 
 	$(BUILD)
 	@if ! scripts/need-php; then echo "NOT RUN: the tests of the PHP client, for want of PHP" >&2; exit 0; fi; \
 	php clients/php/tests/run.php
+
+test-exports: ## Read the exports and the archive with DuckDB, and compare each sum with PostgreSQL's
+	$(BUILD)
+	$$(scripts/need-duckdb) tests/exports/check.py target/debug/tallyd
 
 test-guides: ## Run the programs of docs/guide/frameworks/ with the vendors' SDKs, as the pages show them; PAGES names some of them
 	$(BUILD)

@@ -97,10 +97,7 @@ pub(crate) fn zoned_objects<T: Serialize>(rows: &[T], zone: chrono_tz::Tz) -> Re
 /// Streams pages under these columns. The caller has fetched the first page, so a failure there has a status of its
 /// own.
 pub(crate) fn stream(name: &str, columns: &[&str], first: Page) -> Response {
-    let mut head = csv::Writer::from_writer(Vec::new());
-    // Writing into memory does not fail.
-    let _ = head.write_record(columns);
-    let head = head.into_inner().unwrap_or_default();
+    let head = header(columns);
     let columns: Arc<[String]> = columns.iter().map(|column| (*column).to_owned()).collect();
     let state = (Some(Ok(first)), 0usize, Some(head), columns);
     let body = futures_util::stream::unfold(state, |(page, sent, head, columns)| async move {
@@ -130,7 +127,16 @@ pub(crate) fn stream(name: &str, columns: &[&str], first: Page) -> Response {
     (headers, Body::from_stream(body)).into_response()
 }
 
-fn render(columns: &[impl AsRef<str>], rows: &[String], head: Vec<u8>) -> Vec<u8> {
+/// The header line.
+pub(crate) fn header(columns: &[&str]) -> Vec<u8> {
+    let mut head = csv::Writer::from_writer(Vec::new());
+    // Writing into memory does not fail.
+    let _ = head.write_record(columns);
+    head.into_inner().unwrap_or_default()
+}
+
+/// Rows as lines, after `head`.
+pub(crate) fn render(columns: &[impl AsRef<str>], rows: &[String], head: Vec<u8>) -> Vec<u8> {
     let mut writer = csv::Writer::from_writer(head);
     for row in rows {
         // [`objects`] wrote this text, so it parses.

@@ -20,3 +20,4 @@ mod supabase;
 mod support;
 mod tls;
 mod upkeep;
+mod views;

@@ -26,6 +26,7 @@ mod dimensions;
 mod doctor;
 mod documents;
 mod embedded;
+mod exports;
 mod failover;
 mod forget;
 mod holds;

@@ -35,6 +35,7 @@
 //! | [`retention`] | old partitions, dropped with their sums kept |
 //! | [`retry`] | retries of transactions and of long-lived tasks |
 //! | `zone` | the reporting time zone: the database's |
+//! | `file_cells` | columns and cells of files for other engines |
 //! | [`examine`] | a server's properties and its pooler's mode, read for `tallyd doctor` |
 //! | [`access`] | rights on the tables, and whether this role can load |
 //! | [`error`] | [`FailureClass`]: the remedy for a failure of PostgreSQL |
@@ -55,6 +56,7 @@ pub mod duplicates;
 pub mod embedded;
 pub mod error;
 pub mod examine;
+pub(crate) mod file_cells;
 pub mod forget;
 mod hosts;
 pub mod load;
@@ -95,4 +97,4 @@ pub use reconcile::{
 };
 pub use source::{Database, DatabaseError, DatabaseOptions};
 pub use tallyd_config::Granularity;
-pub use zone::{ZoneMoved, reporting_zone};
+pub use zone::{ZoneMoved, day_begins, day_bounds, reporting_zone};

@@ -1,6 +1,7 @@
 //! The reporting time zone. The database keeps it, because the rollups' days are in it; the configuration sets it only
 //! for a new database.
 
+use chrono::{DateTime, Days, NaiveDate, NaiveTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 use tokio_postgres::GenericClient;
 use tokio_postgres::error::SqlState;
@@ -31,6 +32,22 @@ impl ZoneMoved {
             stored => Err(Self { stored: stored.unwrap_or("(none)").to_owned(), counted }),
         }
     }
+}
+
+/// The first instant of a day in a zone. Where clocks skip midnight, the day begins when they go on.
+#[must_use]
+pub fn day_begins(day: NaiveDate, zone: Tz) -> DateTime<Utc> {
+    let midnight = day.and_time(NaiveTime::MIN);
+    // Clocks skip at most a day, and by whole quarters of an hour.
+    let quarters = (0..=96).map(|quarter| midnight + TimeDelta::minutes(15 * quarter));
+    let first = quarters.filter_map(|at| at.and_local_timezone(zone).earliest()).next();
+    first.map_or_else(|| midnight.and_utc(), |at| at.to_utc())
+}
+
+/// The first instant of a day and of the day after it.
+#[must_use]
+pub fn day_bounds(day: NaiveDate, zone: Tz) -> (DateTime<Utc>, DateTime<Utc>) {
+    (day_begins(day, zone), day_begins(day.checked_add_days(Days::new(1)).unwrap_or(day), zone))
 }
 
 /// Keeps rebuilds of the rollups out until the transaction ends, and compares the zone. Call it first in a transaction
@@ -83,4 +100,30 @@ async fn is_empty(client: &impl GenericClient) -> Result<bool, MigrateError> {
         AND NOT EXISTS (SELECT 1 FROM public.api_usage_log LIMIT 1)";
     let rows = client.query_typed(empty, &[]).await?;
     Ok(rows.first().is_some_and(|row| row.get(0)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_day_begins_when_the_clocks_of_the_zone_come_to_it() {
+        for (day, zone, begins) in [
+            ("2026-11-01", "UTC", "2026-11-01T00:00:00Z"),
+            ("2026-03-29", "Europe/Berlin", "2026-03-28T23:00:00Z"),
+            // Clocks skip midnight.
+            ("2022-09-11", "America/Santiago", "2022-09-11T04:00:00Z"),
+            // They show it twice.
+            ("2026-11-01", "America/Havana", "2026-11-01T04:00:00Z"),
+            // They skip the whole day.
+            ("2011-12-30", "Pacific/Apia", "2011-12-30T10:00:00Z"),
+        ] {
+            let zone: Tz = zone.parse().unwrap();
+            assert_eq!(
+                day_begins(day.parse().unwrap(), zone),
+                begins.parse::<DateTime<Utc>>().unwrap(),
+                "{day} {zone}"
+            );
+        }
+    }
 }

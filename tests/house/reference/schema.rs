@@ -117,7 +117,10 @@ fn the_page_of_the_schema_is_the_migrations() {
         assert!(!says.is_empty(), "migrations/: nothing says what public.{name} is; write COMMENT ON TABLE");
         text.push_str(&format!("\n## `{name}`\n\n{says}\n"));
         if *is_view {
-            text.push_str("\nA view: [base and deltas](../internals/deltas.md).\n");
+            text.push_str(match name.starts_with("tallyd_view_") {
+                true => "\nA view [for BI tools and dbt](../guide/exports.md#views).\n",
+                false => "\nA view: [base and deltas](../internals/deltas.md).\n",
+            });
             continue;
         }
         if let Some(like) = like {

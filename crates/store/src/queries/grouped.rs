@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, NaiveDate, Utc};
+use futures_util::TryStreamExt;
 use serde::{Deserialize, Serialize};
 use tokio_postgres::Client;
 use tokio_postgres::types::Type;
@@ -342,6 +343,33 @@ impl CostQuery {
         client: &Client,
         users: Option<(&Vec<String>, bool)>,
     ) -> Result<Vec<GroupRow>, QueryError> {
+        let mut rows = Vec::new();
+        self.stream(client, users, |row| {
+            rows.push(row);
+            Ok::<(), QueryError>(())
+        })
+        .await?;
+        Ok(rows)
+    }
+
+    /// Adds up the rows of the range, and calls `each` with every group as it arrives.
+    ///
+    /// # Errors
+    /// [`QueryError`], and those of `each`, which ends the stream.
+    pub async fn each<E: From<QueryError>>(
+        &self,
+        client: &Client,
+        each: impl FnMut(GroupRow) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.stream(client, None, each).await
+    }
+
+    async fn stream<E: From<QueryError>>(
+        &self,
+        client: &Client,
+        users: Option<(&Vec<String>, bool)>,
+        mut each: impl FnMut(GroupRow) -> Result<(), E>,
+    ) -> Result<(), E> {
         let mut parameters: Vec<Parameter<'_>> = vec![
             (&self.from, Type::DATE),
             (&self.to, Type::DATE),
@@ -354,8 +382,12 @@ impl CostQuery {
         let sql = self.sql(parameters.len(), users.map(|(_, is_exact)| is_exact));
         parameters.extend(self.filters.iter().map(|(_, value)| -> Parameter<'_> { (value, Type::TEXT) }));
         parameters.extend(users.map(|(users, _)| -> Parameter<'_> { (users, Type::TEXT_ARRAY) }));
-        let rows = client.query_typed(&sql, &parameters).await?;
-        rows.iter().map(|row| self.read(row)).collect()
+        let rows = client.query_typed_raw(&sql, parameters).await.map_err(QueryError::from)?;
+        let mut rows = std::pin::pin!(rows);
+        while let Some(row) = rows.try_next().await.map_err(QueryError::from)? {
+            each(self.read(&row)?)?;
+        }
+        Ok(())
     }
 
     /// The first day of the rollup that answers, if the range begins before that day ([`Source::DailyDimensionCosts`],

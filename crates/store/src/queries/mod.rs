@@ -11,6 +11,7 @@ pub mod budgets;
 pub mod change;
 pub mod costs;
 mod dearest;
+pub mod focus;
 pub mod grouped;
 pub mod history;
 pub mod movers;

@@ -13,15 +13,18 @@
 //! it, has the time of its call ([`time_of`]), and the windows begin there.
 
 use chrono::{DateTime, TimeDelta, Utc};
+use futures_util::TryStreamExt;
 use serde::{Deserialize, Serialize};
 use tallyd_model::json::Text;
-use tokio_postgres::Row;
 use tokio_postgres::types::Type;
+use tokio_postgres::{Client, Row};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{Parameter, QueryError, Reading};
+use crate::file_cells::{Stored, column};
 use tallyd_model::pricing::Usd;
+use tallyd_parquet::{Cell, Column};
 
 macro_rules! record_row {
     ($($(#[$attribute:meta])* $name:ident: $type:ty,)*) => {
@@ -34,6 +37,17 @@ macro_rules! record_row {
 
         /// The columns of a [`RecordRow`], in their order.
         pub const COLUMNS: &[&str] = &[$(stringify!($name)),*];
+
+        /// The columns of a file of calls.
+        pub const FILE_COLUMNS: &[Column] = &[$(column::<$type>(stringify!($name))),*];
+
+        impl RecordRow {
+            /// The cells of a file's row.
+            #[must_use]
+            pub fn cells(&self) -> [Cell<'_>; FILE_COLUMNS.len()] {
+                [$(self.$name.cell()),*]
+            }
+        }
 
         fn read(row: &Row) -> Result<RecordRow, QueryError> {
             let mut column = 0..COLUMNS.len();
@@ -324,6 +338,27 @@ impl RecordSearch {
         values.extend(self.tags.iter().map(|(_, value)| -> Parameter<'_> { (value, Type::TEXT) }));
         Ok(reading.query_typed(sql, &values).await?)
     }
+}
+
+/// Calls `each` with every call of a range: one statement, so one snapshot, and a few rows in memory at a time. Partitions
+/// come one after the other; within them the order is PostgreSQL's.
+///
+/// # Errors
+/// PostgreSQL's, and those of `each`, which ends the stream.
+pub async fn each<E: From<QueryError>>(
+    client: &Client,
+    (from, to): (DateTime<Utc>, DateTime<Utc>),
+    mut each: impl FnMut(&RecordRow) -> Result<(), E>,
+) -> Result<(), E> {
+    let columns = columns_with("cost_usd", "round(cost_usd, 18)");
+    let sql = format!("SELECT {columns} FROM public.api_usage_log WHERE occurred_at >= $1 AND occurred_at < $2");
+    let range: [Parameter<'_>; 2] = [(&from, Type::TIMESTAMPTZ), (&to, Type::TIMESTAMPTZ)];
+    let rows = client.query_typed_raw(&sql, range).await.map_err(QueryError::from)?;
+    let mut rows = std::pin::pin!(rows);
+    while let Some(row) = rows.try_next().await.map_err(QueryError::from)? {
+        each(&read(&row)?)?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
