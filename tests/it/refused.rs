@@ -6,7 +6,7 @@ use crate::support::postgres::Postgres;
 /// A command, its exit code, and texts of its error and its hint.
 type Refused = (&'static [&'static str], i32, &'static str, &'static str);
 
-const REFUSED: [Refused; 16] = [
+const REFUSED: [Refused; 18] = [
     (&["budgets", "set", "-1"], 1, "a budget is not negative", "hint: give an amount in USD"),
     (&["budgets", "set", "5", "--for", "user"], 2, "expected DIMENSION=NAME", "try '--help'"),
     (
