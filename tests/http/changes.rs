@@ -42,7 +42,7 @@ fn a_budget_is_set_shown_changed_and_removed() {
     for (wrong, says) in [
         (json!({"period": "year", "amount_usd": "1"}), "year"),
         (json!({"period": "day", "amount_usd": "-1"}), "amount_usd"),
-        (json!({"period": "day", "amount_usd": "1", "scope": "user"}), "scope"),
+        (json!({"period": "day", "amount_usd": "1", "scope": "user"}), "expected a map"),
         (json!({"period": "day", "amount_usd": "1", "scope": {"user": ""}}), "the name of user is not 1 to 512 bytes"),
         (json!({"period": "day", "amount_usd": "1", "scope": {"colour": "x"}}), "no such dimension"),
         (
@@ -110,7 +110,7 @@ fn what_is_changed_at_the_command_line_stands_in_the_audit_log() {
         assert!(said.contains(says) && said.contains("nothing was changed"), "{arguments:?}: {said}");
         assert_eq!(actions(&api, &admin).len(), so_far, "{arguments:?}");
     };
-    is_confirmed(&["budgets", "remove", &id], "30.00 USD a day for user u-1");
+    is_confirmed(&["budgets", "remove", &id], "30.00 USD a day for user=u-1");
     run(&["budgets", "remove", &id, "--yes"]);
     run(&["prices", "set", "acme", "m", "--from", "2026-01-01", "--rate", "input=3", "--json"]);
     let price = api.postgres.psql("SELECT id FROM api_prices WHERE provider = 'acme'");

@@ -114,7 +114,7 @@ fn a_budget_is_set_read_and_audited() {
     assert_eq!((&costs["status"], &costs["shouldThrottle"]), (&json!("exceeded"), &json!(true)));
     let audit = api.get("/api/v1/audit?limit=2", &token).ok();
     let newest = &audit["entries"][0];
-    assert_eq!((&newest["action"], &newest["object"]), (&json!("budget.set"), &json!("global/day")));
+    assert_eq!((&newest["action"], &newest["object"]), (&json!("budget.set"), &json!("everything/day")));
     assert_eq!((&newest["old_value"]["amount_usd"], &newest["new_value"]["amount_usd"]), (&json!("10.1"), &json!("9")));
     assert_eq!(newest["actor"], "token:1 test");
 }
