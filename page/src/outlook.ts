@@ -19,7 +19,7 @@ export interface Outlook {
 
 const isSame = (a: Filters, b: Filters): boolean => JSON.stringify(Object.entries(a).sort()) === JSON.stringify(Object.entries(b).sort());
 
-/** Whether the forecast has what the filters leave: all spend, or one provider's. */
+/** Whether there is a forecast for the filters: there is one of all spend, and one of each provider. */
 export const hasForecast = ({ provider, ...others }: Filters): boolean => Object.keys(others).length === 0 && provider !== "";
 
 export function useOutlook(filters: Filters): Outlook {

@@ -24,7 +24,7 @@ const share = (part: number, whole: number): number | null => (whole > 0 ? (part
 export const cacheShare = (row: GroupRow): number | null => share(row.cache_read_tokens, promptTokens(row));
 export const errorShare = (row: GroupRow): number | null => share(row.errors, row.calls);
 
-/** What caching saved. */
+/** The saving by caching. */
 export interface Saved {
   usd: Attos;
   /** Whether each model with cached tokens has a list price. */

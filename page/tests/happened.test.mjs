@@ -1,4 +1,4 @@
-// The page answers "what happened?": one filter in all views, comparisons with the range before, from a bar to its calls.
+// The page shows the causes of spend: one filter in all views, comparisons with the range before, from a bar to its calls.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { launch, open, settled, show, signIn } from "./browser.mjs";

@@ -1,4 +1,4 @@
-// Calculations of the page without a browser: ranges to compare with, the pace of a budget, what caching saved.
+// Calculations of the page without a browser: ranges to compare with, the pace of a budget, the saving by caching.
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { build } from "esbuild";
@@ -67,7 +67,7 @@ test("a budget lasts, will be used up, or was", () => {
   assert.deepEqual(paceOf(budget("5"), [0n], "2026-03-01"), { expected: 0n, usedUp: null, isPast: false });
 });
 
-test("what caching saved is reads less the surcharge of writes, where a list price is known", () => {
+test("the saving by caching is reads less the surcharge of writes, where a list price is known", () => {
   const row = (model, read, write, more = {}) => ({ provider: "claude", model, cache_read_tokens: read, cache_write_5m_tokens: write, cache_write_1h_tokens: 0, ...more });
   const prices = [{ provider: "claude", model: "sonnet", service_tier: "standard", rates: { per_million_tokens: { input: "3", cache_read: "0.3", cache_write_5m: "3.75" } } }];
   const of = (...rows) => { const { usd, isWhole } = savedAt(rows, prices); return [text(usd), isWhole]; };

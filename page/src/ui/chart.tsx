@@ -38,7 +38,7 @@ export interface ChartProps {
   expected?: number | null;
   /** Opens a bar, or the part of it that one series has. */
   onOpen?: (bar: number, series: string | null) => void;
-  /** What a click opens, in words. */
+  /** The target of a click, in words. */
   opens?: string;
   height?: number;
 }

@@ -151,7 +151,7 @@ export function Cost(props: { amount: Attos; unpriced: number; decimals?: number
   return <span class="with-unpriced">{money} <span class="plus">{lacking(props.unpriced)}</span></span>;
 }
 
-/** What a sum lacks, in words. */
+/** The calls that a sum lacks, in words. */
 export const lacking = (unpriced: number): string => (unpriced === 0 ? "" : `plus ${noun(unpriced, "unpriced call", "unpriced calls")}`);
 
 /** A name that may be long, on one line; its title has all of it. */
@@ -189,7 +189,7 @@ export function Dialog(props: { title: string; onClose: () => void; children: Co
   );
 }
 
-/** Prints the view in light colours, whatever the theme: the chart is drawn anew before. */
+/** Prints the view in light colours, also in the dark theme: the chart is drawn anew before. */
 export function PrintButton() {
   return <button type="button" class="button" onClick={printLight}>Print</button>;
 }

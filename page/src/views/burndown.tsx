@@ -1,4 +1,4 @@
-// A weekly or monthly budget as it burns down: what is left of it at the end of each day, and the day on which it will be used
+// A weekly or monthly budget as it burns down: its rest at the end of each day, and the day on which it will be used
 // up at the present pace.
 
 import { get } from "../api";

@@ -112,7 +112,7 @@ function deeper({ by, filters }: Question, range: Range, row: GroupRow | null): 
   return { to: href("costs", { ...chosen, days: null, ...range, by: next }), what: wordOf(next) };
 }
 
-/** What a click on a bar opens: from weeks and months their days, from days a day, from hours their calls. */
+/** Opens a bar: from weeks and months their days, from days a day, from hours their calls. */
 export function openBar(data: History, at: number, series: string | null): void {
   const { question } = data;
   const bar = data.bars[at];
@@ -173,7 +173,7 @@ function Found({ data, measure, now }: { data: History; measure: Measure; now: s
   );
 }
 
-/** What caching saved; loaded after the rest, and only if a cache was used. */
+/** The saving by caching; loaded after the rest, and only if a cache was used. */
 function CachingSaved({ data }: { data: History }) {
   const { range, filters } = data.question;
   const live = useLive<Saved>(`saved ${JSON.stringify([range, filters])}`, (signal) => saved(range, filters, signal), 300_000);
