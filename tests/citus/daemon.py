@@ -6,7 +6,7 @@ import subprocess
 import urllib.error
 import urllib.request
 
-from nodes import free_port, until
+from nodes import PATIENCE, free_port, until
 
 
 class Tallyd:
@@ -41,7 +41,7 @@ class Tallyd:
     def stop(self):
         if self.daemon and self.daemon.poll() is None:
             self.daemon.terminate()
-            self.daemon.wait(timeout=90)
+            self.daemon.wait(timeout=PATIENCE)
 
     def run(self, *words, ok=(0,), text=None):
         done = subprocess.run([self.program, *map(str, words)], env=self.env, cwd=self.home, capture_output=True, text=True, input=text)
