@@ -111,7 +111,7 @@ async fn watched(client: &Connection, user: &str) {
              ('r', 'cost', jsonb_build_object('user', {user}), false, 1), ('s', 'cost', '{{\"user\": \"other\"}}', false, 1); \
          INSERT INTO tallyd_audit_log (actor, action, object, old_value, new_value) VALUES \
              ('cli:a', 'budget.set', 'user ' || {user} || '/day', NULL, jsonb_build_object('scope', 'user', 'scope_value', {user})), \
-             ('cli:a', 'alert_rule.set', 'r', NULL, jsonb_build_object('filter', jsonb_build_object('user', {user}))), \
+             ('cli:a', 'alert_rule.set', 'r', NULL, jsonb_build_object('scope', 'user', 'scope_value', {user})), \
              ('cli:a', 'budget.set', 'user other/day', NULL, jsonb_build_object('scope', 'user', 'scope_value', 'other'))"
     );
     client.batch_execute(&sql).await.unwrap();

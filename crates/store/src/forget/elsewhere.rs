@@ -16,14 +16,7 @@ const REPORTS: &str = "UPDATE public.api_alerts SET details = '{}' WHERE kind = 
 /// Alerts of those budgets and rules, and of the user's unusual spend.
 const ALERTS: &str = "DELETE FROM public.api_alerts WHERE details ->> 'scope' = 'user' AND details ->> 'scope_value' = $1 \
     OR details ->> 'what' = 'user' AND details ->> 'name' = $1 OR details #>> '{filter,user}' = $1";
-/// Audit entries of those rules: author, action, the rule's name and time stay.
-const RULES_AUDIT: &str = "UPDATE public.tallyd_audit_log SET \
-        old_value = CASE WHEN old_value #>> '{filter,user}' = $1 \
-            THEN jsonb_set(old_value, '{filter,user}', '\"(forgotten)\"') ELSE old_value END, \
-        new_value = CASE WHEN new_value #>> '{filter,user}' = $1 \
-            THEN jsonb_set(new_value, '{filter,user}', '\"(forgotten)\"') ELSE new_value END \
-    WHERE old_value #>> '{filter,user}' = $1 OR new_value #>> '{filter,user}' = $1";
-/// Audit entries of those budgets: author, action and time stay.
+/// Audit entries of those budgets and rules: author, action and time stay.
 const AUDIT: &str = "UPDATE public.tallyd_audit_log SET \
         object = CASE WHEN left(object, length($1) + 6) = 'user ' || $1 || '/' \
             THEN 'user (forgotten)' || substr(object, length($1) + 6) ELSE object END, \
@@ -50,7 +43,7 @@ async fn within(client: &Client, user: &str) -> Result<[u64; 3], ForgetError> {
         *count = client.execute_typed(sql, &[(&user, Type::TEXT)]).await?;
     }
     // Rules count as budgets here, and reports as alerts.
-    for (at, sql) in [(0, RULES), (1, REPORTS), (2, RULES_AUDIT)] {
+    for (at, sql) in [(0, RULES), (1, REPORTS)] {
         counts[at] += client.execute_typed(sql, &[(&user, Type::TEXT)]).await?;
     }
     Ok(counts)
