@@ -13,7 +13,7 @@ use tallyd_base::registry;
 use tallyd_config::Config;
 use tallyd_store::alert_rules::evaluate::evaluate;
 use tallyd_store::retry::until_stopped;
-use tallyd_store::{Database, describe};
+use tallyd_store::{Connection, Database, describe};
 
 /// The longest time from one evaluation to the next.
 const INTERVAL_MAX: Duration = Duration::from_secs(60);
@@ -40,22 +40,24 @@ impl RuleTask {
         until_stopped(stop, self.interval, "alert rules are not evaluated at the moment", || self.follow()).await;
     }
 
-    /// Works until something fails. Returns the error as text. It connects for each evaluation: a session that is used once
-    /// a minute would be one more that the server keeps.
+    /// Works until something fails. Returns the error as text.
     async fn follow(&self) -> String {
+        let mut connection = match self.database.connect("tallyd rules").await {
+            Ok(connection) => connection,
+            Err(error) => return error.to_string(),
+        };
         loop {
-            if let Err(error) = self.round().await {
-                return error;
+            if let Err(error) = self.round(&mut connection).await {
+                return describe(&error);
             }
             tokio::time::sleep(self.interval).await;
         }
     }
 
-    async fn round(&self) -> Result<(), String> {
-        let mut connection = self.database.connect("tallyd rules").await.map_err(|error| error.to_string())?;
+    async fn round(&self, connection: &mut Connection) -> Result<(), tokio_postgres::Error> {
         let now = DateTime::from_timestamp_micros(self.clock.now_us()).unwrap_or_default().with_timezone(&self.zone);
         // Several daemons look in turn: half of the interval keeps them from evaluating more often than one would.
-        let raised = evaluate(&mut connection, &now, self.interval / 2).await.map_err(|error| describe(&error))?;
+        let raised = evaluate(connection, &now, self.interval / 2).await?;
         counter!(registry::ALERTS_RAISED).increment(raised.unwrap_or(0));
         Ok(())
     }

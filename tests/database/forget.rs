@@ -113,7 +113,7 @@ async fn watched(client: &Connection, user: &str) {
              ('cli:a', 'budget.set', 'user ' || {user} || '/day', NULL, jsonb_build_object('scope', 'user', 'scope_value', {user})), \
              ('cli:a', 'budget.set', 'provider=p, user=' || {user} || '/day', NULL, jsonb_build_object('scope', jsonb_build_object('provider', 'p', 'user', {user}))), \
              ('cli:a', 'budget.set', 'user other/day', NULL, jsonb_build_object('scope', 'user', 'scope_value', 'other')), \
-             ('cli:a', 'alert_rule.set', 'r', NULL, jsonb_build_object('filter', jsonb_build_object('user', {user}))), \
+             ('cli:a', 'alert_rule.set', 'r', NULL, jsonb_build_object('scope', 'user', 'scope_value', {user})), \
              ('cli:a', 'units.state', '2 units', '[]', jsonb_build_array(jsonb_build_object('value', {user}), '{{\"value\": \"other\"}}'::jsonb)); \
          INSERT INTO tallyd_units (day, dimension, value, unit, quantity, revenue_usd) VALUES \
              ('2025-01-01', 'customer', {user}, 'order', 3, 1.5), ('2025-01-01', 'customer', '', 'order', 4, NULL), \

@@ -6,9 +6,9 @@ use crate::support::daemon::Daemon;
 use crate::support::postgres::Postgres;
 use crate::support::until;
 
-/// The sessions that deploy/README.md names for small plans: lanes, prices, budgets, presence, deltas and their merge,
+/// The sessions that deploy/README.md names for small plans: lanes, prices, budgets, alert rules, presence, deltas and their merge,
 /// requests, upkeep and its lock.
-const SESSIONS_MAX: u32 = 2 + 1 + 1 + 1 + 2 + 4 + 1 + 1;
+const SESSIONS_MAX: u32 = 2 + 1 + 1 + 1 + 1 + 2 + 4 + 1 + 1;
 const DAEMONS: usize = 16;
 const FRAMES: u64 = 20;
 const FRAME_RECORDS: u64 = 50;
@@ -57,7 +57,10 @@ fn a_daemon_takes_no_more_sessions_than_its_documents_say() {
     let daemon = Daemon::on(&postgres.url()).start();
     daemon.lines(r#"{"provider":"rentcast","endpoint":"/avm"}"#);
     postgres.until_calls(1);
-    postgres.until(names, "tallyd budgets,tallyd deltas,tallyd flusher,tallyd flusher,tallyd presence,tallyd prices");
+    postgres.until(
+        names,
+        "tallyd budgets,tallyd deltas,tallyd flusher,tallyd flusher,tallyd presence,tallyd prices,tallyd rules",
+    );
     // As many requests as can run at once.
     std::thread::scope(|scope| {
         for _ in 0..16 {

@@ -29,7 +29,7 @@ class Keep:
             "from": envelope.mail_from,
             "subject": mail["subject"],
             "id": mail["message-id"],
-            "text": mail.get_body(("plain",)).get_content(),
+            "text": mail.get_body(("plain",)).get_content().replace("\r\n", "\n"),
             "html": html and html.get_content(),
             "login": session.auth_data and session.auth_data.decode(),
             "tls": session.ssl is not None or self.name == "smtps",

@@ -53,7 +53,8 @@ fn movers(group: &ReportMovers) -> String {
     let row = |mover: &super::ReportMover| {
         let color = if mover.change() > Usd::ZERO { "#b3261e" } else { "#1a6b3c" };
         format!(
-            "<tr><td style=\"{NAME}\">{}</td><td style=\"{NUMBER}\">{}</td><td style=\"{NUMBER};color:{color}\">{}</td></tr>",
+            "<tr><td style=\"{NAME}\">{}</td><td style=\"{NUMBER};width:96px\">{}</td>\
+             <td style=\"{NUMBER};width:96px;color:{color}\">{}</td></tr>",
             escaped(&name(&mover.name)),
             escaped(&usd(mover.cost_usd, false)),
             escaped(&signed(mover.change())),

@@ -42,14 +42,16 @@ struct Found<'a> {
 /// # Errors
 /// PostgreSQL's; nothing has changed then.
 pub async fn evaluate(client: &mut Client, now: &DateTime<Tz>, fresh: Duration) -> Result<Option<u64>, Error> {
+    let rules = store::list(client).await?;
+    if rules.is_empty() || is_fresh(client, fresh).await? {
+        return Ok(None);
+    }
     let transaction = client.transaction().await?;
     if !Lock::Rules.try_take(transaction.client()).await? {
         return Ok(None);
     }
+    // As they are now, behind the lock.
     let rules = store::list(transaction.client()).await?;
-    if rules.is_empty() || is_fresh(transaction.client(), fresh).await? {
-        return Ok(None);
-    }
     let found = values(transaction.client(), &rules, now).await?;
     let (mut raised, mut states) = (0, States::default());
     for found in &found {

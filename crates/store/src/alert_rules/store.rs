@@ -81,14 +81,22 @@ pub async fn set(client: &mut Client, new: NewRule, by: &Actor<'_>) -> Result<(i
         }
     }
     let id = upsert(transaction.client(), &new).await?;
-    let change = Change {
-        old: old.as_ref().map(|old| json!(old)),
-        new: Some(json!(new)),
-        ..by.change("alert_rule.set", &new.name)
-    };
+    let change =
+        Change { old: old.as_ref().map(audited), new: Some(audited(&new)), ..by.change("alert_rule.set", &new.name) };
     audit::write(transaction.client(), &change).await?;
     transaction.commit().await?;
     Ok((id, old))
+}
+
+/// A rule in the audit log. A user is where a budget's is, so that forgetting the user finds and replaces it.
+fn audited(rule: &NewRule) -> Value {
+    let mut value = json!(rule);
+    let user = value["filter"].as_object_mut().and_then(|filter| filter.remove("user"));
+    if let Some(user) = user {
+        value["scope"] = json!("user");
+        value["scope_value"] = user;
+    }
+    value
 }
 
 /// Checks that the rule's dimension and budget exist, and that a rollup has the budget's calls.
@@ -156,7 +164,7 @@ pub async fn remove(client: &mut Client, id: i32, by: &Actor<'_>) -> Result<bool
     };
     resolve_removed(transaction.client(), &found).await?;
     transaction.query_typed("DELETE FROM public.tallyd_alert_rules WHERE id = $1", &[(&id, Type::INT4)]).await?;
-    let change = Change { old: Some(json!(found.rule)), ..by.change("alert_rule.remove", &found.rule.name) };
+    let change = Change { old: Some(audited(&found.rule)), ..by.change("alert_rule.remove", &found.rule.name) };
     audit::write(transaction.client(), &change).await?;
     transaction.commit().await?;
     Ok(true)

@@ -16,13 +16,6 @@ const RULES: &str = "DELETE FROM public.tallyd_alert_rules WHERE filter ->> 'use
 const REPORTS: &str = "UPDATE public.api_alerts SET details = '{}' WHERE kind = 'report' AND EXISTS ( \
     SELECT FROM jsonb_array_elements(details -> 'movers') AS g, jsonb_array_elements(g -> 'movers') AS m \
     WHERE g ->> 'by' = 'user' AND m ->> 'name' = $1)";
-/// Audit entries of those rules: author, action, the rule's name and time stay.
-const RULES_AUDIT: &str = "UPDATE public.tallyd_audit_log SET \
-        old_value = CASE WHEN old_value #>> '{filter,user}' = $1 \
-            THEN jsonb_set(old_value, '{filter,user}', '\"(forgotten)\"') ELSE old_value END, \
-        new_value = CASE WHEN new_value #>> '{filter,user}' = $1 \
-            THEN jsonb_set(new_value, '{filter,user}', '\"(forgotten)\"') ELSE new_value END \
-    WHERE old_value #>> '{filter,user}' = $1 OR new_value #>> '{filter,user}' = $1";
 /// Audit entries of those budgets: author, action and time stay.
 const AUDIT: &str = "UPDATE public.tallyd_audit_log SET \
         object = replace(object, 'user=' || $1, 'user=(forgotten)'), \
@@ -31,7 +24,7 @@ const AUDIT: &str = "UPDATE public.tallyd_audit_log SET \
         new_value = CASE WHEN new_value #>> '{scope,user}' = $1 \
             THEN jsonb_set(new_value, '{scope,user}', '\"(forgotten)\"') ELSE new_value END \
     WHERE old_value #>> '{scope,user}' = $1 OR new_value #>> '{scope,user}' = $1";
-/// The same of entries from before scopes had several dimensions.
+/// The same of alert rules, and of budgets from before scopes had several dimensions.
 const FORMER_AUDIT: &str = "UPDATE public.tallyd_audit_log SET \
         object = CASE WHEN left(object, length($1) + 6) = 'user ' || $1 || '/' \
             THEN 'user (forgotten)' || substr(object, length($1) + 6) ELSE object END, \
@@ -73,7 +66,7 @@ async fn within(client: &Client, user: &str) -> Result<[u64; 6], ForgetError> {
         *count = client.execute_typed(sql, &[(&user, Type::TEXT)]).await?;
     }
     // Rules count as budgets here, and reports as alerts.
-    for (at, sql) in [(0, RULES), (1, REPORTS), (2, RULES_AUDIT)] {
+    for (at, sql) in [(0, RULES), (1, REPORTS)] {
         counts[at] += client.execute_typed(sql, &[(&user, Type::TEXT)]).await?;
     }
     Ok(counts)
