@@ -165,14 +165,14 @@ fn what_is_changed_at_the_command_line_stands_in_the_audit_log() {
         assert!(said.contains(says), "{arguments:?}: {said}");
     }
     let expected = [
-        "budget.set user u-1/day".to_owned(),
-        "budget.set user u-1/day".to_owned(),
+        "budget.set user=u-1/day".to_owned(),
+        "budget.set user=u-1/day".to_owned(),
         format!("budget.remove {id}"),
         format!("price.add price {price}"),
         "alias.set acme mm".to_owned(),
         format!("price.withdraw price {price}"),
         "dead_letter.drop 2 letters".to_owned(),
-        "budget.set model claude-sonet-4/day".to_owned(),
+        "budget.set model=claude-sonet-4/day".to_owned(),
     ];
     assert_eq!(actions(&api, &admin)[before..], expected);
     let who = "SELECT DISTINCT actor || '|' || address FROM tallyd_audit_log WHERE action NOT LIKE 'token.%'";

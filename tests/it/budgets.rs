@@ -256,6 +256,10 @@ fn a_teams_calls_are_refused_before_they_are_made_and_another_teams_are_not() {
         &["1", "--for", "tag:team=search", "--for", "model=gpt-5"],
         &["10", "--for", "tag:team=search", "--for", "provider=openai"],
         &["0.5", "--for", "tag:team=search", "--limit", "soft"],
+        &["9", "--for", "user=u1", "--for", "provider=openai"],
+        &["9", "--for", "model=gpt-5", "--for", "provider=openai", "--period", "month"],
+        &["9", "--for", "model=gpt-5", "--for", "app=web", "--period", "week"],
+        &["9", "--for", "user=u1", "--for", "provider=claude"],
     ] {
         set(&daemon, arguments);
     }
@@ -265,7 +269,8 @@ fn a_teams_calls_are_refused_before_they_are_made_and_another_teams_are_not() {
     let call = |team: &'static str, usd: &'static str| {
         let record = Record {
             provider: "openai".into(),
-            model: "gpt-5".into(),
+            model: "gpt-5-2026-08-07".into(),
+            user_id: "u1".into(),
             cost_usd: Some(usd.into()),
             ..Record::default()
         };
@@ -277,6 +282,11 @@ fn a_teams_calls_are_refused_before_they_are_made_and_another_teams_are_not() {
     call("ads", "1.25");
     call("search", "0.875");
     until_held_back(&recorder, &[of_ads, of_search, scope], &[true, false, false]);
+    let spends = "SELECT string_agg(scope::text || ' ' || trim_scale(spent_usd), '; ' ORDER BY id) FROM api_budgets \
+        JOIN api_budget_states ON budget_id = id WHERE amount_usd = 9";
+    let expected = "{\"user\": \"u1\", \"provider\": \"openai\"} 2.125; {\"model\": \"gpt-5\", \"provider\": \"openai\"} 2.125; \
+        {\"app\": \"web\", \"model\": \"gpt-5\"} 2.125; {\"user\": \"u1\", \"provider\": \"claude\"} 0";
+    postgres.until(spends, expected);
     let error = recorder.check(&of_ads).into_result().unwrap_err();
     assert_eq!(error.to_string(), "the budget of tag team \"ads\" is used up");
     until("the remaining amount is known", || match recorder.check(&of_search).remaining_usd() {
