@@ -86,8 +86,10 @@ async fn take(
         _ => ("cost_usd", "DESC"),
     };
     let due = if standing.is_exact() { format!("UNION {DUE}") } else { String::new() };
+    // In the order of the index: without statistics PostgreSQL would otherwise read the list for the few.
     let sql = format!(
-        "WITH refunded AS MATERIALIZED (SELECT user_id FROM public.tallyd_user_list WHERE has_refunds LIMIT {REFUNDED_MAX} + 1), \
+        "WITH refunded AS MATERIALIZED (SELECT user_id FROM public.tallyd_user_list WHERE has_refunds \
+             ORDER BY user_id LIMIT {REFUNDED_MAX} + 1), \
          listed AS MATERIALIZED (SELECT user_id, {bound} AS bound FROM public.tallyd_user_list \
              WHERE {bound} >= coalesce($1::text, '-infinity')::numeric \
              ORDER BY {bound} DESC, user_id COLLATE \"C\" {direction} LIMIT {count} + 1) \
