@@ -28,3 +28,5 @@ ALTER TABLE public.tallyd_delta_ring ADD COLUMN lately_from date NOT NULL DEFAUL
 INSERT INTO public.tallyd_user_list_due (user_id) SELECT user_id FROM public.tallyd_user_list;
 INSERT INTO public.tallyd_user_list_due (user_id, may_refund)
 SELECT DISTINCT user_id, true FROM public.tallyd_user_days WHERE cost_usd < 0;
+
+ANALYZE public.tallyd_user_list;

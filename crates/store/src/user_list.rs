@@ -79,7 +79,7 @@ pub(crate) async fn note(client: &Client, rows: &str) -> Result<(), Error> {
 /// PostgreSQL's.
 pub(crate) async fn renew(client: &Client, user: &str) -> Result<(), Error> {
     let (one, values): (_, [(&(dyn ToSql + Sync), Type); 1]) = ("t.user_id = $1", [(&user, Type::TEXT)]);
-    write(client, one, "true", &values).await?;
+    write(client, one, "SELECT $1", &values).await?;
     leave_out(client, one, &values).await?;
     let noted = "DELETE FROM public.tallyd_user_list_due AS t WHERE t.user_id = $1";
     client.query_typed(noted, &[(&user, Type::TEXT)]).await.map(drop)
@@ -90,7 +90,7 @@ pub(crate) async fn renew(client: &Client, user: &str) -> Result<(), Error> {
 /// # Errors
 /// PostgreSQL's.
 pub(crate) async fn renew_all(client: &Client) -> Result<(), Error> {
-    let refunded = "s.user_id IN (SELECT d.user_id FROM public.tallyd_user_days AS d WHERE d.cost_usd < 0)";
+    let refunded = "SELECT DISTINCT d.user_id FROM public.tallyd_user_days AS d WHERE d.cost_usd < 0";
     let from = write(client, "true", refunded, &[]).await?;
     leave_out(client, "true", &[]).await?;
     client.batch_execute("DELETE FROM public.tallyd_user_list_due").await?;
@@ -121,9 +121,9 @@ fn lately(user: &str, from: NaiveDate) -> String {
     )
 }
 
-/// Writes the rows of the users that `which` chooses, a condition on `t.user_id`. Days of users whom `refunded` chooses, a condition on
-/// `s.user_id`, are looked through for negative costs. Returns the first day of the bounds. On Citus rows do not have them, and ranges are
-/// added up by the nodes.
+/// Writes the rows of the users that `which` chooses, a condition on `t.user_id`. The days of those whom `refunded` selects are looked through
+/// for negative costs: it is joined, because as a condition it might be asked for each row. Returns the first day of the bounds. On Citus rows
+/// do not have bounds, and ranges are added up by the nodes.
 async fn write(
     client: &Client,
     which: &str,
@@ -131,17 +131,19 @@ async fn write(
     values: &[(&(dyn ToSql + Sync), Type)],
 ) -> Result<NaiveDate, Error> {
     let from = lately_from(client).await?;
-    let (lately, refunds) = if is_spread(client).await? {
-        ("0".to_owned(), "false".to_owned())
+    let (lately, refunds, joined) = if is_spread(client).await? {
+        ("0".to_owned(), "false", String::new())
     } else {
-        let lowest = "(SELECT min(d.cost_usd) FROM public.tallyd_user_days AS d WHERE d.user_id = s.user_id)";
-        (lately("s.user_id", from), format!("CASE WHEN {refunded} THEN coalesce({lowest} < 0, false) ELSE false END"))
+        let refunds = "CASE WHEN m.user_id IS NULL THEN false ELSE coalesce((SELECT min(d.cost_usd) \
+            FROM public.tallyd_user_days AS d WHERE d.user_id = s.user_id) < 0, false) END";
+        let joined = format!("LEFT JOIN ({refunded}) AS m (user_id) ON m.user_id = s.user_id");
+        (lately("s.user_id", from), refunds, joined)
     };
     let columns = format!("{COLUMNS}, lately_usd, has_refunds");
     let each = |text: fn(&str) -> String| columns.split(", ").skip(1).map(text).collect::<Vec<_>>().join(", ");
     let rows = sums_by_user(&format!("public.tallyd_user_totals AS t WHERE t.user_id <> '' AND {which}"));
     let insert = format!(
-        "INSERT INTO public.tallyd_user_list AS l ({columns}) SELECT s.*, {lately}, {refunds} FROM ({rows}) AS s \
+        "INSERT INTO public.tallyd_user_list AS l ({columns}) SELECT s.*, {lately}, {refunds} FROM ({rows}) AS s {joined} \
          ON CONFLICT (user_id) DO UPDATE SET {updates} WHERE ({old}) IS DISTINCT FROM ({new})",
         updates = each(|column| format!("{column} = excluded.{column}")),
         old = each(|column| format!("l.{column}")),
@@ -188,8 +190,8 @@ async fn refresh_within(client: &Client) -> Result<bool, Error> {
     if !Lock::Merge.try_take(client).await? {
         return Ok(false);
     }
-    let refunded = "s.user_id IN (SELECT d.user_id FROM public.tallyd_user_list_due AS d WHERE d.may_refund \
-        UNION ALL SELECT o.user_id FROM public.tallyd_user_list AS o WHERE o.has_refunds)";
+    let refunded = "SELECT d.user_id FROM public.tallyd_user_list_due AS d WHERE d.may_refund \
+        UNION SELECT o.user_id FROM public.tallyd_user_list AS o WHERE o.has_refunds";
     let due = "t.user_id IN (SELECT d.user_id FROM public.tallyd_user_list_due AS d)";
     let from = write(client, due, refunded, &[]).await?;
     begin_lately(client, from).await?;

@@ -21,8 +21,8 @@ use crate::user_list::{DUE, Standing};
 use crate::whole::Whole;
 use tallyd_model::pricing::Usd;
 
-/// Users that the first step takes beside twice those of the page.
-const TAKEN_LEAST: i64 = 100;
+/// Users that the first step takes beside those of the page and a quarter of them.
+const TAKEN_LEAST: i64 = 20;
 /// Users of the second step.
 const TAKEN_MAX: i64 = 10_000;
 /// Users with negative costs that a search takes.
@@ -55,7 +55,7 @@ pub(super) async fn search(
         return Ok(None);
     }
     let mut least = None;
-    for count in [2 * wanted + TAKEN_LEAST, TAKEN_MAX] {
+    for count in [wanted + wanted / 4 + TAKEN_LEAST, TAKEN_MAX] {
         let Some(taken) = take(question, client, standing, count, least.as_deref()).await? else { return Ok(None) };
         let rows = question.add_up(client, Some((&taken.users, standing.is_exact()))).await?;
         // A page that ends early has fewer rows than its limit.
@@ -86,10 +86,12 @@ async fn take(
         _ => ("cost_usd", "DESC"),
     };
     let due = if standing.is_exact() { format!("UNION {DUE}") } else { String::new() };
+    // In the order of the index: without statistics PostgreSQL would otherwise read the list for the few.
     let sql = format!(
-        "WITH refunded AS MATERIALIZED (SELECT user_id FROM public.tallyd_user_list WHERE has_refunds LIMIT {REFUNDED_MAX} + 1), \
+        "WITH refunded AS MATERIALIZED (SELECT user_id FROM public.tallyd_user_list WHERE has_refunds \
+             ORDER BY user_id LIMIT {REFUNDED_MAX} + 1), \
          listed AS MATERIALIZED (SELECT user_id, {bound} AS bound FROM public.tallyd_user_list \
-             WHERE {bound} >= coalesce($1::text, '-infinity')::numeric \
+             WHERE ($1::text IS NULL OR {bound} >= $1::text::numeric) \
              ORDER BY {bound} DESC, user_id COLLATE \"C\" {direction} LIMIT {count} + 1) \
          SELECT ARRAY(SELECT user_id FROM (SELECT user_id FROM listed LIMIT {count}) AS l UNION SELECT user_id FROM refunded UNION SELECT '' {due}), \
              (SELECT bound FROM listed OFFSET {count}), (SELECT user_id FROM listed OFFSET {count}), \
