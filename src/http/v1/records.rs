@@ -15,7 +15,7 @@ use crate::http::parameters::{LIMIT_MAX, Parameters, instant, limit, now, text};
 use tallyd_model::pricing::normalise_provider;
 use tallyd_store::queries::grouped::{Dimension, LOG_DAYS_MAX};
 use tallyd_store::queries::names::unseen;
-use tallyd_store::queries::records::{COLUMNS, RecordRow, RecordSearch};
+use tallyd_store::queries::records::{COLUMNS, RecordRow, RecordSearch, time_of};
 
 const RECORDS: i64 = 100;
 
@@ -45,10 +45,11 @@ pub(crate) struct SearchParameters {
     /// Only this application.
     #[param(max_length = 512)]
     app: Option<String>,
-    /// Only this id of the provider's.
+    /// Only this id of the provider's. It has no index: the calls of the range are read, newest first.
     #[param(max_length = 512)]
     request_id: Option<String>,
-    /// Only this call.
+    /// Only this call. With an id of version 7, as clients and the daemon make it, and without `from` and `to`, the range is the day before
+    /// the time that the id has.
     id: Option<Uuid>,
     /// Only calls with a status of 400 and above, or only others.
     errors: Option<bool>,
@@ -90,8 +91,9 @@ fn parse_cursor(text: &str) -> Option<(DateTime<Utc>, Uuid)> {
 
 fn search_for(daemon: &SharedDaemon, parameters: SearchParameters) -> Result<RecordSearch, ApiError> {
     let to = parameters.to.as_deref().map(|to| instant(daemon, "to", to)).transpose()?;
+    let made_at = parameters.id.and_then(time_of).filter(|_| to.is_none() && parameters.from.is_none());
     // Records may have times a little in the future.
-    let to = to.unwrap_or_else(|| now(daemon) + TimeDelta::minutes(10));
+    let to = to.unwrap_or_else(|| made_at.unwrap_or_else(|| now(daemon)) + TimeDelta::minutes(10));
     let from = parameters.from.as_deref().map(|from| instant(daemon, "from", from)).transpose()?;
     let from = from.unwrap_or(to - TimeDelta::days(1));
     // A constant within the range of the type.

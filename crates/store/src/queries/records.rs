@@ -5,6 +5,9 @@
 //! The call log's only index by time is BRIN, which finds a range and does not give an order. So a page searches
 //! windows of time, from the newest back, each eight times as wide as the one before, and stops when it is full. The
 //! first page of a range of 31 days reads a few minutes of calls. Windows without a matching call are read once.
+//!
+//! There is no index of ids, because each would cost loading more than a request saves. But an id of version 7, as the clients and the daemon make
+//! it, has the time of its call ([`time_of`]), and the windows begin there.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
@@ -124,12 +127,40 @@ fn sized() -> String {
     tallyd_protocol::for_each_field!(names_and_kinds).into_iter().filter_map(text).collect::<Vec<_>>().join(", ")
 }
 
+/// Calls may be dated a little after their id was made.
+const AFTER_ID: TimeDelta = TimeDelta::seconds(2);
+
+/// The time that an id of version 7 has.
+#[must_use]
+pub fn time_of(id: Uuid) -> Option<DateTime<Utc>> {
+    let ms = i64::try_from(id.as_u128() >> 80).ok()?;
+    DateTime::from_timestamp_millis(ms).filter(|_| id.get_version_num() == 7)
+}
+
 impl RecordSearch {
     /// Finds a page. True if another may follow.
     ///
     /// # Errors
     /// [`QueryError`].
     pub async fn page(&self, reading: &Reading) -> Result<(Vec<RecordRow>, bool), QueryError> {
+        let made_at = self.id.and_then(time_of).filter(|_| self.after.is_none());
+        if let Some(to) =
+            made_at.and_then(|at| at.checked_add_signed(AFTER_ID)).filter(|to| (self.from..self.to).contains(to))
+        {
+            let found = Self { to, ..self.clone() }.page_of(reading).await?;
+            if !found.0.is_empty() {
+                return Ok(found);
+            }
+            return Self { from: to, ..self.clone() }.page_of(reading).await;
+        }
+        self.page_of(reading).await
+    }
+
+    /// Finds a page. True if another may follow.
+    ///
+    /// # Errors
+    /// [`QueryError`].
+    async fn page_of(&self, reading: &Reading) -> Result<(Vec<RecordRow>, bool), QueryError> {
         let Some(from) = self.first_window(reading).await? else { return Ok((Vec::new(), false)) };
         let stored = columns_with("cost_usd", "round(cost_usd, 18) AS cost_usd");
         let answer = columns_with("metadata", "told::json");
@@ -163,7 +194,9 @@ impl RecordSearch {
         let after =
             |(at, _): (DateTime<Utc>, Uuid)| at.checked_add_signed(TimeDelta::microseconds(1)).unwrap_or(self.to);
         let mut to = self.after.map_or(self.to, |call| self.to.min(after(call)));
-        let (mut width, mut missing, mut first) = (FIRST_WINDOW, self.limit, None);
+        // An id has one call.
+        let limit = if self.id.is_some() { 1 } else { self.limit };
+        let (mut width, mut missing, mut first) = (FIRST_WINDOW, limit, None);
         while missing > 0 && to > self.from {
             let from = to.checked_sub_signed(width).map_or(self.from, |from| self.from.max(from));
             let rows = self.ask(reading, &sql, (&from, &to), missing).await?;
@@ -218,6 +251,13 @@ impl RecordSearch {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_id_of_version_7_tells_its_time() {
+        let id = Uuid::from_u128(0x017f_22e2_79b0_7cc3_98c4_dc0c_0c07_398f);
+        assert_eq!(time_of(id).unwrap().to_rfc3339(), "2022-02-22T19:22:22+00:00");
+        assert_eq!(time_of(Uuid::from_u128(0x017f_22e2_79b0_4cc3_98c4_dc0c_0c07_398f)), None);
+    }
 
     #[test]
     fn a_page_counts_every_text_of_a_record() {
