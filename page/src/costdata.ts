@@ -45,6 +45,8 @@ export interface History {
   tags: string[];
   /** The first day whose sums are whole, if the range begins before it. */
   whole_from: string | null;
+  /** Until when the groups have every call, while many calls are being loaded. */
+  as_of: string | null;
 }
 
 /** The intervals with a readable number of bars for a range. */
@@ -166,7 +168,7 @@ export async function history(question: Question, zone: string, signal: AbortSig
   const more = ranked.rows.slice(top.length).map((row, at) => ({ name: names[top.length + at] ?? "", row }));
   if (more.length > 0) groups.push(others(groups, whole.rows, total, cost, lineUp));
   const tags = known.dimensions.filter(({ group_by }) => group_by.startsWith("tag:")).map(({ name }) => name);
-  return { question, tags, bars, groups, more, total, cost, groupCount: ranked.rows.length, whole_from: ranked.whole_from ?? whole.whole_from };
+  return { question, tags, bars, groups, more, total, cost, groupCount: ranked.rows.length, whole_from: ranked.whole_from ?? whole.whole_from, as_of: ranked.as_of };
 }
 
 /** One group's bars. An empty name is a group, too: the calls without a name. */

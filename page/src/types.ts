@@ -26,6 +26,7 @@ export interface Costs {
   bucket: string;
   source: string;
   whole_from: string | null;
+  as_of: string | null;
   rows: GroupRow[];
   next_offset: number | null;
 }

@@ -10,7 +10,7 @@ use super::point_out;
 use super::{reporting_zone, today_in, with_database};
 use tallyd_config::Config;
 use tallyd_model::pricing::{Usd, normalise_provider};
-use tallyd_store::queries::grouped::{Bucket, CostQuery, Dimension, GroupRow, LOG_DAYS_MAX, SortBy};
+use tallyd_store::queries::grouped::{Bucket, CostQuery, Dimension, GroupRow, Groups, LOG_DAYS_MAX, SortBy};
 
 /// Show costs by model, provider, user, application, tag or day.
 #[derive(Args)]
@@ -165,18 +165,22 @@ async fn question(args: &CostsArgs, db: &tallyd_store::Connection, zone: chrono_
 }
 
 pub(super) fn run(args: &CostsArgs, config: &Config) -> anyhow::Result<ExitCode> {
-    let (question, mut rows) = with_database(config, "tallyd costs", async |db| {
+    let (question, groups) = with_database(config, "tallyd costs", async |db| {
         let zone = reporting_zone(db, config).await?;
         let question = question(args, db, zone).await?;
-        let rows = question.ask(db).await?;
-        if rows.is_empty() && !point_out(db, &question.filters, (question.from, question.to), zone).await? {
+        let groups = question.ask(db).await?;
+        if groups.rows.is_empty() && !point_out(db, &question.filters, (question.from, question.to), zone).await? {
             output::hint(match question.filters.len() {
                 0 => "there are no calls in these days",
                 _ => "these names have calls in these days, but no call has all of them",
             });
         }
-        Ok((question, rows))
+        Ok((question, groups))
     })?;
+    let Groups { mut rows, as_of } = groups;
+    if let Some(at) = as_of {
+        output::loading(at);
+    }
     let more = rows.len() as i64 > args.limit;
     rows.truncate(usize::try_from(args.limit).unwrap_or(usize::MAX));
     if args.json {

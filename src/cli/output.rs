@@ -79,6 +79,11 @@ pub(super) fn error(error: &anyhow::Error) {
     }
 }
 
+/// Says how old an answer is.
+pub(super) fn loading(at: chrono::DateTime<chrono::Utc>) {
+    hint(&format!("many calls are being loaded: those after {} may be missing", at.format("%H:%M:%S UTC")));
+}
+
 /// Prints a hint: the person's next step.
 pub(super) fn hint(text: &str) {
     eprintln!("hint: {text}");

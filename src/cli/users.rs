@@ -116,7 +116,7 @@ fn list(question: &UserQuestion, exact: bool, as_json: bool, config: &Config) ->
         Ok((list.page(question).await?, list.count(question.search.as_deref()).await?, list.as_of()))
     })?;
     if let Some(at) = as_of {
-        output::hint(&format!("many calls are being loaded: those after {} may be missing", at.format("%H:%M:%S UTC")));
+        output::loading(at);
     }
     if as_json {
         output::json(&page.users)?;

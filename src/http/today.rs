@@ -119,7 +119,7 @@ pub(super) async fn today(
         offset: 0,
     };
     question.learn(&reading).await?;
-    let models = question.ask(&reading).await?.into_iter().map(ModelToday::from).collect();
+    let models = question.ask(&reading).await?.rows.into_iter().map(ModelToday::from).collect();
     let budgets = Budgets::read(&daemon, &reading).await?.budgets.into_iter().map(|row| {
         let budget = row.state.budget;
         let scope = match budget.scope {

@@ -3,6 +3,7 @@
 mod access;
 mod adopt;
 mod citus;
+mod dearest;
 mod deltas;
 mod dimensions;
 mod embedded;

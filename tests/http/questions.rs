@@ -22,7 +22,8 @@ fn fill() -> String {
     format!(
         "SELECT tallyd_ensure_partitions(now() - interval '{DAYS} days', now()); \
          INSERT INTO api_usage_log (occurred_at, id, provider, model, endpoint, user_id, app, request_id, input_tokens, cost_usd, cost_source) \
-         SELECT now() - i * interval '1 day' / {CALLS_A_DAY}, md5(i::text)::uuid, 'p' || i % 2, 'm' || i % 4, '/e' || i % 5, 'u' || i * 7919 % {USERS}, \
+         SELECT now() - i * interval '1 day' / {CALLS_A_DAY}, \
+             (lpad(to_hex((extract(epoch FROM now() - i * interval '1 day' / {CALLS_A_DAY}) * 1000)::int8), 12, '0') || '7000' || right(md5(i::text), 16))::uuid, 'p' || i % 2, 'm' || i % 4, '/e' || i % 5, 'u' || i * 7919 % {USERS}, \
              'app' || i % 3, 'r' || i, 100, 0.01, 'catalog' FROM generate_series(1::int8, {}) AS i",
         CALLS_A_DAY * DAYS
     )
@@ -86,6 +87,8 @@ fn no_answer_reads_more_rows_than_it_needs() {
             of_days("daily_dimension_costs", 30),
         ),
         ("costs?days=7&bucket=hour&group_by=provider", "hourly_api_costs", hours),
+        // 34 users of the list with 30 days each.
+        ("costs?days=30&bucket=total&group_by=user&sort=cost&limit=10", "tallyd_user_", 34 * 31 / 3 + 60),
         ("users/u7?days=30", "tallyd_user_", rows("daily_user_api_costs WHERE user_id = 'u7'")),
         // A page and one more, and the users that are counted; nothing of days and totals.
         ("users?limit=50&sort=cost", "tallyd_user_", USERS + 51),
@@ -97,9 +100,11 @@ fn no_answer_reads_more_rows_than_it_needs() {
         ("records?limit=100", "api_usage_log", month / 4),
         ("records?limit=100&from=FROM", "api_usage_log", month / 4),
         ("records?limit=100&from=FROM&provider=p1&model=m3", "api_usage_log", month / 4),
+        ("records?id=ID", "api_usage_log", month / 4),
     ] {
         let from = api.postgres.psql("SELECT to_char(current_date - 30, 'YYYY-MM-DD')");
-        let path = format!("/api/v1/{}", path.replace("FROM", &from));
+        let id = api.postgres.psql("SELECT id FROM api_usage_log WHERE request_id = 'r77777'");
+        let path = format!("/api/v1/{}", path.replace("FROM", &from).replace("ID", &id));
         let start = api.postgres.whole_log().len();
         let answer = api.get(&path, &token).ok();
         // Plans are logged as statements end, before the answer is sent.
@@ -114,7 +119,8 @@ fn no_answer_reads_more_rows_than_it_needs() {
         if table != "api_usage_log" {
             assert!(!read.contains_key("api_usage_log"), "{path} read the call log: {read:?}");
         } else {
-            assert_eq!(answer["records"].as_array().unwrap().len(), 100, "{path}");
+            let calls = if path.contains("id=") { 1 } else { 100 };
+            assert_eq!(answer["records"].as_array().unwrap().len(), calls, "{path}");
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::support::{Asker, Cluster, Daemon, quantile};
 
 const QUESTIONS: usize = 50;
 /// Name, path and the goal of the p99 in milliseconds.
-const PATHS: [(&str, &str, f64); 10] = [
+const PATHS: [(&str, &str, f64); 13] = [
     ("costs of 30 days by application", "/api/v1/costs?days=30&bucket=total&group_by=app", 50.0),
     ("costs of 365 days by application", "/api/v1/costs?days=365&bucket=total&group_by=app", 150.0),
     ("costs of 30 days by hour", "/api/v1/costs?days=30&bucket=hour", 50.0),
@@ -19,9 +19,16 @@ const PATHS: [(&str, &str, f64); 10] = [
         "/api/v1/costs?days=30&bucket=total&group_by=user&sort=cost&limit=100",
         50.0,
     ),
+    (
+        "costs of 365 days by user, the dearest 100",
+        "/api/v1/costs?days=365&bucket=total&group_by=user&sort=cost&limit=100",
+        150.0,
+    ),
     ("users, first page by cost", "/api/v1/users?sort=cost&limit=50", 50.0),
+    ("users, first page by calls", "/api/v1/users?sort=calls&limit=50", 50.0),
     ("users, first page by last call", "/api/v1/users?sort=last_call&limit=50", 50.0),
     ("one user, 30 days", "/api/v1/users/user-7919?days=30", 50.0),
+    ("one user, 365 days", "/api/v1/users/user-7919?days=365", 50.0),
     ("calls, first page of a day", "/api/v1/records?limit=100", 50.0),
     ("calls, first page of a provider", "/api/v1/records?limit=100&provider=claude", 50.0),
 ];

@@ -65,7 +65,7 @@ pub fn fill(cluster: &Cluster, rows: usize, users: usize) {
                                     cost_usd, cost_source)
          SELECT date_trunc('day', now()) - i * (interval '364 days' / {rows}), md5(i::text)::uuid, 'claude',
                 'claude-model-' || i % 20, '/v1/endpoint-' || i % 5, 'user-' || i * 7919 % {users}, 'app-' || i % 9,
-                1200 + i % 100, 350, 0.0105, 'catalog'
+                1200 + i % 100, 350, 0.0105 + i * 31 % 1009 * 0.000001, 'catalog'
          FROM generate_series(1::int8, {rows}) AS i"
     ));
     cluster.rebuild_rollups();

@@ -3,7 +3,7 @@
 import { useMemo, useState } from "preact/hooks";
 import { url } from "../api";
 import { type Bucket, type Group, type History, HOUR_DAYS_MAX, type Question, dimensionsOf, fittingBucket, firstDay, history, wordOf } from "../costdata";
-import { addDays, count, daysBetween, noun, percentage, short, today } from "../format";
+import { addDays, count, daysBetween, instant, noun, percentage, short, today } from "../format";
 import { useLive } from "../live";
 import { axisUsd, parse, percent, sum, toFloat, usd, usdOf } from "../money";
 import { type Range, RangePicker, named } from "../range";
@@ -89,6 +89,7 @@ const csv = ({ by, range, bucket, provider }: Question) => url("/api/v1/costs", 
 
 function Found({ data, measure }: { data: History; measure: Measure }) {
   const { question, total, cost } = data;
+  const { zone } = useSession();
   const [view, setView] = useState<"totals" | "time">("totals");
   const series = useMemo(
     () => data.groups.map((group) => ({ name: group.name, color: group.color, values: group.bars.map((row) => (row ? MEASURE[measure].of(row) : 0)) })),
@@ -110,6 +111,7 @@ function Found({ data, measure }: { data: History; measure: Measure }) {
       </div>
       <Card title={`${MEASURES.find(([name]) => name === measure)?.[1]} by ${wordOf(question.by)}`} tools={<Choice label="Show" value={measure} options={MEASURES} onPick={(value) => amend({ show: value === "cost" ? null : value })} />}>
         <Chart label={`${measure} by ${wordOf(question.by)}`} bars={data.bars} series={series} format={MEASURE[measure].format} axis={MEASURE[measure].axis} unfinished={unfinished} />
+        {data.as_of && <p class="footnote">Many calls are being loaded. These users have the calls that were loaded until {instant(data.as_of, zone)}.</p>}
         {data.whole_from && <p class="footnote">The days before {data.whole_from} are not whole: their calls were dropped before sums {question.bucket === "hour" ? "by hour" : `by ${wordOf(question.by)}`} were kept, or are still being counted.</p>}
       </Card>
       <Card tools={<Choice label="Table" value={view} options={[["totals", "Totals"], ["time", "Over time"]] as const} onPick={setView} />} title={view === "totals" ? "Totals" : "Over time"}>

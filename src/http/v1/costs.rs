@@ -2,7 +2,7 @@
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use chrono::NaiveDate;
+use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -12,7 +12,7 @@ use crate::http::answer::{Failures, Json};
 use crate::http::csv::{self, Format, NextPage, Page, PageFuture};
 use crate::http::error::ApiError;
 use crate::http::parameters::{ROLLUP_DAYS_MAX, TaggedParameters, day_range, limit, offset, text};
-use tallyd_store::queries::grouped::{Bucket, CostQuery, Dimension, GroupRow, LOG_DAYS_MAX, SortBy, Source};
+use tallyd_store::queries::grouped::{Bucket, CostQuery, Dimension, GroupRow, Groups, LOG_DAYS_MAX, SortBy, Source};
 
 /// Days of an answer by default.
 const DAYS: u64 = 30;
@@ -92,6 +92,9 @@ pub(crate) struct Costs {
     /// that were dropped from the call log before tallyd kept these sums are not in them, and calls before a tag became a dimension are
     /// counted in the background.
     pub whole_from: Option<NaiveDate>,
+    /// Null where the sums have every call that is loaded. While many calls are being loaded, users in descending order of cost or calls have
+    /// the calls that were loaded until then; later ones may be missing.
+    pub as_of: Option<DateTime<Utc>>,
     /// The groups.
     pub rows: Vec<GroupRow>,
     /// The `offset` of the next page; null after the last.
@@ -175,19 +178,19 @@ async fn question(
     Ok(question)
 }
 
-async fn ask(daemon: &SharedDaemon, question: &CostQuery) -> Result<(Vec<GroupRow>, Option<NaiveDate>), ApiError> {
+async fn ask(daemon: &SharedDaemon, question: &CostQuery) -> Result<(Groups, Option<NaiveDate>), ApiError> {
     let reading = daemon.reading().await?;
-    let rows = question.ask(&reading).await?;
+    let groups = question.ask(&reading).await?;
     let whole_from = question.whole_from(&reading).await?;
     reading.finish().await?;
-    Ok((rows, whole_from))
+    Ok((groups, whole_from))
 }
 
 fn page(daemon: SharedDaemon, mut question: CostQuery) -> PageFuture {
     Box::pin(async move {
         let zone = daemon.settings.zone;
         question.limit = csv::PAGE;
-        let (rows, _) = ask(&daemon, &question).await?;
+        let (Groups { rows, .. }, _) = ask(&daemon, &question).await?;
         let full = i64::try_from(rows.len()).unwrap_or(i64::MAX) == csv::PAGE;
         question.offset += csv::PAGE;
         let next = full.then(|| -> NextPage { Box::new(move || page(daemon, question)) });
@@ -216,12 +219,12 @@ pub(crate) async fn costs(
     }
     // One row more than the page shows whether there is another page.
     question.limit += 1;
-    let (mut rows, whole_from) = ask(&daemon, &question).await?;
+    let (Groups { mut rows, as_of }, whole_from) = ask(&daemon, &question).await?;
     question.limit -= 1;
     let more = i64::try_from(rows.len()).unwrap_or(i64::MAX) > question.limit;
     rows.truncate(usize::try_from(question.limit).unwrap_or(usize::MAX));
     let next_offset = more.then_some(question.offset + question.limit);
     let source = question.source();
     let CostQuery { from, to, zone, bucket, .. } = question;
-    Ok(Json(Costs { from, to, time_zone: zone, bucket, source, whole_from, rows, next_offset }).into_response())
+    Ok(Json(Costs { from, to, time_zone: zone, bucket, source, whole_from, as_of, rows, next_offset }).into_response())
 }

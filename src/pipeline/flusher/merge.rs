@@ -12,7 +12,8 @@
 //! | [`ROWS_MAX`] | lanes wait ([`DeltasState::is_full`]) |
 //!
 //! After a merge the list of users is refreshed ([`tallyd_store::user_list`]), which takes a fifth of the time at most. Between refreshes
-//! requests for the list say how old it is, or correct it themselves.
+//! requests for the list say how old it is, or correct it themselves. Once a day a roll lowers the bounds of costs by which ranges of days
+//! are searched ([`user_list::roll`]).
 //!
 //! A failed merge is tried again; until then the deltas are safe, and count where they are.
 
@@ -44,6 +45,9 @@ const REST: u32 = 2;
 /// The rest after a refresh of the list of users, in times of the refresh's duration.
 const LIST_REST: u32 = 4;
 
+/// How often the task checks whether a new day has begun.
+const ROLL: Duration = Duration::from_secs(60);
+
 /// The number of unmerged deltas at the task's last check.
 #[derive(Debug, Default)]
 pub(crate) struct DeltasState {
@@ -70,6 +74,10 @@ struct Past {
     rests_until: Instant,
     /// No refresh of the list of users before this instant.
     list_rests_until: Instant,
+    /// No roll before this instant.
+    roll_rests_until: Instant,
+    /// The last roll has left bounds that are too large.
+    rolls_again: bool,
     last_error: String,
 }
 
@@ -86,6 +94,8 @@ impl Merging {
             waiting_since: None,
             rests_until: Instant::now(),
             list_rests_until: Instant::now(),
+            roll_rests_until: Instant::now(),
+            rolls_again: false,
             last_error: String::new(),
         };
         loop {
@@ -133,6 +143,11 @@ impl Merging {
         if may_refresh && user_list::is_due(session).await.map_err(said)? {
             past.list_rests_until = self.showing(session, past, self.refresh()).await?;
         }
+        if waiting.rows < ROWS_HURRY && Instant::now() >= past.roll_rests_until {
+            let start = Instant::now();
+            past.rolls_again = self.showing(session, past, self.roll(past.rolls_again)).await?;
+            past.roll_rests_until = Instant::now() + ROLL.max(start.elapsed() * LIST_REST);
+        }
         waiting.index(session).await.map_err(said)
     }
 
@@ -175,6 +190,12 @@ impl Merging {
         let took = user_list::refresh(&session).await.map_err(|error| describe(&error))?.unwrap_or_default();
         tracing::debug!(ms = took.as_millis() as u64, "the list of users is refreshed");
         Ok(Instant::now() + took * LIST_REST)
+    }
+
+    /// Rolls the bounds of costs on a session of its own. Returns whether to do it again.
+    async fn roll(&self, again: bool) -> Result<bool, String> {
+        let session = self.flusher.database.connect("tallyd list").await.map_err(|error| error.to_string())?;
+        user_list::roll(&session, again).await.map_err(|error| describe(&error))
     }
 
     /// Reads the number of deltas, and publishes it for lanes and metrics.

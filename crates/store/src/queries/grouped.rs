@@ -7,14 +7,14 @@
 
 use std::collections::BTreeMap;
 
-use chrono::NaiveDate;
+use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
 use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 use utoipa::ToSchema;
 
 use super::sums::{OF_LOG, OF_ROLLUP, Sums};
-use super::{Parameter, QueryError};
+use super::{Parameter, QueryError, dearest};
 use crate::dimensions::{self, DimensionState};
 use tallyd_model::tags::{APP, name_fault};
 
@@ -138,6 +138,15 @@ pub struct GroupRow {
     /// The sums.
     #[serde(flatten)]
     pub sums: Sums,
+}
+
+/// The groups of a page.
+#[derive(Debug, Clone)]
+pub struct Groups {
+    /// In the order that was asked for.
+    pub rows: Vec<GroupRow>,
+    /// None if the sums have every call that is loaded. Otherwise calls that were loaded after this may be missing in them.
+    pub as_of: Option<DateTime<Utc>>,
 }
 
 /// The prefix of tags' names in requests.
@@ -282,7 +291,19 @@ impl CostQuery {
     ///
     /// # Errors
     /// [`QueryError`].
-    pub async fn ask(&self, client: &Client) -> Result<Vec<GroupRow>, QueryError> {
+    pub async fn ask(&self, client: &Client) -> Result<Groups, QueryError> {
+        if let Some((rows, standing)) = dearest::search(self, client).await? {
+            return Ok(Groups { rows, as_of: standing.as_of });
+        }
+        Ok(Groups { rows: self.add_up(client, None).await?, as_of: None })
+    }
+
+    /// Adds up the rows of the range: of all users, or of these. If the latter are not to be exact, users' deltas are left out.
+    pub(super) async fn add_up(
+        &self,
+        client: &Client,
+        users: Option<(&Vec<String>, bool)>,
+    ) -> Result<Vec<GroupRow>, QueryError> {
         let mut parameters: Vec<Parameter<'_>> = vec![
             (&self.from, Type::DATE),
             (&self.to, Type::DATE),
@@ -292,8 +313,9 @@ impl CostQuery {
         if self.asks_for_zone() {
             parameters.push((&self.zone, Type::TEXT));
         }
-        let sql = self.sql(parameters.len());
+        let sql = self.sql(parameters.len(), users.map(|(_, is_exact)| is_exact));
         parameters.extend(self.filters.iter().map(|(_, value)| -> Parameter<'_> { (value, Type::TEXT) }));
+        parameters.extend(users.map(|(users, _)| -> Parameter<'_> { (users, Type::TEXT_ARRAY) }));
         let rows = client.query_typed(&sql, &parameters).await?;
         rows.iter().map(|row| self.read(row)).collect()
     }
@@ -322,12 +344,13 @@ impl CostQuery {
         Ok(first.filter(|first| *first > self.from))
     }
 
-    /// `$1` and `$2` are the days, `$3` the limit, `$4` the offset, `$5` the zone if instants are read; filters follow.
-    fn sql(&self, parameters: usize) -> String {
+    /// `$1` and `$2` are the days, `$3` the limit, `$4` the offset, `$5` the zone if instants are read; filters follow, then users.
+    fn sql(&self, parameters: usize, of_users: Option<bool>) -> String {
         let source = self.source();
         let log = source == Source::ApiUsageLog;
         let (table, sums) = match source {
             Source::DailyApiCosts => ("public.daily_api_costs", OF_ROLLUP),
+            Source::DailyUserApiCosts if of_users == Some(false) => ("public.tallyd_user_days", OF_ROLLUP),
             Source::DailyUserApiCosts => ("public.tallyd_user_day_parts", OF_ROLLUP),
             Source::DailyDimensionCosts => ("public.daily_dimension_costs", OF_ROLLUP),
             Source::HourlyApiCosts => ("public.hourly_api_costs", OF_ROLLUP),
@@ -361,9 +384,17 @@ impl CostQuery {
         let mut columns = vec![format!("{bucket} AS bucket")];
         columns.extend(self.group_by.iter().map(|dimension| dimension.column(source)));
         let groups: Vec<String> = (1..=columns.len()).map(|at| at.to_string()).collect();
+        // By the bytes of ids, as in the list of users.
+        let order = |(at, place): (usize, &String)| match at.checked_sub(1).map(|at| &self.group_by[at]) {
+            Some(Dimension::User) => "user_id COLLATE \"C\"".to_owned(),
+            _ => place.clone(),
+        };
+        let last = groups.iter().enumerate().map(order).collect::<Vec<_>>().join(", ");
         let filters: String = self.filters.iter().enumerate().fold(String::new(), |text, (at, (dimension, _))| {
             format!("{text} AND {} = ${}", dimension.column(source), parameters + at + 1)
         });
+        let users = parameters + self.filters.len() + 1;
+        let filters = of_users.map_or(filters.clone(), |_| format!("{filters} AND user_id = ANY (${users})"));
         let (cost, calls) = (columns.len() + 9, columns.len() + 1);
         let direction = if self.descending { "DESC" } else { "ASC" };
         let first = match self.sort {
@@ -386,7 +417,7 @@ impl CostQuery {
         // converted to text.
         format!(
             "SELECT {written}, page.* FROM (SELECT {columns}, {sums} FROM {rows} GROUP BY {groups} \
-             HAVING count(*) > 0 ORDER BY {first} {direction}, {groups} LIMIT $3 OFFSET $4) AS page"
+             HAVING count(*) > 0 ORDER BY {first} {direction}, {last} LIMIT $3 OFFSET $4) AS page"
         )
     }
 

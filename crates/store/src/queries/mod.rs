@@ -9,6 +9,7 @@ pub mod admins;
 pub mod audit;
 pub mod budgets;
 pub mod costs;
+mod dearest;
 pub mod grouped;
 pub mod history;
 pub mod names;

@@ -55,7 +55,7 @@ async fn seen(
         offset: 0,
     };
     question.learn(client).await?;
-    let rows = question.ask(client).await?;
+    let rows = question.ask(client).await?.rows;
     let name = |mut row: GroupRow| match dimension {
         Dimension::Provider => row.provider,
         Dimension::Model => row.model,
