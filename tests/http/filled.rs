@@ -269,7 +269,12 @@ fn change(asked: &mut Asked) {
     let alerts = asked.get("/api/v1/alerts");
     asked.post("/api/v1/alerts/acknowledge", json!({"ids": [alerts["alerts"][0]["id"]]}));
     let units = json!([{"day": chrono::Utc::now().date_naive(), "dimension": "app", "value": "web", "unit": "order", "quantity": 3, "revenue_usd": "9"}]);
-    asked.ask("PUT", "/api/v1/units", "/api/v1/units", &json!({"units": units}));
+    // Stated twice, then another quantity.
+    for quantity in [3, 3, 4] {
+        let mut units = units.clone();
+        units[0]["quantity"] = json!(quantity);
+        asked.ask("PUT", "/api/v1/units", "/api/v1/units", &json!({"units": units}));
+    }
     alert_rules(asked);
     let price = json!({"provider": "acme", "model": "new", "effective_from": "2026-01-01", "per_million": {"input": "3", "output": "7"},
         "note": "from their page", "source": "https://example.com"});
@@ -370,7 +375,8 @@ fn ask_everything(asked: &mut Asked) {
         "/api/v1/costs?days=75&group_by=user&limit=1",
         "/api/v1/costs?days=30&group_by=app&limit=1",
         "/api/v1/costs/change?app=web",
-        "/api/v1/units?group_by=app&bucket=day",
+        "/api/v1/units?group_by=app&bucket=day&limit=1",
+        "/api/v1/units?group_by=app",
         "/api/v1/records?limit=1",
         "/api/v1/records?request_id=req-1",
         "/api/v1/records?model=gpt-of-no-list",

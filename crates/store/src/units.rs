@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::NaiveDate;
 use serde::Serialize;
 use serde_json::json;
+use sha2::{Digest, Sha256};
 use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 use utoipa::ToSchema;
@@ -177,7 +178,7 @@ async fn state_some(
     client.query_typed(sql, &[&keys[..], &more[..]].concat()).await?;
     let (mut old, mut new) = (Vec::new(), Vec::new());
     for (at, (key, _)) in rows.iter().enumerate() {
-        let named = |quantity: &str, revenue: Option<&str>| json!({"day": key.1, "dimension": key.0, "value": key.2, "unit": key.3, "quantity": quantity, "revenue_usd": revenue});
+        let named = |quantity: &str, revenue: Option<&str>| json!({"day": key.1, "dimension": key.0, "value_hash": value_hash(&key.2), "unit": key.3, "quantity": quantity, "revenue_usd": revenue});
         let known = before.get(key);
         if known.is_some_and(|(quantity, revenue)| *quantity == quantities[at] && *revenue == revenues[at]) {
             stated.unchanged += 1;
@@ -199,6 +200,11 @@ async fn state_some(
     new.truncate(LISTED);
     let change = who.change("units.state", &object);
     audit::write(client, &Change { old: Some(old.into()), new: Some(new.into()), ..change }).await
+}
+
+/// The value in the audit log, whose entries are never changed: a value may be the id of a user who is forgotten later.
+fn value_hash(value: &str) -> String {
+    hex::encode(&Sha256::digest(value)[..8])
 }
 
 /// A request for units with their costs.

@@ -1,4 +1,4 @@
-//! Removes a user's budgets, alert rules, alerts and units, the id in their audit entries, and the user's name in reports.
+//! Removes a user's budgets, alert rules and alerts, the id in their audit entries and in units, and the user's name in reports.
 
 use tokio_postgres::Client;
 use tokio_postgres::types::Type;
@@ -42,27 +42,19 @@ const UNITS: &str = "WITH gone AS (DELETE FROM public.tallyd_units WHERE value =
     SELECT dimension, day, '', unit, quantity, revenue_usd, actor FROM gone ORDER BY 1, 2, 4 \
     ON CONFLICT (dimension, day, value, unit) DO UPDATE SET quantity = u.quantity + excluded.quantity, \
         revenue_usd = coalesce(u.revenue_usd + excluded.revenue_usd, u.revenue_usd, excluded.revenue_usd)";
-/// Audit entries of those units, which are lists.
-const UNITS_AUDIT: &str = "UPDATE public.tallyd_audit_log AS l SET \
-        old_value = coalesce((SELECT jsonb_agg(CASE WHEN x.e ->> 'value' = $1 THEN x.e || '{\"value\": \"(forgotten)\"}' ELSE x.e END \
-            ORDER BY x.n) FROM jsonb_array_elements(l.old_value) WITH ORDINALITY AS x(e, n)), l.old_value), \
-        new_value = coalesce((SELECT jsonb_agg(CASE WHEN x.e ->> 'value' = $1 THEN x.e || '{\"value\": \"(forgotten)\"}' ELSE x.e END \
-            ORDER BY x.n) FROM jsonb_array_elements(l.new_value) WITH ORDINALITY AS x(e, n)), l.new_value) \
-    WHERE l.action = 'units.state' AND (l.old_value @> jsonb_build_array(jsonb_build_object('value', $1::text)) \
-        OR l.new_value @> jsonb_build_array(jsonb_build_object('value', $1::text)))";
 
 /// Removes them, in one transaction.
 pub(super) async fn remove(client: &Client, user: &str, done: &mut Forgotten) -> Result<(), ForgetError> {
-    let [budgets, alerts, of_budgets, former_entries, of_units, _] = step(client, || within(client, user)).await?;
+    let [budgets, alerts, of_budgets, former_entries, _] = step(client, || within(client, user)).await?;
     done.budgets += budgets;
     done.alerts += alerts;
-    done.audit_entries += of_budgets + former_entries + of_units;
+    done.audit_entries += of_budgets + former_entries;
     Ok(())
 }
 
-async fn within(client: &Client, user: &str) -> Result<[u64; 6], ForgetError> {
-    let mut counts = [0; 6];
-    for (count, sql) in counts.iter_mut().zip([BUDGETS, ALERTS, AUDIT, FORMER_AUDIT, UNITS_AUDIT, UNITS]) {
+async fn within(client: &Client, user: &str) -> Result<[u64; 5], ForgetError> {
+    let mut counts = [0; 5];
+    for (count, sql) in counts.iter_mut().zip([BUDGETS, ALERTS, AUDIT, FORMER_AUDIT, UNITS]) {
         *count = client.execute_typed(sql, &[(&user, Type::TEXT)]).await?;
     }
     // Rules count as budgets here, and reports as alerts.

@@ -10,7 +10,7 @@
 //! | `dead_letters` | `user_id`, `request_id`, `metadata` and `tags` leave the record; one that cannot be corrected is dropped |
 //! | `api_budgets`, `tallyd_alert_rules`, `api_alerts` | the user's budgets, rules and alerts are deleted; reports that name the user keep their headline |
 //! | `tallyd_units` | units of a value that is the user's id are added to those without the value |
-//! | `tallyd_audit_log` | changes of the user's budgets, rules and units lose the id. Authors of changes stay: an admin's actions are not a user's data |
+//! | `tallyd_audit_log` | changes of the user's budgets and rules lose the id; those of units never have it. Authors of changes stay: an admin's actions are not a user's data |
 //!
 //! The only sums that change are the user's own and those of `''`: costs by day, provider and model stay the same. The
 //! application's own tables (`auth.users`), backups, and WAL segments that were set aside as damaged are not touched.
