@@ -340,7 +340,10 @@ fn alert_rules(asked: &mut Asked) {
         asked.ask("PUT", rules, rules, &burn);
     }
     let refused = json!({"name": "refused", "metric": "cost", "window": "1h", "alert": 1, "route": "nowhere"});
-    assert!(asked.ask("PUT", rules, rules, &refused).to_string().contains("nowhere"), "an unknown route is refused");
+    assert!(
+        asked.ask("PUT", rules, rules, &refused).to_string().contains("none of this name"),
+        "an unknown route is refused"
+    );
     let is_evaluated =
         "SELECT count(*) = 5 AND count(value) >= 4 AND bool_or(level = 'warning') FROM tallyd_alert_rule_states";
     asked.api.postgres.until(is_evaluated, "t");
