@@ -35,6 +35,7 @@ fn commands(bill: &str, list: &str, rows: &str, folder: &str) -> Vec<Vec<String>
         vec!["duplicates", "list"],
         vec!["wal", "list"],
         vec!["partitions", "list"],
+        vec!["archive", "list"],
         vec!["rollups", "rebuild", "--help"],
         vec!["prices", "list"],
         vec!["prices", "list", "--json"],

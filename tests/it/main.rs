@@ -13,6 +13,7 @@
 mod support;
 
 mod adopt;
+mod archive;
 mod beside;
 mod bill;
 mod budgets;
