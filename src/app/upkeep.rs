@@ -12,6 +12,7 @@ use tallyd_base::clock::{Clock, SystemClock};
 use tallyd_base::registry;
 use tallyd_config::Config;
 use tallyd_model::pricing::Catalog;
+use tallyd_store::archive::Archive;
 use tallyd_store::dead_letters::expire;
 use tallyd_store::forget::{Forgotten, sweep};
 use tallyd_store::prices::write_catalog;
@@ -30,6 +31,8 @@ pub(super) struct Upkeep {
     options: UpkeepOptions,
     /// How long calls stay in the call log; none: for ever.
     keep: Option<TimeDelta>,
+    /// Where they are written before.
+    archive: Option<Archive>,
     /// How long dead letters are kept; none: for ever.
     keep_letters: Option<TimeDelta>,
     database: Arc<Database>,
@@ -41,7 +44,8 @@ impl Upkeep {
     pub(super) fn new(config: &Config, database: Arc<Database>, catalog: Arc<Catalog>) -> Self {
         let keep = config.retention.log();
         let keep_letters = config.dead_letters.keep();
-        Self { options: UpkeepOptions::from(config), keep, keep_letters, database, catalog, clock: SystemClock }
+        let (options, archive) = (UpkeepOptions::from(config), Archive::of(config));
+        Self { options, keep, archive, keep_letters, database, catalog, clock: SystemClock }
     }
 
     /// Works at the start and then every hour, until told to stop.
@@ -100,7 +104,7 @@ impl Upkeep {
         let Some(keep) = self.keep else { return Ok(()) };
         let now = DateTime::<Utc>::from_timestamp_micros(self.clock.now_us()).unwrap_or_default();
         let before = now - keep;
-        let done = drop_before(connection, before, &DROPS, |dropped| {
+        let done = drop_before(connection, before, &DROPS, self.archive.as_ref(), |dropped| {
             counter!(registry::RETENTION_CALLS).increment(dropped.calls.unsigned_abs());
             if dropped.state == DropState::Gone {
                 counter!(registry::RETENTION_PARTITIONS).increment(1);

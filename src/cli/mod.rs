@@ -8,6 +8,7 @@ mod output;
 
 mod adopt;
 mod alerts;
+mod archive;
 mod bill_check;
 mod budgets;
 mod completions;
@@ -137,6 +138,8 @@ enum Command {
     Wal(wal::WalArgs),
     /// List the call log's partitions, make them ahead, drop old ones
     Partitions(partitions::PartitionsArgs),
+    /// List the files of archived partitions, verify them, restore one
+    Archive(archive::ArchiveArgs),
     /// Work on the rollup tables
     Rollups(rollups::RollupsArgs),
     /// List the tags that have a rollup, add one, remove one
@@ -249,6 +252,7 @@ pub fn main() -> ExitCode {
         Command::Duplicates(args) => duplicates::run(&args, &config),
         Command::Wal(args) => wal::run(&args, &config),
         Command::Partitions(args) => partitions::run(&args, &config),
+        Command::Archive(args) => archive::run(&args, &config),
         Command::Rollups(args) => rollups::run(&args, &config),
         Command::Dimensions(args) => dimensions::run(&args, &config),
         Command::Prices(args) => prices::run(&args, &config),

@@ -11,6 +11,7 @@ use super::output::{self, Table, bytes, count, noun, usd_text};
 use super::prices::instant;
 use super::with_database;
 use tallyd_config::Config;
+use tallyd_store::archive::Archive;
 use tallyd_store::partitions::{self, PartitionInfo};
 use tallyd_store::queries::audit::Actor;
 use tallyd_store::retention::{DropState, drop_before, due};
@@ -142,8 +143,9 @@ fn show_due(before: DateTime<Utc>, as_json: bool, config: &Config) -> anyhow::Re
 }
 
 fn drop(before: DateTime<Utc>, actor: &str, as_json: bool, config: &Config) -> anyhow::Result<ExitCode> {
+    let archive = Archive::of(config);
     with_database(config, "tallyd partitions", async |db| {
-        let dropped = drop_before(db, before, &Actor::at_the_command_line(actor), |one| {
+        let dropped = drop_before(db, before, &Actor::at_the_command_line(actor), archive.as_ref(), |one| {
             if !as_json {
                 let calls = noun(one.calls.unsigned_abs(), "call", "calls");
                 println!("{}: {calls}, {} USD: {}", one.partition, usd_text(&one.cost_usd), one.state.name());

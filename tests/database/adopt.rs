@@ -198,7 +198,7 @@ async fn calls_that_were_dropped_since_are_not_taken_again() {
     client.batch_execute(OTHER).await.unwrap();
     assert_eq!(take(&client, &other()).await.calls, 4);
     let before = "2025-03-01T00:00:00Z".parse().unwrap();
-    let dropped = drop_before(&db.connect("retention").await.unwrap(), before, &TESTER, |_| {}).await.unwrap();
+    let dropped = drop_before(&db.connect("retention").await.unwrap(), before, &TESTER, None, |_| {}).await.unwrap();
     assert!(!dropped.is_empty(), "{dropped:?}");
     assert_eq!(proven(&db).await, (0, 4));
     // The table is recognised after it was renamed and moved to another schema.

@@ -93,7 +93,7 @@ async fn days_are_counted_backwards_and_what_was_begun_goes_on_elsewhere() {
     // All other changes of sums change these, too.
     rebuild_rollups(&mut db.connect("rebuild").await.unwrap(), "Asia/Kolkata", &TESTER).await.unwrap();
     proven(&db).await;
-    drop_before(&client, "2026-02-01T00:00:00Z".parse().unwrap(), &TESTER, |_| ()).await.unwrap();
+    drop_before(&client, "2026-02-01T00:00:00Z".parse().unwrap(), &TESTER, None, |_| ()).await.unwrap();
     proven(&db).await;
     assert!(remove(&client, "team", &TESTER).await.unwrap() > 0);
     assert_eq!(value(&client, TEAMS).await, "");
@@ -165,7 +165,7 @@ async fn a_forgotten_user_is_in_no_tag_and_costs_stay_with_their_team() {
         add(&client, name, &TESTER).await.unwrap();
     }
     while count_day(&client, MAX).await.unwrap().is_some() {}
-    drop_before(&client, "2025-12-01T00:00:00Z".parse().unwrap(), &TESTER, |_| ()).await.unwrap();
+    drop_before(&client, "2025-12-01T00:00:00Z".parse().unwrap(), &TESTER, None, |_| ()).await.unwrap();
     proven(&db).await;
     let options = ForgetOptions { user_id: "person", batch_calls: 10, keep_mark: true, by: TESTER };
     forget(&client, &options, |_| ()).await.unwrap();

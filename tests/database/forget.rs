@@ -129,7 +129,7 @@ async fn the_id_is_found_nowhere_any_more_and_every_sum_stays() {
     for user in [PERSON, "other", ""] {
         calls(&client, user, &["2024-12", "2025-01", "2025-02"], 20).await;
     }
-    drop_before(&client, "2025-02-01T00:00:00Z".parse().unwrap(), &TESTER, |_| {}).await.unwrap();
+    drop_before(&client, "2025-02-01T00:00:00Z".parse().unwrap(), &TESTER, None, |_| {}).await.unwrap();
     letters(&client, PERSON).await;
     letters(&client, "other").await;
     watched(&client, PERSON).await;
@@ -216,7 +216,7 @@ async fn the_proof_holds_at_every_instant_while_calls_arrive_and_partitions_go()
     let dropper = db.connect("dropper").await.unwrap();
     let mut forgotten = 0;
     for before in ["2024-12-01T00:00:00Z", "2025-01-01T00:00:00Z", "2025-02-01T00:00:00Z"] {
-        let dropping = drop_before(&dropper, before.parse().unwrap(), &TESTER, |_| {});
+        let dropping = drop_before(&dropper, before.parse().unwrap(), &TESTER, None, |_| {});
         let options = options(PERSON);
         let (dropped, done) = tokio::join!(dropping, forget(&client, &options, |_| {}));
         dropped.unwrap();

@@ -52,7 +52,7 @@ async fn what_is_dropped_stays_in_the_rollups_and_in_the_proof() {
     client.batch_execute("SELECT increment_daily_cost(provider => 'claude', user_id => 'u0')").await.unwrap();
     let before = rollups(&client).await;
     // Only partitions that end before the bound: a day of February is left.
-    let dropped = drop_before(&client, at("2025-02-28T00:00:00Z"), &TESTER, |_| {}).await.unwrap();
+    let dropped = drop_before(&client, at("2025-02-28T00:00:00Z"), &TESTER, None, |_| {}).await.unwrap();
     let names: Vec<_> = dropped.iter().map(|one| (one.partition.as_str(), one.calls, one.state)).collect();
     let expected = [("api_usage_log_2024_12", 12, DropState::Gone), ("api_usage_log_2025_01", 12, DropState::Gone)];
     assert_eq!(names, expected);
@@ -64,7 +64,7 @@ async fn what_is_dropped_stays_in_the_rollups_and_in_the_proof() {
     assert_eq!(value(&client, noted).await, "tester api_usage_log_2024_12 12, tester api_usage_log_2025_01 12");
     let sums = "SELECT sum(calls) || ' ' || sum(unpriced_calls) FROM tallyd_dropped_partitions";
     assert_eq!(value(&client, sums).await, "24 6");
-    assert!(drop_before(&client, at("2025-02-28T00:00:00Z"), &TESTER, |_| {}).await.unwrap().is_empty());
+    assert!(drop_before(&client, at("2025-02-28T00:00:00Z"), &TESTER, None, |_| {}).await.unwrap().is_empty());
 
     // Reconciliation notices an altered row in each of the three tables.
     for (table, column) in [
@@ -91,7 +91,7 @@ async fn calls_that_come_late_for_a_dropped_period_are_counted_and_dropped_in_th
     for round in 1..=3 {
         calls(&client, &["2025-01"]).await;
         assert_equal(&db, 12, 12 * (round - 1)).await;
-        let dropped = drop_before(&client, before, &TESTER, |_| {}).await.unwrap();
+        let dropped = drop_before(&client, before, &TESTER, None, |_| {}).await.unwrap();
         assert_eq!(dropped.iter().map(|one| one.calls).sum::<i64>(), 12);
         assert_equal(&db, 0, 12 * round).await;
     }
@@ -110,13 +110,13 @@ async fn a_writer_is_waited_for_and_missed_by_nobody() {
     calls(&writer, &["2025-01"]).await;
     let before = at("2025-03-01T00:00:00Z");
     // The writer does not end: nothing is dropped, and nothing lost.
-    let dropped = drop_before(&client, before, &TESTER, |_| {}).await.unwrap();
+    let dropped = drop_before(&client, before, &TESTER, None, |_| {}).await.unwrap();
     assert_eq!((dropped[0].state, dropped[0].calls), (DropState::Busy, 0));
     assert_equal(&db, 12, 0).await;
     // The writer ends while the drop waits for it.
     let waiting = tokio::spawn({
         let db = db.clone();
-        async move { drop_before(&db.connect("waits").await.unwrap(), before, &TESTER, |_| {}).await.unwrap() }
+        async move { drop_before(&db.connect("waits").await.unwrap(), before, &TESTER, None, |_| {}).await.unwrap() }
     });
     until_waiting(&client, "waits").await;
     writer.batch_execute("COMMIT").await.unwrap();
@@ -136,7 +136,7 @@ async fn a_reader_is_waited_for_and_what_arrives_for_an_empty_partition_counts()
     reader.batch_execute("BEGIN; SELECT count(*) FROM api_usage_log_2025_01").await.unwrap();
     let waiting = tokio::spawn({
         let db = db.clone();
-        async move { drop_before(&db.connect("waits").await.unwrap(), before, &TESTER, |_| {}).await.unwrap() }
+        async move { drop_before(&db.connect("waits").await.unwrap(), before, &TESTER, None, |_| {}).await.unwrap() }
     });
     until_waiting(&client, "waits").await;
     // Meanwhile calls of other partitions are loaded, and reconciliation runs.
@@ -149,7 +149,7 @@ async fn a_reader_is_waited_for_and_what_arrives_for_an_empty_partition_counts()
     calls(&client, &["2025-01"]).await;
     assert_equal(&db, 24, 12).await;
     reader.batch_execute("ROLLBACK").await.unwrap();
-    let dropped = drop_before(&client, at("2025-02-01T00:00:00Z"), &TESTER, |_| {}).await.unwrap();
+    let dropped = drop_before(&client, at("2025-02-01T00:00:00Z"), &TESTER, None, |_| {}).await.unwrap();
     assert_eq!((dropped[0].state, dropped[0].calls), (DropState::Gone, 12));
     assert_equal(&db, 12, 24).await;
     db.close().await;
@@ -167,7 +167,7 @@ async fn what_arrives_between_emptying_and_dropping_is_not_dropped_uncounted() {
     let dropping = tokio::spawn({
         let db = db.clone();
         let before = at("2025-03-01T00:00:00Z");
-        async move { drop_before(&db.connect("waits").await.unwrap(), before, &TESTER, |_| {}).await.unwrap() }
+        async move { drop_before(&db.connect("waits").await.unwrap(), before, &TESTER, None, |_| {}).await.unwrap() }
     });
     until_waiting(&client, "waits").await;
     assert_eq!(value(&client, "SELECT count(*) FROM api_usage_log_2025_01").await, "0", "it is empty");
@@ -190,7 +190,7 @@ async fn several_at_once_drop_each_partition_once() {
         let db = db.clone();
         tokio::spawn(async move {
             let client = db.connect("drop").await.unwrap();
-            match drop_before(&client, before, &TESTER, |_| {}).await {
+            match drop_before(&client, before, &TESTER, None, |_| {}).await {
                 Ok(dropped) => dropped.iter().map(|one| one.calls).sum::<i64>(),
                 Err(RetentionError::Taken) => 0,
                 Err(error) => panic!("{error}"),
@@ -200,7 +200,7 @@ async fn several_at_once_drop_each_partition_once() {
     let dropped: i64 = futures_util::future::join_all(droppers).await.into_iter().map(Result::unwrap).sum();
     assert!(dropped <= 48, "{dropped}");
     // A drop that gave way may have left some partitions.
-    drop_before(&client, before, &TESTER, |_| {}).await.unwrap();
+    drop_before(&client, before, &TESTER, None, |_| {}).await.unwrap();
     assert_equal(&db, 0, 48).await;
     assert_eq!(value(&client, "SELECT sum(calls) FROM tallyd_dropped_partitions").await, "48");
     db.close().await;
@@ -212,7 +212,7 @@ async fn a_rebuild_keeps_what_was_dropped_in_any_zone() {
     let db = migrated(dir.path()).await;
     let mut client = db.connect("drop").await.unwrap();
     calls(&client, &["2024-12", "2025-01", "2025-02"]).await;
-    drop_before(&client, at("2025-02-01T00:00:00Z"), &TESTER, |_| {}).await.unwrap();
+    drop_before(&client, at("2025-02-01T00:00:00Z"), &TESTER, None, |_| {}).await.unwrap();
     let sums = "SELECT sum(calls) || ' ' || sum(cost_usd) || ' ' || sum(errors) || ' ' || min(first_call_at) || ' ' || \
         max(last_call_at) FROM user_api_totals";
     let before = value(&client, sums).await;
@@ -227,13 +227,13 @@ async fn a_rebuild_keeps_what_was_dropped_in_any_zone() {
         assert_equal(&db, 24, 24).await;
     }
     // Partitions that are dropped now have this zone's days, and so do later calls.
-    drop_before(&client, at("2024-07-01T00:00:00Z"), &TESTER, |_| {}).await.unwrap();
+    drop_before(&client, at("2024-07-01T00:00:00Z"), &TESTER, None, |_| {}).await.unwrap();
     calls(&client, &["2024-05", "2024-06"]).await;
     assert_equal(&db, 36, 36).await;
     rebuild_rollups(&mut client, "America/Los_Angeles", &TESTER).await.unwrap();
     assert_equal(&db, 36, 36).await;
     // With an empty call log.
-    drop_before(&client, at("2025-03-01T00:00:00Z"), &TESTER, |_| {}).await.unwrap();
+    drop_before(&client, at("2025-03-01T00:00:00Z"), &TESTER, None, |_| {}).await.unwrap();
     rebuild_rollups(&mut client, "UTC", &TESTER).await.unwrap();
     assert_equal(&db, 0, 72).await;
     db.close().await;
@@ -276,7 +276,7 @@ async fn only_the_owner_drops() {
     let client = db.connect("drop").await.unwrap();
     calls(&client, &["2025-01"]).await;
     client.batch_execute("SET ROLE tallyd_writer").await.unwrap();
-    let error = drop_before(&client, at("2025-03-01T00:00:00Z"), &TESTER, |_| {}).await.unwrap_err();
+    let error = drop_before(&client, at("2025-03-01T00:00:00Z"), &TESTER, None, |_| {}).await.unwrap_err();
     assert!(matches!(error, RetentionError::NotOwner { .. }), "{error}");
     for part in ["tallyd_writer", "api_usage_log_2025_01", "tallyd partitions drop"] {
         assert!(error.to_string().contains(part), "{error}");

@@ -186,6 +186,11 @@ const SEEN: &[(&str, &str, &[&str])] = &[
         &["price_sync.list", "price_sync.apply"],
     ),
     ("tests/it/retention.rs", "the_daemon_drops_what_is_older_than_it_is_told_to_keep", &["retention.log_days"]),
+    (
+        "tests/it/archive.rs",
+        "a_partition_is_in_its_file_before_it_is_dropped_however_often_that_is_killed",
+        &["retention.archive"],
+    ),
     ("tests/it/roles.rs", "the_owner_and_the_writer_load_and_another_role_is_told_why_it_cannot", &["database.url"]),
     ("tests/it/rollups.rs", "days_begin_at_midnight_of_the_reporting_time_zone", &["rollup.time_zone"]),
     (

@@ -14,6 +14,7 @@ mod support;
 
 mod adopt;
 mod alerts;
+mod archive;
 mod beside;
 mod bill;
 mod budgets;

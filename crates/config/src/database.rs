@@ -150,6 +150,10 @@ impl Rollup {
 pub struct Retention {
     /// Days for which the call log keeps calls: partitions that lie wholly before are dropped, every hour. 0: for ever.
     pub log_days: u32,
+    /// A folder in which a partition is written as a Parquet file before it is dropped, by the daemon or by `tallyd partitions drop`.
+    /// Empty: dropped calls are gone, and only their sums stay.
+    #[serde(with = "form::empty_is_none")]
+    pub archive: Option<PathBuf>,
 }
 
 impl Retention {

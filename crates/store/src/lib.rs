@@ -11,6 +11,7 @@
 //! | [`migrate`](mod@migrate) | the schema, brought up to date |
 //! | [`rebuild`] | computes the rollups anew, with days in any zone |
 //! | [`adopt`] | takes over the history in older tables |
+//! | [`archive`] | partitions as Parquet files, before they are dropped |
 //! | [`reconcile`](mod@reconcile) | proves that the rollups equal the call log |
 //! | [`plans`] | the bill of a period under each plan of a provider |
 //! | [`prices`] | prices as rows: read, added, watched by every daemon |
@@ -45,6 +46,7 @@
 pub mod access;
 pub mod adopt;
 pub mod alert_rules;
+pub mod archive;
 pub mod bill;
 pub mod budgets;
 pub mod citus;

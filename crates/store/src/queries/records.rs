@@ -49,7 +49,7 @@ macro_rules! record_row {
             }
         }
 
-        fn read(row: &Row) -> Result<RecordRow, QueryError> {
+        pub(crate) fn read(row: &Row) -> Result<RecordRow, QueryError> {
             let mut column = 0..COLUMNS.len();
             Ok(RecordRow { $($name: row.try_get(column.next().unwrap_or_default())?),* })
         }

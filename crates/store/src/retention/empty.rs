@@ -7,6 +7,7 @@ use tokio_postgres::Client;
 use tokio_postgres::types::{ToSql, Type};
 
 use super::{LOCK_WAIT, RetentionError, begin, gives_way, is_gone, is_partition};
+use crate::archive::Ready;
 use crate::locks::Lock;
 use crate::partitions::PartitionInfo;
 use crate::queries::audit::{self, Actor, Change};
@@ -24,6 +25,8 @@ pub(super) enum Emptied {
     Gone,
     /// Others were using it; nothing has changed.
     Busy,
+    /// It has other rows than its file in the archive; nothing has changed.
+    Changed,
     /// It is now empty.
     Was {
         /// The number of calls that it had.
@@ -33,14 +36,15 @@ pub(super) enum Emptied {
     },
 }
 
-/// Empties the partition.
+/// Empties the partition. With an archive, `file` is the partition's file there; none if it had no rows.
 pub(super) async fn empty(
     client: &Client,
     partition: &PartitionInfo,
     by: &Actor<'_>,
+    file: Option<&Option<Ready>>,
 ) -> Result<Emptied, RetentionError> {
     begin(client, LOCK_WAIT).await?;
-    let done = match within(client, partition, by).await {
+    let done = match within(client, partition, by, file).await {
         Ok(emptied @ Emptied::Was { calls: 1.., .. }) => {
             client.batch_execute("COMMIT").await?;
             return Ok(emptied);
@@ -56,7 +60,12 @@ pub(super) async fn empty(
     Ok(done)
 }
 
-async fn within(client: &Client, partition: &PartitionInfo, by: &Actor<'_>) -> Result<Emptied, RetentionError> {
+async fn within(
+    client: &Client,
+    partition: &PartitionInfo,
+    by: &Actor<'_>,
+    file: Option<&Option<Ready>>,
+) -> Result<Emptied, RetentionError> {
     if !Lock::Retention.try_take(client).await? {
         return Err(RetentionError::Taken);
     }
@@ -66,6 +75,14 @@ async fn within(client: &Client, partition: &PartitionInfo, by: &Actor<'_>) -> R
     if !is_partition(client, partition).await? {
         return Ok(Emptied::Gone);
     }
+    let same = match file {
+        Some(Some(file)) => file.matches(client, name).await?,
+        Some(None) => is_empty(client, name).await?,
+        None => true,
+    };
+    if !same {
+        return Ok(Emptied::Changed);
+    }
     // Read under the lock: a rebuild of the rollups, which changes the zone, locks the partition too.
     let zone = "SELECT value FROM public.tallyd_settings WHERE key = 'reporting_time_zone'";
     let zone = client.query_typed(zone, &[]).await?;
@@ -74,6 +91,9 @@ async fn within(client: &Client, partition: &PartitionInfo, by: &Actor<'_>) -> R
         return Ok(Emptied::Was { calls: 0, cost_usd: "0".into() });
     };
     note(client, partition, &held, by).await?;
+    if let Some(Some(file)) = file {
+        file.emptied(client).await?;
+    }
     truncate(client, name).await?;
     Ok(Emptied::Was { calls: held.calls, cost_usd: held.cost_usd })
 }
@@ -85,10 +105,15 @@ struct Held {
     unpriced_calls: i64,
 }
 
+/// True if the partition does not have rows.
+pub(super) async fn is_empty(client: &Client, name: &str) -> Result<bool, tokio_postgres::Error> {
+    let none = client.query_typed(&format!("SELECT NOT EXISTS (SELECT 1 FROM {name} LIMIT 1)"), &[]).await?;
+    Ok(none.first().is_some_and(|row| row.get(0)))
+}
+
 /// Adds the partition's sums to the dropped ones. None if it does not have rows.
 async fn keep_sums(client: &Client, name: &str, zone: &str) -> Result<Option<Held>, tokio_postgres::Error> {
-    let any = client.query_typed(&format!("SELECT EXISTS (SELECT 1 FROM {name} LIMIT 1)"), &[]).await?;
-    if !any.first().is_some_and(|row| row.get(0)) {
+    if is_empty(client, name).await? {
         return Ok(None);
     }
     let mut held = None;

@@ -19,6 +19,10 @@
 //! `DETACH … CONCURRENTLY` is not used. It cannot run in one transaction with the sums, and a detached table may have
 //! received rows since the sums were made.
 //!
+//! ## Archive
+//! With an [`Archive`], the partition is written into a file before the first step, and the step empties it only if it
+//! still has the file's rows. Otherwise both are repeated.
+//!
 //! ## Concurrency
 //! A lock ([`Lock::Retention`](super::locks::Lock)), held until the transaction ends, admits one run at a time.
 //! Repricing and forgetting write to partitions, so they and a run wait for one another. A transaction that waits for
@@ -33,11 +37,12 @@ use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
+use super::archive::{Archive, ArchiveError};
 use super::partitions::{self, PartitionInfo};
 use crate::queries::audit::Actor;
 
 /// Time limit for a lock on a partition.
-const LOCK_WAIT: &str = "2s";
+pub(crate) const LOCK_WAIT: &str = "2s";
 /// Repetitions of both steps after calls arrived in between.
 const ROUNDS: u32 = 3;
 
@@ -101,6 +106,14 @@ pub enum RetentionError {
     /// The schema is missing, or somebody has removed the setting.
     #[error("tallyd_settings has no reporting_time_zone. hint: run `tallyd migrate`")]
     NoTimeZone,
+    /// A partition was not archived, and so it was not dropped.
+    #[error("the partition {partition} was not archived and stays: {source}")]
+    Archive {
+        /// The partition.
+        partition: String,
+        /// The reason.
+        source: ArchiveError,
+    },
 }
 
 /// The partitions that end before an instant and are sealed.
@@ -112,7 +125,8 @@ pub async fn due(client: &Client, before: DateTime<Utc>) -> Result<Vec<Partition
     Ok(all.into_iter().filter(|one| one.sealed && one.to.is_some_and(|to| to <= before)).collect())
 }
 
-/// Drops the partitions that end before an instant and are sealed, oldest first. `report` is called after each.
+/// Drops the partitions that end before an instant and are sealed, oldest first, each after it was archived, if there
+/// is an archive. `report` is called after each.
 ///
 /// # Errors
 /// [`RetentionError`]. Another call continues.
@@ -120,6 +134,7 @@ pub async fn drop_before(
     client: &Client,
     before: DateTime<Utc>,
     by: &Actor<'_>,
+    archive: Option<&Archive>,
     mut report: impl FnMut(&Dropped),
 ) -> Result<Vec<Dropped>, RetentionError> {
     let due = due(client, before).await?;
@@ -130,18 +145,44 @@ pub async fn drop_before(
     }
     let mut all = Vec::new();
     for partition in due {
-        let dropped = drop_one(client, &partition, by).await?;
+        let dropped = drop_one(client, &partition, by, archive).await?;
         report(&dropped);
         all.push(dropped);
     }
     Ok(all)
 }
 
-async fn drop_one(client: &Client, partition: &PartitionInfo, by: &Actor<'_>) -> Result<Dropped, RetentionError> {
+async fn drop_one(
+    client: &Client,
+    partition: &PartitionInfo,
+    by: &Actor<'_>,
+    archive: Option<&Archive>,
+) -> Result<Dropped, RetentionError> {
+    let of_archive = |source| match source {
+        ArchiveError::Taken => RetentionError::Taken,
+        source => RetentionError::Archive { partition: partition.name.clone(), source },
+    };
     let mut dropped =
         Dropped { partition: partition.name.clone(), calls: 0, cost_usd: "0".into(), state: DropState::Busy };
     for _ in 0..ROUNDS {
-        match empty::empty(client, partition, by).await? {
+        let file = match archive {
+            Some(archive) => match archive.prepare(client, partition, by.name).await {
+                Err(ArchiveError::Database(error)) if is_gone(&error) => {
+                    dropped.state = DropState::Gone;
+                    return Ok(dropped);
+                }
+                Err(ArchiveError::Database(error)) if gives_way(&error) => return Ok(dropped),
+                file => Some(file.map_err(of_archive)?),
+            },
+            None => None,
+        };
+        match empty::empty(client, partition, by, file.as_ref()).await? {
+            empty::Emptied::Changed => {
+                if let (Some(archive), Some(file)) = (archive, file) {
+                    archive.outdated(client, file).await.map_err(of_archive)?;
+                }
+                continue;
+            }
             empty::Emptied::Busy => return Ok(dropped),
             empty::Emptied::Gone => {
                 dropped.state = DropState::Gone;

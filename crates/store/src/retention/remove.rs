@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio_postgres::Client;
 
+use super::empty::is_empty;
 use super::{RetentionError, begin, gives_way, is_gone, is_partition};
 use crate::locks::Lock;
 use crate::partitions::PartitionInfo;
@@ -60,8 +61,7 @@ async fn within(client: &Client, partition: &PartitionInfo) -> Result<Removed, R
     if !is_partition(client, partition).await? {
         return Ok(Removed::Gone);
     }
-    let any = client.query_typed(&format!("SELECT EXISTS (SELECT 1 FROM {name} LIMIT 1)"), &[]).await?;
-    if any.first().is_some_and(|row| row.get(0)) {
+    if !is_empty(client, name).await? {
         return Ok(Removed::Refilled);
     }
     client.batch_execute(&format!("DROP TABLE {name}")).await?;
