@@ -163,7 +163,7 @@ async fn act(db: &Database, random: &mut Random, client: &Connection) -> &'stati
         }
         _ => {
             let before = chrono::Utc::now() - Days::new(45);
-            drop_before(client, before, &TESTER, |_| {}).await.unwrap();
+            drop_before(client, before, &TESTER, None, |_| {}).await.unwrap();
             let zone = random.one(&["UTC", "Asia/Tokyo", "America/Los_Angeles"]);
             rebuild_rollups(&mut db.connect("rebuild").await.unwrap(), zone, &TESTER).await.unwrap();
             "retention and rebuild"
