@@ -264,10 +264,7 @@ fn each_receiver_is_told_once_of_a_rule_and_of_its_end_and_a_report_has_the_roll
     assert_eq!(ids.len(), 3, "a report, a trigger and its end");
     // Those that were not taken are kept, with the reason, and their ends wait for them.
     postgres.until("SELECT max(last_error) FROM api_alerts WHERE route = 'refuses'", "127.0.0.1 answered 500");
-    assert_eq!(
-        postgres.psql("SELECT sum(attempts) FROM api_alerts WHERE route = 'refuses' AND event = 'resolve'"),
-        "0"
-    );
+    postgres.until("SELECT sum(attempts) FROM api_alerts WHERE route = 'refuses' AND event = 'resolve'", "0");
     assert!(postgres.psql("SELECT max(attempts) FROM api_alerts WHERE route = 'refuses'").parse::<i32>().unwrap() > 1);
     assert_eq!(postgres.psql("SELECT count(*) FROM api_alerts WHERE route = 'quiet' AND attempts = 0"), "3");
     tests_of_routes(&second, &receivers);
