@@ -41,8 +41,7 @@ impl Calls {
         if window.in_hours && !key.value.is_empty() {
             return None;
         }
-        let [provider, model, dimension, value] =
-            [key.provider, key.model, key.dimension, value].map(str::to_owned);
+        let [provider, model, dimension, value] = [key.provider, key.model, key.dimension, value].map(str::to_owned);
         Some(Self { window, provider, model, user, dimension, value })
     }
 

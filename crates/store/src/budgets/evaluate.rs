@@ -10,8 +10,8 @@ use tokio_postgres::types::{ToSql, Type};
 
 use super::board::reaches;
 use super::explain::explain;
-use super::spent::{Spent, spent, with_deltas};
 use super::inbox::raise;
+use super::spent::{Spent, spent, with_deltas};
 use super::thresholds::{thresholds, unknown};
 use super::{Board, Budget, BudgetState, Limit, store, unusual};
 use crate::locks::Lock;
