@@ -186,7 +186,7 @@ struct Kind {
     dimensions: Vec<Dimension>,
     /// Numbers of the entries, by a hash over one name of each dimension.
     entries: HashMap<u64, Vec<usize>, BuildHasherDefault<Hashed>>,
-    /// Entries with so many names that they are compared one by one.
+    /// Entries with many names, which are compared one by one.
     long: Vec<usize>,
 }
 

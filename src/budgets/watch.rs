@@ -48,7 +48,7 @@ pub(crate) struct BudgetWatch {
     pub catalog: Arc<ArcSwap<Catalog>>,
 }
 
-/// What the task remembers while its connection lasts.
+/// The task's memory while its connection lasts.
 #[derive(Default)]
 struct Progress {
     shown: Shown,

@@ -1,4 +1,4 @@
-//! Alert rules and reports: what each kind of receiver gets, and how often.
+//! Alert rules and reports: the messages of each kind of receiver, and their number.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Write};

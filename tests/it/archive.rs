@@ -123,7 +123,7 @@ fn a_partition_is_in_its_file_before_it_is_dropped_however_often_that_is_killed(
     assert!(listed.as_array().unwrap().iter().all(|one| one["emptied_at"].is_string()), "{listed:#}");
     assert!(daemon.run(&["archive", "verify"]).status.success());
 
-    // A user who is forgotten after that has no name in what is restored.
+    // A user who is forgotten after that has no name in restored calls.
     let forget = daemon.run(&["users", "forget", "late", "--yes"]);
     assert!(forget.status.success(), "{}", String::from_utf8_lossy(&forget.stderr));
     for one in listed.as_array().unwrap() {
@@ -139,7 +139,7 @@ fn a_partition_is_in_its_file_before_it_is_dropped_however_often_that_is_killed(
     assert_eq!(postgres.psql(open), "0");
     assert_eq!(daemon.assert_reconciled()["dropped_rows"], 302);
 
-    // A byte that is not what was written is found, and such a file is not restored.
+    // A changed byte is found, and such a file is not restored.
     let damaged = &files(&archive)[0];
     let mut bytes = std::fs::read(damaged).unwrap();
     let middle = bytes.len() / 2;

@@ -65,7 +65,7 @@ pub fn named(name: &str) -> String {
     format!("\"{}\"", short(name, NAME_CHARS))
 }
 
-/// At most so many characters of a text.
+/// The beginning of a text, of at most `chars` characters.
 #[must_use]
 pub fn short(text: &str, chars: usize) -> String {
     match text.char_indices().nth(chars) {

@@ -7,7 +7,7 @@ use parquet::schema::types::{Type, TypePtr};
 
 use crate::FileError;
 
-/// What a column's values are.
+/// The type of a column's values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// UTF-8 text.
@@ -35,7 +35,7 @@ pub enum Kind {
 pub struct Column {
     /// Its name.
     pub name: &'static str,
-    /// What its values are.
+    /// The type of its values.
     pub kind: Kind,
     /// True if values may be missing.
     pub nullable: bool,

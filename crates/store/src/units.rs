@@ -1,7 +1,7 @@
 //! Units and revenue by day, as people and applications state them (`tallyd_units`), with costs beside.
 //!
 //! A statement is the whole value of its day, dimension, value and unit: stating it again replaces it. So a request or an import
-//! may be repeated. What changes leaves an entry in the audit log, in the same transaction; a repetition changes nothing.
+//! may be repeated. A change leaves an entry in the audit log, in the same transaction; a repetition changes nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 

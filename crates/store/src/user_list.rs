@@ -280,7 +280,7 @@ impl Standing {
     }
 }
 
-/// What stands before a statement that reads the list exactly: `due`, the users whose rows may be out of date, and `fresh`, their rows.
+/// The beginning of a statement that reads the list exactly: `due`, the users whose rows may be out of date, and `fresh`, their rows.
 ///
 /// The condition on the totals is an array, which reaches their index.
 pub(crate) fn exact() -> String {

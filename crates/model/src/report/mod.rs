@@ -1,4 +1,4 @@
-//! A report: the spend of a finished day, week or month, and what changed against the one before.
+//! A report: the spend of a finished day, week or month, and the changes against the one before.
 //!
 //! Every sum is exact: a report has the digits of the rollups, and only its text and HTML round to cents.
 

@@ -290,7 +290,7 @@ fn amount(metric: Metric, value: Usd) -> String {
     }
 }
 
-/// To so many decimals, rounded down.
+/// Rounded down to this number of decimals.
 fn rounded(value: Usd, decimals: u32) -> Usd {
     let unit = Usd::ONE.attos() / 10_i128.pow(decimals);
     Usd::from_attos(value.attos().div_euclid(unit) * unit)

@@ -17,7 +17,7 @@ const CALLS_MAX: i64 = 5;
 /// The longest window whose calls are looked at, in hours: further back the call log is too large for a glance.
 const CALLS_HOURS_MAX: i32 = 24;
 
-/// What an alert adds to its sentence and to its facts.
+/// The additions to an alert's sentence and facts.
 #[derive(Default)]
 pub(super) struct Explanation {
     /// Begins with `; `, or is empty.

@@ -1,4 +1,4 @@
-//! The sums of many windows: a statement for each rollup, whatever the number of rules, and a statement for each user, whose rows are
+//! The sums of many windows: one statement a rollup for all rules, and a statement for each user, whose rows are
 //! on one of Citus' nodes.
 
 use chrono::{DateTime, Days, NaiveDate, TimeDelta, Timelike, Utc};

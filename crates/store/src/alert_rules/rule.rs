@@ -1,4 +1,4 @@
-//! A rule: what is compared, over which calls, in which window, and from which value on.
+//! A rule: the metric, its calls, its window, and the values at which it warns and alerts.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -13,7 +13,7 @@ use tokio::sync::mpsc::Receiver;
 use super::ArchiveError;
 use crate::queries::records::{COLUMNS, FILE_COLUMNS, RecordRow};
 
-/// What the thread gets.
+/// A message to the thread.
 pub(super) enum Message {
     /// Calls, each with its `rollup_other`.
     Calls(Vec<(RecordRow, i16)>),

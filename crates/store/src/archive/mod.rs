@@ -2,16 +2,15 @@
 //!
 //! ## Steps
 //! 1. `prepare`: one snapshot of the partition, sorted by user and time, is written into a file, which is synced, read
-//!    back, and compared with the snapshot: calls, and the exact sum of each day and model. Then the file gets its name,
+//!    back, and compared with the snapshot. The comparison has calls, and the exact sum of each day and model. Then the file gets its name,
 //!    and a row of `tallyd_archives` its digest and sums. All of it is one transaction, with
 //!    [`Lock::Retention`](crate::locks::Lock).
 //! 2. [`retention`](crate::retention) empties the partition only if its rows are still those of the file, by a
 //!    fingerprint under the partition's lock. `emptied_at` is set in the transaction that empties.
 //!
 //! ## Interruption
-//! A killed process leaves a `.part` file, which the next run writes anew, a file without a row, which the next run
-//! replaces by the same bytes, or a row without `emptied_at`, which the next run takes up after it has checked the
-//! file's digest. If calls arrived or changed in between, the row and its file are discarded and written anew.
+//! A killed process leaves a `.part` file, a file without a row, or a row without `emptied_at`. The next run writes the
+//! first anew, replaces the second by the same bytes, and takes up the third after it has checked the file's digest. If calls arrived or changed in between, the row and its file are discarded and written anew.
 //!
 //! ## Files
 //! `api_usage_log_2025_01-<12 digits of the digest>.parquet`, with the columns of `tallyd export calls` and
@@ -69,12 +68,12 @@ pub enum ArchiveError {
         /// The error.
         source: std::io::Error,
     },
-    /// The file is not what was written.
+    /// The file has other bytes than were written.
     #[error("{file}: {fault}")]
     Damaged {
         /// The file's name.
         file: String,
-        /// What is wrong with it.
+        /// The fault.
         fault: String,
     },
     /// The file cannot be written or read.

@@ -44,7 +44,7 @@ pub(crate) struct NewAlert {
     pub subject: String,
     /// Not delivered before; none: at once.
     pub not_before: Option<DateTime<Utc>>,
-    /// Who has seen it from the start, as nobody needs to look at it; none: it is new.
+    /// The reader from the start, where nobody needs to look at it; none: it is new.
     pub seen_by: Option<&'static str>,
 }
 

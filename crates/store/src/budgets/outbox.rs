@@ -14,7 +14,7 @@ use tokio_postgres::types::{ToSql, Type};
 /// How long other daemons leave a claimed message alone: longer than a receiver is waited for.
 pub const CLAIM: Duration = Duration::from_secs(60);
 
-/// What a message is for its subject.
+/// The place of a message in its subject.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
     /// It has no end.

@@ -6,7 +6,7 @@
 //! the page is above the bounds of all users who were not taken, the page is found. Otherwise a second step takes all users whose bound is not
 //! below that row. If these are more than [`TAKEN_MAX`], or on Citus, all users of the range are added up.
 //!
-//! ## Who is always taken
+//! ## Users that are always taken
 //! * Users with deltas or notes, whose bounds may be out of date. If these are many, the answer is as old as the list, and says so as the
 //!   list does ([`Standing`]).
 //! * Users with negative costs on some day, for whom the bounds of costs do not hold. There may be [`REFUNDED_MAX`].
