@@ -45,6 +45,15 @@ const ELSEWHERE: &[(&str, Elsewhere)] = &[
     ("tallyd prices sync", File("tests/it/prices.rs")),
     ("echo '{\"provider\":\"rentcast\"", File("tests/it/vectors.rs")),
     ("curl --unix-socket", File("tests/http/socket.rs")),
+    ("tallyd alerts test", File("tests/it/alerts.rs")),
+    ("tallyd rules set", File("tests/it/alerts.rs")),
+    ("tallyd archive verify", File("tests/it/archive.rs")),
+    ("tallyd archive restore", File("tests/it/archive.rs")),
+    ("tallyd psql -c 'SELECT * FROM tallyd_restored_", File("tests/it/archive.rs")),
+    ("tallyd psql -c 'DROP TABLE tallyd_restored_", Nobody("the table is made by a command that is tested elsewhere")),
+    ("mkdir -p ~/.config/tallyd", Nobody("it writes into the home folder of the user who runs the tests")),
+    ("claude mcp add", Nobody("it needs Claude Code; `make test-mcp` runs the server with a client of the protocol")),
+    ("echo '{\"jsonrpc\"", File("tests/mcp/check.py")),
     (
         "cargo run -p tallyd-client --example record",
         Nobody("it records at the installed service; cargo test compiles it"),
@@ -206,6 +215,8 @@ fn every_command_of_the_documents_is_run_or_accounted_for() {
     // The files that docs/guide/import.md imports.
     let file = |name: &str, text: &str| std::fs::write(daemon.data().with_file_name(name), text).unwrap();
     file("calls.csv", "time,prompt,answer,user_id\n2026-08-10 10:00:00 UTC,1200,300,u-42\n");
+    // The file of docs/guide/unit-economics.md.
+    file("orders.csv", "day,dimension,value,unit,quantity,revenue_usd\n2026-11-29,tag:customer,acme,order,1200,480\n");
     file(
         "events.jsonl",
         "{\"model\":\"claude-sonnet-4-5\",\"message\":{\"id\":\"m1\",\"usage\":{\"input_tokens\":7}}}\n",
