@@ -181,7 +181,7 @@ fn set_budget(args: &SetArgs, config: &Config) -> anyhow::Result<ExitCode> {
     };
     let name = actor();
     let by = Actor::at_the_command_line(&name);
-    let SetOutcome { id, old, .. } = with_database(config, "tallyd budgets", async |db| {
+    let SetOutcome { id, old, new } = with_database(config, "tallyd budgets", async |db| {
         let done = set(db, new, &by).await.inspect_err(hint)?;
         let zone = reporting_zone(db, config).await?;
         if let Some(note) = unseen_budget(db, &done.new.scope, today_in(zone), zone).await? {
@@ -193,7 +193,10 @@ fn set_budget(args: &SetArgs, config: &Config) -> anyhow::Result<ExitCode> {
         output::json(&json!({ "id": id, "replaced": old }))?;
         return Ok(ExitCode::SUCCESS);
     }
-    let before = old.map_or_else(String::new, |old| format!("; it replaces one of {} USD", usd(old.amount_usd, false)));
-    println!("budget {id}: {} USD a {}{before}", usd(args.amount, false), args.period.name());
+    let before = old.map_or_else(String::new, |old| {
+        format!("; it replaces one of {} USD, {}", usd(old.amount_usd, false), old.limit.name())
+    });
+    let (amount, limit) = (usd(new.amount_usd, false), new.limit.name());
+    println!("budget {id}: {amount} USD a {} for {}, {limit}{before}", new.period.name(), new.scope);
     Ok(ExitCode::SUCCESS)
 }

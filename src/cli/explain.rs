@@ -184,13 +184,13 @@ fn print(change: &Change, exact: bool) {
     table.print();
 }
 
-/// `20.00 USD more (+20 %)`.
+/// `20.00 USD more (+20 %)`, rounded to a whole percent.
 fn difference(change: &Change, exact: bool) -> String {
     let attos = change.difference_usd.attos();
     let amount = usd(Usd::from_attos(attos.saturating_abs()), exact);
     let before = change.before_usd.attos();
-    let percent =
-        (before > 0).then(|| attos.checked_mul(100)).flatten().map(|attos| format!(" ({:+} %)", attos / before));
+    let hundredfold = attos.checked_mul(100).and_then(|attos| attos.checked_add(attos.signum() * (before / 2)));
+    let percent = hundredfold.filter(|_| before > 0).map(|attos| format!(" ({:+} %)", attos / before));
     match attos {
         0 => "no difference".to_owned(),
         1.. => format!("{amount} USD more{}", percent.unwrap_or_default()),

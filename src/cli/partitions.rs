@@ -49,7 +49,7 @@ enum PartitionsCommand {
         json: bool,
     },
     /// Drop the partitions that lie wholly before an instant. Rollups and lifetime totals stay
-    #[command(after_help = "The calls are gone for good: their sums stay in the rollups, \
+    #[command(after_help = "Without retention.archive the calls are gone for good. Their sums stay in the rollups, \
         and `tallyd reconcile` knows them. The role must own the tables.\n\nExample:\n  tallyd partitions drop --before 2025-01-01 --yes")]
     Drop {
         /// A date (midnight UTC) or RFC 3339

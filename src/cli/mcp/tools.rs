@@ -124,7 +124,7 @@ const TOOLS: [Tool; 8] = [
         name: "alerts",
         title: "Alerts",
         path: "/api/v1/alerts",
-        description: "Alerts of budgets and of unusual spend, the newest first.",
+        description: "Alerts of budgets, of rules and of unusual spend, and reports that were sent, the newest first.",
         parameters: &["only_new", "before", "limit"],
         fixed: &[("limit", "20")],
     },

@@ -104,7 +104,7 @@ async fn check_names(client: &Client, new: &NewRule) -> Result<(), RuleError> {
     if let Some((name, _)) = new.dimension()
         && !dimensions::list(client).await?.iter().any(|dimension| dimension.name == name)
     {
-        let hint = "`tallyd dimensions add` makes a tag a dimension, `tallyd dimensions list` shows them";
+        let hint = "give a tag without `tag:`; `tallyd dimensions add` makes a tag a dimension, `tallyd dimensions list` shows them";
         return invalid(format!("filter: {name:?} is neither provider, model nor user, nor a dimension"), hint);
     }
     let Some(id) = new.budget_id else { return Ok(()) };
