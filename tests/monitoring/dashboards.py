@@ -2,12 +2,12 @@
 """Runs every query of Grafana's dashboards and Prometheus' alerts on real servers, and checks each answer.
 
 A daemon with a private PostgreSQL is filled with three months of calls, budgets and refused records; a real Prometheus
-scrapes it under load. Every panel's SQL runs as the role tallyd_reader and returns rows; its macros and variables are
-expanded as Grafana's PostgreSQL source does: for each dimension with all values chosen, with one value of each variable, and
-with a value full of quotes. So does the SQL of annotations. Every PromQL expression returns series, and every metric that is
-named exists. Sums of today, of the month, of the last days and of chosen values are compared with rollups of known days.
-The files themselves are checked for the fields of a dashboard of schema version 41, and for variables and views of the admin
-page that do not exist; without a program, this is the only check.
+scrapes it under load. The SQL of every panel and annotation runs as the role tallyd_reader and returns rows. Its macros and
+variables are expanded as Grafana's PostgreSQL source does: for each dimension with all values, with one value of each
+variable, and with a value full of quotes. Every PromQL expression returns series, and every metric that is named exists.
+Sums of today, of the month, of the last days and of chosen values are compared with rollups of known days. The files
+themselves are checked for the fields of a dashboard of schema version 41, and for variables and views of the admin page
+that do not exist. Without a program, this is the only check.
 
     tests/monitoring/dashboards.py [target/debug/tallyd]
 """
@@ -100,7 +100,7 @@ def check_form(name, dashboard):
     for panel in dashboard["panels"]:
         where = f"{name}, {panel['title']!r}"
         if panel["type"] not in KINDS:
-            fault(where, f"{panel['type']} is no kind of panel that is used here")
+            fault(where, f"{panel['type']} is not a kind of panel that is used here")
         check_place(where, panel, taken)
         if panel["type"] == "row":
             if panel["collapsed"] or panel["panels"] or panel["targets"]:
@@ -116,7 +116,7 @@ def check_form(name, dashboard):
         for source in [panel["datasource"], *(target["datasource"] for target in panel["targets"])]:
             variable = re.fullmatch(r"\$\{(\w+)\}", source["uid"])
             if not variable or variable[1] not in sources:
-                fault(where, f"the source {source['uid']!r} is no variable of the dashboard")
+                fault(where, f"the source {source['uid']!r} is not a variable of the dashboard")
     if dashboard["panels"][0]["type"] != "row":
         fault(name, "it does not begin with a row")
 
