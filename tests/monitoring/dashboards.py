@@ -168,13 +168,36 @@ def expand(sql, values, begin, end):
     return sql
 
 
-def rows(tallyd, sql, before=""):
-    """Runs SQL as Grafana's role, after the statements in `before`. Returns rows of text, the header's first."""
-    script = f"{before} SET ROLE tallyd_reader; SET default_transaction_read_only = on; COPY ({sql}) TO STDOUT WITH (FORMAT csv, HEADER)"
-    done = subprocess.run([tallyd, "psql", "-XAtqc", script], capture_output=True, text=True)
-    if done.returncode != 0 or "ERROR" in done.stderr:
-        raise ValueError(done.stderr.strip().splitlines()[0])
-    return list(csv.reader(io.StringIO(done.stdout)))
+class Reader:
+    """A session of psql that asks as Grafana's role, each time in a transaction of its own that is rolled back."""
+
+    END = "(end of the answer)"
+
+    def __init__(self, tallyd):
+        self.psql = subprocess.Popen([tallyd, "psql", "-XAtq"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    def rows(self, sql, before=""):
+        """Runs SQL as tallyd_reader, after the statements in `before`. Returns rows of text, the header's first."""
+        copy = lambda what, form="": f"COPY ({what}) TO STDOUT{form};"
+        # psql flushes its output after each COPY.
+        self.psql.stdin.write(
+            f"BEGIN; {before} SET LOCAL ROLE tallyd_reader; SET TRANSACTION READ ONLY;\n{copy(sql, ' WITH (FORMAT csv, HEADER)')}\nROLLBACK;\n"
+            + copy(f"SELECT '{self.END}'")
+            + "\n"
+        )
+        self.psql.stdin.flush()
+        lines = []
+        while (line := self.psql.stdout.readline()) != f"{self.END}\n":
+            if not line:
+                sys.exit(f"error: psql ended: {''.join(lines)}")
+            lines.append(line)
+        if errors := [line.strip() for line in lines if line.startswith("ERROR:")]:
+            raise ValueError(errors[0])
+        return list(csv.reader(io.StringIO("".join(lines))))
+
+    def close(self):
+        self.psql.stdin.close()
+        self.psql.wait()
 
 
 def everything(variable, found):
@@ -184,19 +207,19 @@ def everything(variable, found):
     return Raw(variable["allValue"]) if variable.get("allValue") else found
 
 
-def resolve(name, dashboard, tallyd, begin, end, pick):
+def resolve(name, dashboard, reader, begin, end, pick):
     """The values of the dashboard's variables, in order, as `pick` chooses them of those that are found."""
     values = {}
     for variable in dashboard["templating"]["list"]:
         if variable["type"] == "query" and variable["datasource"]["type"] != "prometheus":
-            found = [row[0] for row in rows(tallyd, expand(variable["query"], values, begin, end))[1:]]
+            found = [row[0] for row in reader.rows(expand(variable["query"], values, begin, end))[1:]]
             if not found:
                 fault(name, f"the variable {variable['name']} has no value")
             values[variable["name"]] = pick(variable, found)
     return values
 
 
-def check_sql(name, dashboard, tallyd):
+def check_sql(name, dashboard, reader):
     now = datetime.datetime.now(datetime.timezone.utc)
     end = (now + datetime.timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
     begin = (now - datetime.timedelta(days=30)).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -208,11 +231,11 @@ def check_sql(name, dashboard, tallyd):
     odd = lambda variable, found: [QUOTES, *found] if variable["includeAll"] else found[:1]
     asked = 0
     for what, pick, is_full in (("", of(0), True), (", second dimension", of(1), True), (", one value of each", one, False), (", with quotes", odd, False)):
-        values = resolve(name + what, dashboard, tallyd, begin, end, pick)
+        values = resolve(name + what, dashboard, reader, begin, end, pick)
         for annotation in dashboard["annotations"]["list"]:
             where = f"{name}, annotation {annotation['name']!r}{what}"
             asked += 1
-            answer = ask(where, tallyd, annotation["target"]["rawSql"], values, begin, end)
+            answer = ask(where, reader, annotation["target"]["rawSql"], values, begin, end)
             if answer is None:
                 continue
             header, *found = answer
@@ -228,7 +251,7 @@ def check_sql(name, dashboard, tallyd):
                     continue
                 where = f"{name}, {panel['title']!r}{what}"
                 asked += 1
-                answer = ask(where, tallyd, target["rawSql"], values, begin, end)
+                answer = ask(where, reader, target["rawSql"], values, begin, end)
                 if answer is None:
                     continue
                 header, *found = answer
@@ -239,9 +262,9 @@ def check_sql(name, dashboard, tallyd):
     return asked
 
 
-def ask(where, tallyd, sql, values, begin, end):
+def ask(where, reader, sql, values, begin, end):
     try:
-        return rows(tallyd, expand(sql, values, begin, end))
+        return reader.rows(expand(sql, values, begin, end))
     except ValueError as error:
         fault(where, f"PostgreSQL says {error}")
 
@@ -266,13 +289,13 @@ ODD = """
         ((now() AT TIME ZONE 'UTC')::date, 'z', 'unknown', 2, 0, 2);"""
 
 
-def check_sums(tallyd):
+def check_sums(reader):
     """Today and the month are the calendar's, also before their first call; the last 30 days are 30."""
-    panels = {panel["title"]: panel["targets"][0]["rawSql"] for panel in json.loads((ROOT / "grafana/dashboards/costs.json").read_text())["panels"]}
+    panels = {panel["title"]: panel["targets"][0]["rawSql"] for panel in json.loads((ROOT / "grafana/dashboards/costs.json").read_text())["panels"] if panel["targets"]}
     values = {"provider": ["x", "y", "z"], "model": ["m", "unknown"], "zone": ["UTC"]}
     now = datetime.datetime.now(datetime.timezone.utc)
     form = lambda at: at.strftime("%Y-%m-%dT%H:%M:%SZ")
-    ask = lambda title, before, begin=now, end=now: rows(tallyd, expand(panels[title], values, form(begin), form(end)), before)[1:]
+    ask = lambda title, before, begin=now, end=now: reader.rows(expand(panels[title], values, form(begin), form(end)), before)[1:]
     number = lambda *asked: float(ask(*asked)[0][0] or 0)
     hold = lambda what, found, expected: found == expected or fault(f"costs.json, {what}", f"{found}, not {expected}")
     hold("Today, before the first call", number("Today", KNOWN_DAYS), 0)
@@ -301,11 +324,11 @@ def check_sums(tallyd):
         hold(f"Daily cost by a dimension, {chosen}", {row[1]: sum(float(each[2]) for each in lines if each[1] == row[1]) for row in lines}, seen)
 
 
-def check_budgets(tallyd):
+def check_budgets(reader):
     """Budgets are chosen by a value of a dimension in their scope."""
     panels = {panel["title"]: panel["targets"] for panel in json.loads((ROOT / "grafana/dashboards/budgets-users.json").read_text())["panels"]}
     found = lambda dimension, chosen: sorted(
-        (row[0], row[2]) for row in rows(tallyd, expand(panels["Budgets"][0]["rawSql"], {"zone": ["UTC"], "dimension": [dimension], "value": chosen}, "", ""))[1:]
+        (row[0], row[2]) for row in reader.rows(expand(panels["Budgets"][0]["rawSql"], {"zone": ["UTC"], "dimension": [dimension], "value": chosen}, "", ""))[1:]
     )
     hold = lambda what, found, expected: found == expected or fault(f"budgets-users.json, Budgets, {what}", f"{found}, not {expected}")
     team, all_spend, web = ("it's", "soft"), ("Everything", "hard"), ("web", "hard")
@@ -431,25 +454,30 @@ def main():
     finish()
 
 
-def check(tallyd, daemon, prometheus, children):
+def fill(tallyd):
+    """Two months of calls, refused records, budgets, a dimension, a corrected price."""
     run = lambda *words, **options: subprocess.run([tallyd, *words], check=True, stdout=subprocess.DEVNULL, **options)
-    until("the daemon has its schema", lambda: '"flusher":{"status":"ok"}' in (get(f"{daemon}/healthz") or ""))
-    made = subprocess.run([tallyd, "token", "create", "--name", "prometheus", "--role", "read", "--json"], check=True, capture_output=True)
-    token = json.loads(made.stdout)["token"]
-    # Prometheus reads the file at each scrape.
-    pathlib.Path(os.environ["TALLYD_DATA_DIR"]).with_name("token").write_text(token)
     run("demo", "--backfill", "60", "--rate", "1000", "--seconds", "3", "--users", "40", "--seed", "5", stderr=subprocess.DEVNULL)
     run("budgets", "set", "0.01")
-    run("dimensions", "add", "team")
+    run("dimensions", "add", "team", stderr=subprocess.DEVNULL)
     tagged = "".join(json.dumps({"provider": "claude", "model": "claude-sonnet-4", "input_tokens": 900, "tags": tags}) + "\n" for tags in ({"team": "it's"}, {"team": "search"}))
     subprocess.run([tallyd, "record", "--stdin"], input=tagged, text=True, check=True, stdout=subprocess.DEVNULL)
     run("budgets", "set", "5", "--for", "tag:team=it's", "--limit", "soft", "--period", "month")
     run("budgets", "set", "50", "--for", "app=web", "--period", "week")
     day = lambda days: (datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=days)).strftime("%Y-%m-%d")
-    run("prices", "set", "claude", "claude-sonnet-4", "--from", day(-3), "--rate", "input=4")
+    run("prices", "set", "claude", "claude-sonnet-4", "--from", day(-3), "--rate", "input=4", stderr=subprocess.DEVNULL)
     run("reprice", "--from", day(-3), "--to", "now", "--provider", "claude", "--yes", stderr=subprocess.DEVNULL)
     refused = '{"provider":"x","colour":1}\n{"provider":"acme","model":"unknown"}\n{"provider":"rentcast"}'
     subprocess.run([tallyd, "record", "--stdin"], input=refused, text=True, stdout=subprocess.DEVNULL)
+
+
+def check(tallyd, daemon, prometheus, children):
+    until("the daemon has its schema", lambda: '"flusher":{"status":"ok"}' in (get(f"{daemon}/healthz") or ""))
+    made = subprocess.run([tallyd, "token", "create", "--name", "prometheus", "--role", "read", "--json"], check=True, capture_output=True)
+    token = json.loads(made.stdout)["token"]
+    # Prometheus reads the file at each scrape.
+    pathlib.Path(os.environ["TALLYD_DATA_DIR"]).with_name("token").write_text(token)
+    fill(tallyd)
     load = subprocess.Popen([tallyd, "demo", "--rate", "50"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     children.append(load)
     count = lambda sql: int(subprocess.run([tallyd, "psql", "-XAtqc", sql], capture_output=True, text=True).stdout or 0)
@@ -464,12 +492,12 @@ def check(tallyd, daemon, prometheus, children):
     if "tallyd_cost" in get(f"{daemon}/metrics"):
         fault("/metrics", "it shows costs without a token")
     until("Prometheus has evaluated the alerts", lambda: '"health":"unknown"' not in (get(f"{prometheus}/api/v1/rules") or '"health":"unknown"'))
-    asked = 0
-    for path in DASHBOARDS:
-        dashboard = json.loads(path.read_text())
-        asked += check_sql(path.name, dashboard, tallyd)
-    check_sums(tallyd)
-    check_budgets(tallyd)
+    reader = Reader(tallyd)
+    children.append(reader.psql)
+    asked = sum(check_sql(path.name, json.loads(path.read_text()), reader) for path in DASHBOARDS)
+    check_sums(reader)
+    check_budgets(reader)
+    reader.close()
     queries = check_promql(prometheus, get(f"{daemon}/metrics"))
     print(f"{len(DASHBOARDS)} dashboards: {asked} questions in SQL and {queries} in PromQL were asked")
 
