@@ -118,9 +118,19 @@ pub fn partition_dropped(run: &mut Run) {
 /// is undone, loading continues by itself.
 pub fn table_changed(run: &mut Run) {
     let changes = [
-        ("api_usage_log RENAME COLUMN app TO application", "api_usage_log RENAME COLUMN application TO app"),
-        ("api_usage_log ALTER COLUMN input_tokens TYPE int4", "api_usage_log ALTER COLUMN input_tokens TYPE int8"),
-        ("daily_api_costs RENAME COLUMN calls TO count", "daily_api_costs RENAME COLUMN count TO calls"),
+        (
+            "ALTER TABLE api_usage_log RENAME COLUMN app TO application",
+            "ALTER TABLE api_usage_log RENAME COLUMN application TO app",
+        ),
+        (
+            // PostgreSQL refuses to change a type below a view.
+            "DROP VIEW IF EXISTS tallyd_view_calls; ALTER TABLE api_usage_log ALTER COLUMN input_tokens TYPE int4",
+            "ALTER TABLE api_usage_log ALTER COLUMN input_tokens TYPE int8",
+        ),
+        (
+            "ALTER TABLE daily_api_costs RENAME COLUMN calls TO count",
+            "ALTER TABLE daily_api_costs RENAME COLUMN count TO calls",
+        ),
     ];
     for series in run.series(SERIES) {
         let mut rig = Rig::start(run, |daemon| daemon);
@@ -128,9 +138,9 @@ pub fn table_changed(run: &mut Run) {
         until_loading(&rig);
         for round in series {
             let (change, back) = changes[round as usize % changes.len()];
-            rig.postgres.alter(&format!("ALTER TABLE {change}"));
+            rig.postgres.alter(change);
             until_held(&mut rig, "goes on by itself");
-            rig.postgres.alter(&format!("ALTER TABLE {back}"));
+            rig.postgres.alter(back);
             until_released(&mut rig);
             run.step();
         }

@@ -71,6 +71,7 @@ fn commands(bill: &str, list: &str, rows: &str, folder: &str) -> Vec<Vec<String>
         vec!["forecast"],
         vec!["explain", "--by", "user"],
         vec!["units", "list", "--by", "app"],
+        vec!["mcp", "--help"],
         vec!["demo", "--rate", "5", "--seconds", "1"],
         vec!["token", "create", "--name", NAME, "--role", "read"],
         vec!["token", "list"],

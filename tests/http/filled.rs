@@ -12,6 +12,7 @@ use crate::support::until;
 /// Fields that no answer here fills, and why.
 const UNFILLED: &[(&str, &str)] = &[
     ("Between.models_left_off", "it takes 200 models; crates/store/src/reprice/between.rs counts them"),
+    ("Costs.as_of", "it takes many deltas that wait; tests/database/dearest.rs sees it"),
     ("DroppedMany.next", "it takes 5,000 letters"),
     ("LaneStatus.hold", "it takes a failure that only a person can mend; tests/it/holds.rs sees it"),
     ("ModelDifference.newly_unpriced", "a list takes no rate away"),

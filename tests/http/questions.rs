@@ -97,10 +97,10 @@ fn no_answer_reads_more_rows_than_it_needs() {
         ("users?limit=50&sort=id&cursor=id:called::u77", "tallyd_user_", USERS + 51),
         ("users?limit=50&search=u7", "tallyd_user_", 3 * 111),
         // Single calls: BRIN finds ranges of pages, and several windows of time are searched.
-        ("records?limit=100", "api_usage_log", month / 4),
-        ("records?limit=100&from=FROM", "api_usage_log", month / 4),
-        ("records?limit=100&from=FROM&provider=p1&model=m3", "api_usage_log", month / 4),
-        ("records?id=ID", "api_usage_log", month / 4),
+        ("records?limit=100", "api_usage_log", month / 3),
+        ("records?limit=100&from=FROM", "api_usage_log", month / 3),
+        ("records?limit=100&from=FROM&provider=p1&model=m3", "api_usage_log", month / 3),
+        ("records?id=ID", "api_usage_log", month / 3),
     ] {
         let from = api.postgres.psql("SELECT to_char(current_date - 30, 'YYYY-MM-DD')");
         let id = api.postgres.psql("SELECT id FROM api_usage_log WHERE request_id = 'r77777'");
