@@ -98,7 +98,7 @@ fn what_is_changed_at_the_command_line_stands_in_the_audit_log() {
     let said = run(&["budgets", "set", "25", "--for", "user=u-1"]);
     assert!(!said.contains("no call has had"), "{said}");
     let said = run(&["budgets", "set", "30", "--for", "user=u-1"]);
-    assert!(said.contains("it replaces one of 25.00 USD"), "{said}");
+    assert!(said.contains("30.00 USD a day for user=u-1, hard; it replaces one of 25.00 USD, hard"), "{said}");
     let id = api.postgres.psql("SELECT id FROM api_budgets WHERE scope ? 'user'");
     // Deletions need a confirmation: without --yes the command exits with 2, and --dry-run shows the rows.
     let is_confirmed = |arguments: &[&str], says: &str| {
