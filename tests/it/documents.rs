@@ -52,6 +52,7 @@ const ELSEWHERE: &[(&str, Elsewhere)] = &[
     ("tallyd psql -c 'SELECT * FROM tallyd_restored_", File("tests/it/archive.rs")),
     ("tallyd psql -c 'DROP TABLE tallyd_restored_", Nobody("the table is made by a command that is tested elsewhere")),
     ("mkdir -p ~/.config/tallyd", Nobody("it writes into the home folder of the user who runs the tests")),
+    ("echo whsec_", Nobody("it only writes a secret, with openssl")),
     ("claude mcp add", Nobody("it needs Claude Code; `make test-mcp` runs the server with a client of the protocol")),
     ("echo '{\"jsonrpc\"", File("tests/mcp/check.py")),
     (

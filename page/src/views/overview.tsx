@@ -93,21 +93,21 @@ const costOf = (rows: GroupRow[]): Attos => sum(rows.map((row) => parse(row.cost
 
 /** How long the overview waits for a figure that it does not need, in milliseconds. */
 const HOURS_MS = 3_000;
-let known: { key: string; sums: SoFar | null } | null = null;
+let known: { key: string; sums: SoFar } | null = null;
 /** A past day up to the present hour. Loaded once an hour; null if that takes too long. */
 async function untilThisHour(day: string, filters: Chosen, zone: string, signal: AbortSignal): Promise<SoFar | null> {
   const by = hourOf(new Date(), zone);
   const key = JSON.stringify([day, by, filters]);
   if (known?.key === key) return known.sums;
-  let sums: SoFar | null = null;
   try {
     const { rows } = await get<Costs>(path("/api/v1/costs", { from: day, to: day, bucket: "hour" }, asCosts(filters)), AbortSignal.any([signal, AbortSignal.timeout(HOURS_MS)]));
-    sums = { by, cost: costOf(rows.filter((row) => row.bucket && hourOf(new Date(row.bucket), zone) < by)) };
+    const sums = { by, cost: costOf(rows.filter((row) => row.bucket && hourOf(new Date(row.bucket), zone) < by)) };
+    known = { key, sums };
+    return sums;
   } catch (error) {
     if (signal.aborted) throw error;
+    return null;
   }
-  known = { key, sums };
-  return sums;
 }
 
 export function Overview() {
