@@ -191,7 +191,7 @@ class Reader:
             if not line:
                 sys.exit(f"error: psql ended: {''.join(lines)}")
             lines.append(line)
-        if errors := [line.strip() for line in lines if line.startswith("ERROR:")]:
+        if errors := [line.strip() for line in lines if re.match(r"(psql:\S* )?(ERROR|FATAL):", line)]:
             raise ValueError(errors[0])
         return list(csv.reader(io.StringIO("".join(lines))))
 
