@@ -136,6 +136,9 @@ fn show_due(before: DateTime<Utc>, as_json: bool, config: &Config) -> anyhow::Re
         } else {
             print(&found);
             println!("{} would be dropped", noun(found.len() as u64, "partition", "partitions"));
+            if !found.is_empty() && Archive::of(config).is_none() {
+                output::hint("retention.archive is not set here: the calls would not be archived");
+            }
             output::hint("nothing was changed: --yes drops them");
         }
         Ok(ExitCode::SUCCESS)
