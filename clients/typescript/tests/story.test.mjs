@@ -1,5 +1,5 @@
-// A loop uses up a team's budget and is stopped in the process; people are told, and every sum of the day equals the call log.
-// docs/guide/story.md tells the same, with the server of example/teams.mjs.
+// A loop uses up a team's budget and is stopped in the process. Two receivers are told. Every sum of the day equals the call log.
+// docs/guide/story.md shows the same steps with the server of example/teams.mjs.
 
 import assert from "node:assert/strict";
 import { createHmac, randomBytes } from "node:crypto";
@@ -73,11 +73,12 @@ routes = [{ name = "billing", kind = "webhook", url = "${receiver.url}/billing",
     search: { provider: "claude", model: "claude-sonnet-5", endpoint: "/v1/messages", input_tokens: 1000, output_tokens: 200 } };
   const calls = Object.entries(CUSTOMERS).flatMap(([team, customers]) => customers.map((customer) => ({ ...call[team], occurred_at: at, tags: { team, customer } })));
   await daemon.record([...calls, ...calls, ...calls]);
+  for (const name of ["team", "customer"]) await until(`the rollup of ${name} has all calls`, async () => (await get(`costs?group_by=tag:${name}&from=${yesterday}&to=${today}`)).whole_from === null);
   app = build({ socket: daemon.socket, anthropicKey: "k", anthropicUrl: vendors.url, openaiKey: "k", openaiUrl: `${vendors.url}/v1` });
   await new Promise((resolve) => app.server.listen(0, "127.0.0.1", resolve));
   url = `http://127.0.0.1:${app.server.address().port}`;
   assert.equal(await app.recorder.ready(30_000), true);
-}, { timeout: 60_000 });
+}, { timeout: 120_000 });
 
 after(async () => {
   // Without a vendor the loop ends in any case.
@@ -191,7 +192,8 @@ test("the change since yesterday has its cause, a team and a customer", async ()
 test("the guide shows this server", () => {
   const guide = readFileSync(new URL("../../../docs/guide/story.md", import.meta.url), "utf8");
   const server = readFileSync(new URL("../example/teams.mjs", import.meta.url), "utf8");
-  const pieces = [...guide.matchAll(/```js\n([\s\S]*?)```/g)].map((match) => match[1]);
-  assert.ok(pieces.length >= 1);
-  for (const piece of pieces) assert.ok(server.includes(piece), piece);
+  const flush = (text) => text.replace(/^ +/gm, "");
+  const pieces = [...guide.matchAll(/```js\n([\s\S]*?)```/g)].map((match) => flush(match[1]));
+  assert.equal(pieces.length, 3);
+  for (const piece of pieces) assert.ok(flush(server).includes(piece), piece);
 });
