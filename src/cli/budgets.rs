@@ -11,8 +11,9 @@ use super::output::{self, Table, count, usd};
 use super::{actor, reporting_zone, today_in, with_database};
 use tallyd_config::Config;
 use tallyd_model::pricing::Usd;
+use tallyd_store::alert_rules;
 use tallyd_store::budgets::store::{
-    ALERT_PERCENTS, SetBudgetError, SetOutcome, WARNING_PERCENT, board, list as list_budgets, remove, set,
+    ALERT_PERCENTS, SetBudgetError, SetOutcome, WARNING_PERCENT, board, list as list_budgets, set,
 };
 use tallyd_store::budgets::{BudgetScope, Limit, NewBudget, Period};
 use tallyd_store::queries::audit::Actor;
@@ -96,7 +97,7 @@ fn remove_budget(id: i32, confirm: Confirm, config: &Config) -> anyhow::Result<E
     let by = Actor::at_the_command_line(&name);
     let found = with_database(config, "tallyd budgets", async |db| {
         let found = list_budgets(db).await?.into_iter().find(|budget| budget.id == id);
-        let is_gone = told == Confirmation::Yes && !remove(db, id, &by).await?;
+        let is_gone = told == Confirmation::Yes && !alert_rules::store::remove_budget(db, id, &by).await?;
         Ok(found.filter(|_| !is_gone))
     })?;
     let Some(budget) = found else {

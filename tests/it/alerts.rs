@@ -353,4 +353,25 @@ fn removed_rules_end(postgres: &Postgres, daemon: &Daemon, receivers: &Receivers
     assert_eq!(end["payload"]["summary"], "tallyd: rule \"silent\" was removed");
     let audit = "SELECT string_agg(action, ' ' ORDER BY id) FROM tallyd_audit_log WHERE object = 'silent'";
     assert_eq!(postgres.psql(audit), "alert_rule.set alert_rule.remove");
+    // A budget takes its rules with it, as visibly.
+    assert!(daemon.run(&["budgets", "set", "7", "--period", "week"]).status.success());
+    let budget = postgres.psql("SELECT max(id) FROM api_budgets");
+    set(
+        daemon,
+        &[
+            "hasty",
+            "--metric",
+            "burn_rate",
+            "--budget",
+            &budget,
+            "--window",
+            "7d",
+            "--short-window",
+            "1d",
+            "--alert",
+            "3",
+        ],
+    );
+    assert!(daemon.run(&["budgets", "remove", &budget, "--yes"]).status.success());
+    assert_eq!(postgres.psql(&audit.replace("silent", "hasty")), "alert_rule.set alert_rule.remove");
 }

@@ -20,6 +20,7 @@ use crate::http::error::{ApiError, ErrorBody};
 use crate::http::parameters::{Parameters, PathNumber, local_now};
 use tallyd_model::forecast::Estimate;
 use tallyd_model::pricing::Usd;
+use tallyd_store::alert_rules;
 use tallyd_store::budgets::board::{basis_points, percent};
 use tallyd_store::budgets::store::{SetBudgetError, SetOutcome};
 use tallyd_store::budgets::{Budget, BudgetScope, BudgetState, Limit, NewBudget, Period, estimates, store};
@@ -224,7 +225,7 @@ pub(crate) async fn remove(
     PathNumber(id): PathNumber<i32>,
 ) -> Result<StatusCode, ApiError> {
     let mut client = daemon.pool()?.get().await?;
-    if !store::remove(&mut client, id, &who.actor()).await? {
+    if !alert_rules::store::remove_budget(&mut client, id, &who.actor()).await? {
         return Err(ApiError::not_found("there is no budget of this number", "GET /api/v1/budgets lists them"));
     }
     tracing::info!(actor = who.actor, id, "a budget was removed");

@@ -162,10 +162,29 @@ pub async fn remove(client: &mut Client, id: i32, by: &Actor<'_>) -> Result<bool
     let Some(found) = list(transaction.client()).await?.into_iter().find(|rule| rule.id == id) else {
         return Ok(false);
     };
-    resolve_removed(transaction.client(), &found).await?;
-    transaction.query_typed("DELETE FROM public.tallyd_alert_rules WHERE id = $1", &[(&id, Type::INT4)]).await?;
-    let change = Change { old: Some(audited(&found.rule)), ..by.change("alert_rule.remove", &found.rule.name) };
-    audit::write(transaction.client(), &change).await?;
+    end(transaction.client(), &found, by).await?;
     transaction.commit().await?;
     Ok(true)
+}
+
+/// Removes a budget and the rules about it, each with an audit entry and the end of its alert. Returns false if there is no
+/// budget of this number.
+///
+/// # Errors
+/// PostgreSQL's; nothing has changed then.
+pub async fn remove_budget(client: &mut Client, id: i32, by: &Actor<'_>) -> Result<bool, Error> {
+    let transaction = client.transaction().await?;
+    for found in list(transaction.client()).await?.iter().filter(|found| found.rule.budget_id == Some(id)) {
+        end(transaction.client(), found, by).await?;
+    }
+    let is_there = budgets::store::remove(transaction.client(), id, by).await?;
+    transaction.commit().await?;
+    Ok(is_there)
+}
+
+async fn end(client: &Client, found: &AlertRule, by: &Actor<'_>) -> Result<(), Error> {
+    resolve_removed(client, found).await?;
+    client.query_typed("DELETE FROM public.tallyd_alert_rules WHERE id = $1", &[(&found.id, Type::INT4)]).await?;
+    let change = Change { old: Some(audited(&found.rule)), ..by.change("alert_rule.remove", &found.rule.name) };
+    audit::write(client, &change).await.map(drop)
 }

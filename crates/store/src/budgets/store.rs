@@ -200,20 +200,18 @@ async fn note_change(transaction: &Client) -> Result<(), tokio_postgres::Error> 
     transaction.execute_typed(sql, &[]).await.map(drop)
 }
 
-/// Removes a budget, with an audit entry. Returns false if the id does not exist.
+/// Removes a budget, with an audit entry, in the caller's transaction. Returns false if the id does not exist.
 ///
 /// # Errors
-/// PostgreSQL's; nothing has changed then.
-pub async fn remove(client: &mut Client, id: i32, by: &Actor<'_>) -> Result<bool, tokio_postgres::Error> {
-    let transaction = client.transaction().await?;
+/// PostgreSQL's.
+pub(crate) async fn remove(client: &Client, id: i32, by: &Actor<'_>) -> Result<bool, tokio_postgres::Error> {
     let sql = format!("DELETE FROM public.api_budgets AS b WHERE b.id = $1 RETURNING {COLUMNS}");
-    let rows = transaction.query_typed(&sql, &[(&id, Type::INT4)]).await?;
+    let rows = client.query_typed(&sql, &[(&id, Type::INT4)]).await?;
     let Some(row) = rows.first() else { return Ok(false) };
-    note_change(transaction.client()).await?;
+    note_change(client).await?;
     let object = id.to_string();
     let old = budget(row).map(|old| json!(old));
-    audit::write(transaction.client(), &Change { old, ..by.change("budget.remove", &object) }).await?;
-    transaction.commit().await?;
+    audit::write(client, &Change { old, ..by.change("budget.remove", &object) }).await?;
     Ok(true)
 }
 
