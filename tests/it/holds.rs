@@ -60,9 +60,9 @@ fn a_column_that_was_changed_holds_loading_and_makes_no_row_guilty() {
         ("RENAME COLUMN user_id TO person", "RENAME COLUMN person TO user_id"),
         ("ADD COLUMN needed int4", "DROP COLUMN needed"),
     ];
+    postgres.until("SELECT count(*) > 0 FROM api_usage_log", "t");
     // PostgreSQL refuses to change a type below a view.
     postgres.psql("DROP VIEW tallyd_view_calls");
-    postgres.until("SELECT count(*) > 0 FROM api_usage_log", "t");
     for (change, back) in changes {
         let calls = postgres.psql("SELECT count(*) FROM api_usage_log");
         postgres.until(&format!("SELECT count(*) > {calls} FROM api_usage_log"), "t");
