@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
+use tallyd_base::clock::{Clock, SystemClock};
 
 use crate::client::Api;
 use crate::support::citus::{taken, written_down};
@@ -269,7 +270,9 @@ fn change(asked: &mut Asked) {
     asked.get("/api/admin/costs");
     let alerts = asked.get("/api/v1/alerts");
     asked.post("/api/v1/alerts/acknowledge", json!({"ids": [alerts["alerts"][0]["id"]]}));
-    let units = json!([{"day": chrono::Utc::now().date_naive(), "dimension": "app", "value": "web", "unit": "order", "quantity": 3, "revenue_usd": "9"}]);
+    let today = chrono::DateTime::from_timestamp_micros(SystemClock.now_us()).unwrap().date_naive();
+    let units =
+        json!([{"day": today, "dimension": "app", "value": "web", "unit": "order", "quantity": 3, "revenue_usd": "9"}]);
     // Stated twice, then another quantity.
     for quantity in [3, 3, 4] {
         let mut units = units.clone();

@@ -4,7 +4,7 @@ use crate::goal::end_to_end;
 use crate::options::Options;
 use crate::report::{Goal, Report};
 use crate::side::copy::Rows;
-use crate::support::{Calls, Cluster, Daemon};
+use crate::support::{Calls, Cluster};
 
 pub fn measure(options: &Options, report: &mut Report) {
     let cluster = Cluster::start();

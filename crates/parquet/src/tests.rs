@@ -68,7 +68,16 @@ proptest! {
 fn a_file_of_many_row_groups_keeps_every_row() {
     let row = |n: usize| -> Row {
         let count = i64::try_from(n).unwrap();
-        ("u".repeat(n % 7), n.is_multiple_of(3).then(|| "{}".to_owned()), 1, Some(count), -1, None, count, Some([7; 16]))
+        (
+            "u".repeat(n % 7),
+            n.is_multiple_of(3).then(|| "{}".to_owned()),
+            1,
+            Some(count),
+            -1,
+            None,
+            count,
+            Some([7; 16]),
+        )
     };
     let rows: Vec<Row> = (0..GROUP_ROWS * 2 + 1).map(row).collect();
     assert_eq!(compared(written(&rows), &rows), rows.len());

@@ -117,7 +117,7 @@ impl Export {
         match &mut self.body {
             Body::Ndjson(out) => written(writeln!(out, "{}", quote::json(&json::to_string(row)?)))?,
             Body::Csv(out, names) => {
-                written(out.write_all(&csv::render(*names, &[json::to_string(row)?], Vec::new())))?
+                written(out.write_all(&csv::render(names, &[json::to_string(row)?], Vec::new())))?;
             }
             Body::Parquet(writer) => writer.push(cells)?,
         }

@@ -237,7 +237,7 @@ fn target(tool: &Tool, arguments: &Value) -> Result<String, String> {
         match (name.as_str(), value) {
             (_, Value::Null) => {}
             ("tags", Value::Object(tags)) => {
-                for (tag, value) in tags.iter() {
+                for (tag, value) in tags {
                     pairs.push((format!("tag:{tag}"), scalar(tag, value)?));
                 }
             }
