@@ -5,11 +5,12 @@ use std::process::ExitCode;
 use chrono::{Days, NaiveDate};
 use clap::Args;
 
+use super::filters::Filters;
 use super::output::{self, Table, cost, count, noun};
 use super::point_out;
 use super::{reporting_zone, today_in, with_database};
 use tallyd_config::Config;
-use tallyd_model::pricing::{Usd, normalise_provider};
+use tallyd_model::pricing::Usd;
 use tallyd_store::queries::grouped::{Bucket, CostQuery, Dimension, GroupRow, Groups, LOG_DAYS_MAX, SortBy};
 
 /// Show costs by model, provider, user, application, tag or day.
@@ -35,21 +36,8 @@ pub(super) struct CostsArgs {
     /// Up to this day, included
     #[arg(long, value_name = "DAY", requires = "from")]
     to: Option<NaiveDate>,
-    /// Only this provider
-    #[arg(long, value_name = "NAME")]
-    provider: Option<String>,
-    /// Only this model
-    #[arg(long, value_name = "NAME")]
-    model: Option<String>,
-    /// Only this user
-    #[arg(long, value_name = "ID")]
-    user: Option<String>,
-    /// Only this application
-    #[arg(long, value_name = "NAME")]
-    app: Option<String>,
-    /// Only calls with this tag; an empty value: without it
-    #[arg(long, value_name = "NAME=VALUE", value_parser = tag)]
-    tag: Vec<(Dimension, String)>,
+    #[command(flatten)]
+    filters: Filters,
     /// Most lines to show, the largest costs first; days in their order
     #[arg(long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(i64).range(1..=10_000))]
     limit: i64,
@@ -68,12 +56,6 @@ enum By {
     Dimension(Dimension),
     /// Days
     Day,
-}
-
-/// A filter by a tag, from `NAME=VALUE`.
-pub(super) fn tag(text: &str) -> Result<(Dimension, String), String> {
-    let (name, value) = text.split_once('=').ok_or("expected NAME=VALUE, such as team=search")?;
-    Ok((Dimension::parse(&format!("tag:{name}"))?, value.to_owned()))
 }
 
 impl By {
@@ -133,23 +115,13 @@ async fn question(args: &CostsArgs, db: &tallyd_store::Connection, zone: chrono_
     }
     let days = (to - from).num_days().unsigned_abs() + 1;
     let by_day = args.by == By::Day;
-    let filters = [
-        (Dimension::Provider, args.provider.as_deref().map(|name| normalise_provider(name).into_owned())),
-        (Dimension::Model, args.model.clone()),
-        (Dimension::User, args.user.clone()),
-        (Dimension::App, args.app.clone()),
-    ];
     let mut question = CostQuery {
         from,
         to,
         zone: zone.name().to_owned(),
         bucket: if by_day { Bucket::Day } else { Bucket::Total },
         group_by: args.by.dimensions(),
-        filters: filters
-            .into_iter()
-            .filter_map(|(of, name)| Some((of, name?)))
-            .chain(args.tag.iter().cloned())
-            .collect(),
+        filters: args.filters.chosen(),
         dimensions: Vec::new(),
         sort: if by_day { SortBy::Bucket } else { SortBy::Cost },
         descending: !by_day,

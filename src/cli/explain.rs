@@ -5,13 +5,13 @@ use std::process::ExitCode;
 use chrono::{Days, NaiveDate};
 use clap::Args;
 
+use super::filters::Filters;
 use super::output::{self, Table, count, noun, usd};
 use super::prices::catalog;
 use super::{point_out, reporting_zone, today_in, with_database};
-use crate::cli::costs::tag;
 use tallyd_config::Config;
 use tallyd_model::change::{Cause, Part};
-use tallyd_model::pricing::{Usd, normalise_provider};
+use tallyd_model::pricing::Usd;
 use tallyd_store::queries::change::{Change, ChangeQuery, DAYS_MAX};
 use tallyd_store::queries::grouped::{Bucket, CostQuery, Dimension, LOG_DAYS_MAX, SortBy};
 
@@ -39,21 +39,8 @@ pub(super) struct ExplainArgs {
     /// The groups of the top movers: model, provider, endpoint, user, app or tag:NAME
     #[arg(long, value_name = "GROUP", default_value = "model", value_parser = Dimension::parse)]
     by: Dimension,
-    /// Only this provider
-    #[arg(long, value_name = "NAME")]
-    provider: Option<String>,
-    /// Only this model
-    #[arg(long, value_name = "NAME")]
-    model: Option<String>,
-    /// Only this user
-    #[arg(long, value_name = "ID")]
-    user: Option<String>,
-    /// Only this application
-    #[arg(long, value_name = "NAME")]
-    app: Option<String>,
-    /// Only calls with this tag; an empty value: without it
-    #[arg(long, value_name = "NAME=VALUE", value_parser = tag)]
-    tag: Vec<(Dimension, String)>,
+    #[command(flatten)]
+    filters: Filters,
     /// Most movers to show
     #[arg(long, default_value_t = 10, value_name = "N", value_parser = clap::value_parser!(i64).range(1..=100))]
     limit: i64,
@@ -94,21 +81,13 @@ async fn question(
         Dimension::Model => vec![Dimension::Provider, Dimension::Model],
         by => vec![by.clone()],
     };
-    let filters = [
-        (Dimension::Provider, args.provider.as_deref().map(|name| normalise_provider(name).into_owned())),
-        (Dimension::Model, args.model.clone()),
-        (Dimension::User, args.user.clone()),
-        (Dimension::App, args.app.clone()),
-    ];
-    let filters =
-        filters.into_iter().filter_map(|(of, name)| Some((of, name?))).chain(args.tag.iter().cloned()).collect();
     let mut costs = CostQuery {
         from,
         to,
         zone: zone.name().to_owned(),
         bucket: Bucket::Total,
         group_by,
-        filters,
+        filters: args.filters.chosen(),
         dimensions: Vec::new(),
         sort: SortBy::Cost,
         descending: true,

@@ -22,6 +22,7 @@ mod doctor;
 mod duplicates;
 mod explain;
 mod export;
+mod filters;
 mod forecast;
 mod import;
 mod init;

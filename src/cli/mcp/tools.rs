@@ -22,7 +22,7 @@ const TEXT_BYTES_MAX: usize = 512;
 /// Why a tool has no answer.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// There is no such tool.
+    /// No tool has this name.
     Unknown,
     /// A sentence for the assistant.
     Told(String),
@@ -47,6 +47,22 @@ struct Tool {
     fixed: &'static [(&'static str, &'static str)],
 }
 
+/// The parameters of the two tools that compare periods.
+const OF_CHANGE: [&str; 12] = [
+    "from",
+    "to",
+    "before_from",
+    "before_to",
+    "group_by",
+    "limit",
+    "provider",
+    "model",
+    "endpoint",
+    "user",
+    "app",
+    "tags",
+];
+
 const TOOLS: [Tool; 8] = [
     Tool {
         name: "costs",
@@ -66,20 +82,7 @@ const TOOLS: [Tool; 8] = [
         path: "/api/v1/costs/change",
         description: "The groups (models by default) whose cost changed most between two periods, with the cost of both. By default the seven days \
             before today and the seven before them.",
-        parameters: &[
-            "from",
-            "to",
-            "before_from",
-            "before_to",
-            "group_by",
-            "limit",
-            "provider",
-            "model",
-            "endpoint",
-            "user",
-            "app",
-            "tags",
-        ],
+        parameters: &OF_CHANGE,
         fixed: &[("tiers", "false")],
     },
     Tool {
@@ -88,20 +91,7 @@ const TOOLS: [Tool; 8] = [
         path: "/api/v1/costs/change",
         description: "Why spend changed between two periods: the difference split exactly by cause (volume, new_users, model_mix, errors, \
             tokens_per_call, cache_share, price, tier, other). The parts add up to the difference. A part's note says what it cannot tell.",
-        parameters: &[
-            "from",
-            "to",
-            "before_from",
-            "before_to",
-            "group_by",
-            "limit",
-            "provider",
-            "model",
-            "endpoint",
-            "user",
-            "app",
-            "tags",
-        ],
+        parameters: &OF_CHANGE,
         fixed: &[],
     },
     Tool {
