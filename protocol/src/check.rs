@@ -8,15 +8,20 @@
 //! is in upper case, or an API key has a budget. A scope with a dimension that this crate does not know matches no call,
 //! because a newer daemon may know more dimensions than its clients.
 
+mod decision;
+#[cfg(test)]
+mod tests;
+
 use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::collections::HashMap;
-use std::fmt;
 use std::hash::{BuildHasherDefault, Hasher};
 
 use crate::budgets::{Budgets, Scope, family};
 use crate::record::Text;
 use crate::tags::{API_KEY, concealed};
+
+pub use decision::{BudgetExceeded, Decision};
 
 /// The properties of a call that budgets are set for. An empty value counts towards no budget of that dimension.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -43,104 +48,6 @@ pub struct Defaults<'a> {
     pub app: &'a str,
     /// Tags.
     pub tags: &'a [(Text, Text)],
-}
-
-/// The answer to a check.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-#[must_use]
-pub struct Decision {
-    remaining_usd: Option<String>,
-    refused: Option<BudgetExceeded>,
-}
-
-impl Decision {
-    /// The answer while the state of budgets is unknown.
-    pub const fn unknown(is_allowed: bool) -> Self {
-        let refused = if is_allowed { None } else { Some(BudgetExceeded::Unknown) };
-        Self { remaining_usd: None, refused }
-    }
-
-    /// Whether the call may be made.
-    #[must_use]
-    pub const fn is_allowed(&self) -> bool {
-        self.refused.is_none()
-    }
-
-    /// The least amount that is left of the call's budgets, USD as decimal text: `0` if one is used up, None if none is past
-    /// its warning.
-    #[must_use]
-    pub fn remaining_usd(&self) -> Option<&str> {
-        self.remaining_usd.as_deref()
-    }
-
-    /// Why the call is refused.
-    #[must_use]
-    pub const fn refused(&self) -> Option<&BudgetExceeded> {
-        self.refused.as_ref()
-    }
-
-    /// The answer for `?`: an error if the call is refused.
-    ///
-    /// # Errors
-    /// [`BudgetExceeded`].
-    pub fn into_result(self) -> Result<(), BudgetExceeded> {
-        self.refused.map_or(Ok(()), Err)
-    }
-}
-
-/// Why a call is refused before it is made. A scope has the call's names by dimension; without one it is all spend.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum BudgetExceeded {
-    /// A budget is used up.
-    UsedUp {
-        /// Its scope.
-        scope: Vec<(String, String)>,
-    },
-    /// A budget has less left than the call may cost.
-    TooLittleLeft {
-        /// Its scope.
-        scope: Vec<(String, String)>,
-        /// USD that are left, as decimal text.
-        left_usd: String,
-        /// The call's estimate, as it was given.
-        estimate_usd: String,
-    },
-    /// The state of budgets is unknown, and the setting says that calls are then refused.
-    Unknown,
-}
-
-impl fmt::Display for BudgetExceeded {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::UsedUp { scope } => write!(f, "the budget of {} is used up", Words(scope)),
-            Self::TooLittleLeft { scope, left_usd, estimate_usd } => {
-                let of = Words(scope);
-                write!(f, "the budget of {of} has {left_usd} USD left, and the call may cost {estimate_usd} USD")
-            }
-            Self::Unknown => f.write_str("the state of budgets is not known: tallyd has not told it for 5 minutes"),
-        }
-    }
-}
-
-impl std::error::Error for BudgetExceeded {}
-
-/// A scope in words: `tag team "search" and user "u-1"`.
-struct Words<'a>(&'a [(String, String)]);
-
-impl fmt::Display for Words<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.is_empty() {
-            return f.write_str("all spend");
-        }
-        for (at, (dimension, name)) in self.0.iter().enumerate() {
-            let and = if at == 0 { "" } else { " and " };
-            match dimension.strip_prefix(TAG) {
-                Some(tag) => write!(f, "{and}tag {tag} {name:?}")?,
-                None => write!(f, "{and}{dimension} {name:?}")?,
-            }
-        }
-        Ok(())
-    }
 }
 
 /// The beginning of a tag's dimension.
@@ -439,71 +346,5 @@ impl Hasher for Hashed {
 
     fn write_u64(&mut self, hash: u64) {
         self.0 = hash;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::budgets::SCOPES_MAX;
-
-    fn scope(pairs: &[(&str, &str)]) -> Scope {
-        pairs.iter().map(|(dimension, name)| ((*dimension).to_owned(), vec![(*name).to_owned()])).collect()
-    }
-
-    #[test]
-    fn a_recorders_own_values_count_where_the_call_states_none() {
-        let checker = Checker::new(false, [scope(&[("tag:team", "search")]), scope(&[("app", "web")])], []);
-        let own = [("team".into(), "search".into())];
-        let own = Defaults { app: "cron", tags: &own };
-        let refuses = |call: CallScope<'_>| !checker.check(&call, &own).is_allowed();
-        let call = CallScope::default();
-        assert!(refuses(call));
-        assert!(!refuses(CallScope { tags: &[("team", "ads")], ..call }));
-        assert!(!refuses(CallScope { tags: &[("team", "")], ..call }), "the record has the tag, without a value");
-        assert!(refuses(CallScope { app: "web", tags: &[("team", "ads")], ..call }));
-        assert!(!refuses(CallScope { tags: &[("team", "ads"), ("app", "web")], ..call }), "it is of cron");
-    }
-
-    #[test]
-    fn numbers_are_compared_by_all_digits_and_other_text_is_above_every_amount() {
-        use Ordering::{Equal, Greater, Less};
-        for (a, b, order) in [
-            ("0.52", "0.5200", Some(Equal)),
-            ("00.5", ".5", Some(Equal)),
-            ("9", "10", Some(Less)),
-            ("10.05", "10.5", Some(Less)),
-            ("0.100000000000000002", "0.100000000000000001", Some(Greater)),
-            ("1e-7", "1", None),
-            ("-1", "1", None),
-            (".", "1", None),
-            ("1.2.3", "1", None),
-        ] {
-            assert_eq!(compare(a, b), order, "{a} {b}");
-        }
-        let checker = Checker::new(false, [], [(Scope::new(), "1000".to_owned())]);
-        let decision = |estimate| checker.check(&CallScope { estimate, ..CallScope::default() }, &Defaults::default());
-        assert!(decision("").is_allowed() && decision("1000").is_allowed());
-        assert_eq!(
-            decision("1e-7").into_result().unwrap_err().to_string(),
-            "the budget of all spend has 1000 USD left, and the call may cost 1e-7 USD"
-        );
-    }
-
-    #[test]
-    fn each_of_many_scopes_is_found_also_one_with_many_names() {
-        let many: Vec<String> = (0..300).map(|n| format!("m-{n}")).collect();
-        let long = Scope::from([("model".to_owned(), many), ("user".to_owned(), vec!["u".to_owned()])]);
-        let pair = |n: usize| scope(&[("tag:team", &format!("t-{}", n % 10)), ("model", &format!("m-{n}"))]);
-        let checker = Checker::new(false, (0..SCOPES_MAX).map(pair).chain([long]), []);
-        for n in 0..SCOPES_MAX {
-            let refuses = |team: usize, user_id| {
-                let (model, team) = (format!("m-{n}"), format!("t-{team}"));
-                let call = CallScope { model: &model, user_id, tags: &[("team", &team)], ..CallScope::default() };
-                !checker.check(&call, &Defaults::default()).is_allowed()
-            };
-            assert!(refuses(n % 10, "") && !refuses((n + 1) % 10, ""), "{n}");
-            assert_eq!(refuses(11, "u"), n < 300, "{n}");
-        }
     }
 }
