@@ -264,7 +264,7 @@ fn a_teams_calls_are_refused_before_they_are_made_and_another_teams_are_not() {
         set(&daemon, arguments);
     }
     let builder = || Recorder::builder(Endpoint::unix(daemon.socket())).app("web").quiet();
-    let (recorder, strict) = (builder().build(), builder().refuse_while_unknown(true).build());
+    let (recorder, strict) = (builder().build(), builder().deny_unknown(true).build());
     assert!(recorder.ready(PATIENCE) && strict.ready(PATIENCE));
     let call = |team: &'static str, usd: &'static str| {
         let record = Record {
@@ -306,7 +306,7 @@ fn a_teams_calls_are_refused_before_they_are_made_and_another_teams_are_not() {
     assert!(refuses(&recorder, &of_ads) && !refuses(&strict, &of_search));
     let builder = || Recorder::builder(Endpoint::unix(daemon.socket())).quiet();
     assert!(builder().build().check(&of_ads).is_allowed(), "calls are allowed by default");
-    let unknown = builder().refuse_while_unknown(true).build();
+    let unknown = builder().deny_unknown(true).build();
     assert_eq!(unknown.check(&of_search).into_result(), Err(BudgetExceeded::Unknown));
     // The next day: yesterday's spend does not count.
     let moved = "SET session_replication_role = replica; UPDATE daily_dimension_costs SET day = day - 1; \

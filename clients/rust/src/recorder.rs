@@ -106,7 +106,7 @@ impl Recorder {
     ///
     /// Answers from the daemon's last message, without the network. Application and tags that the call does not state are
     /// the recorder's. Before the first message ([`Recorder::ready`]) and 5 minutes after the last one the state is unknown:
-    /// then the call is allowed, or refused if [`Builder::refuse_while_unknown`] says so. A disabled recorder allows
+    /// then the call is allowed, or refused if [`Builder::deny_unknown`] says so. A disabled recorder allows
     /// every call.
     ///
     /// ```no_run
@@ -329,8 +329,8 @@ impl Builder {
     }
 
     /// Whether [`Recorder::check`] refuses calls while the state of budgets is unknown. Default: it allows them.
-    pub fn refuse_while_unknown(mut self, refuse: bool) -> Self {
-        self.refuses_unknown = refuse;
+    pub fn deny_unknown(mut self, deny: bool) -> Self {
+        self.refuses_unknown = deny;
         self
     }
 

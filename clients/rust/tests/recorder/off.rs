@@ -14,7 +14,7 @@ fn check(disabled: Option<bool>, is_off: bool) {
     let (_dir, path) = socket();
     let listener = UnixListener::bind(&path).unwrap();
     listener.set_nonblocking(true).unwrap();
-    let mut builder = builder(&path).quiet().refuse_while_unknown(true);
+    let mut builder = builder(&path).quiet().deny_unknown(true);
     if let Some(disabled) = disabled {
         builder = builder.disabled(disabled);
     }
