@@ -11,7 +11,7 @@ use super::output::{self, Table, bytes, count, noun, usd_text};
 use super::prices::instant;
 use super::with_database;
 use tallyd_config::Config;
-use tallyd_store::archive::Archive;
+use tallyd_store::archive::{self, Archive};
 use tallyd_store::partitions::{self, PartitionInfo};
 use tallyd_store::queries::audit::Actor;
 use tallyd_store::retention::{DropState, drop_before, due};
@@ -57,6 +57,9 @@ enum PartitionsCommand {
         before: i64,
         #[command(flatten)]
         confirm: Confirm,
+        /// Drop the calls for good, although earlier partitions were archived
+        #[arg(long)]
+        without_archive: bool,
         /// Name for the audit log [default: the user]
         #[arg(long, value_name = "NAME")]
         by: Option<String>,
@@ -70,8 +73,11 @@ pub(super) fn run(args: &PartitionsArgs, config: &Config) -> anyhow::Result<Exit
     match &args.command {
         PartitionsCommand::List { json } => list(*json, config),
         PartitionsCommand::Ensure { from, to, json } => ensure(at(*from), at(*to), *json, config),
-        PartitionsCommand::Drop { before, confirm, by, json } => match confirm.told() {
-            Confirmation::Yes => drop(at(*before), &by.clone().unwrap_or_else(super::actor), *json, config),
+        PartitionsCommand::Drop { before, confirm, without_archive, by, json } => match confirm.told() {
+            Confirmation::Yes => {
+                let actor = by.clone().unwrap_or_else(super::actor);
+                drop(at(*before), &actor, *without_archive, *json, config)
+            }
             Confirmation::DryRun => show_due(at(*before), *json, config),
             Confirmation::Nothing => Ok(confirm.refuse("drops partitions with their calls")),
         },
@@ -145,9 +151,22 @@ fn show_due(before: DateTime<Utc>, as_json: bool, config: &Config) -> anyhow::Re
     })
 }
 
-fn drop(before: DateTime<Utc>, actor: &str, as_json: bool, config: &Config) -> anyhow::Result<ExitCode> {
-    let archive = Archive::of(config);
+fn drop(
+    before: DateTime<Utc>,
+    actor: &str,
+    without_archive: bool,
+    as_json: bool,
+    config: &Config,
+) -> anyhow::Result<ExitCode> {
+    let archive = Archive::of(config).filter(|_| !without_archive);
     with_database(config, "tallyd partitions", async |db| {
+        // A shell often lacks the daemon's configuration.
+        if archive.is_none() && !without_archive && !archive::list(db).await?.is_empty() {
+            anyhow::bail!(
+                "earlier partitions were archived, and retention.archive is not set here. hint: give the daemon's \
+                 configuration by --config, or drop the calls for good by --without-archive"
+            );
+        }
         let dropped = drop_before(db, before, &Actor::at_the_command_line(actor), archive.as_ref(), |one| {
             if !as_json {
                 let calls = noun(one.calls.unsigned_abs(), "call", "calls");

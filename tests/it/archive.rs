@@ -139,6 +139,17 @@ fn a_partition_is_in_its_file_before_it_is_dropped_however_often_that_is_killed(
     assert_eq!(postgres.psql(open), "0");
     assert_eq!(daemon.assert_reconciled()["dropped_rows"], 302);
 
+    // Each of these commands would lose something, or say nothing of it.
+    let (again, first) = (daemon.run(&["archive", "restore", &ids[0].to_string()]), &ids[0]);
+    let said = String::from_utf8_lossy(&again.stderr).into_owned();
+    assert!(!again.status.success() && said.contains(&format!("DROP TABLE public.tallyd_restored_{first}")), "{said}");
+    let bare = daemon.command(&DROP).env_remove("TALLYD_RETENTION_ARCHIVE").output().unwrap();
+    let said = String::from_utf8_lossy(&bare.stderr).into_owned();
+    assert!(!bare.status.success() && said.contains("--without-archive"), "{said}");
+    let export = ["export", "calls", "--from", "2025-01-01", "--to", "2025-12-31", "--format", "ndjson"];
+    let said = String::from_utf8(daemon.run(&export).stderr).unwrap();
+    assert!(said.contains("302 calls of these days left the call log"), "{said}");
+
     // A changed byte is found, and such a file is not restored.
     let damaged = &files(&archive)[0];
     let mut bytes = std::fs::read(damaged).unwrap();

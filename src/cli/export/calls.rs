@@ -10,6 +10,7 @@ use crate::cli::output::{self, noun};
 use crate::cli::{reporting_zone, with_database};
 use tallyd_config::Config;
 use tallyd_store::queries::records;
+use tallyd_store::retention::dropped_calls;
 
 /// Single calls of the call log.
 #[derive(Args)]
@@ -25,14 +26,17 @@ pub(super) struct CallsArgs {
 }
 
 pub(super) fn run(args: &CallsArgs, config: &Config) -> anyhow::Result<ExitCode> {
-    let rows = with_database(config, "tallyd export calls", async |db| {
+    let (rows, dropped) = with_database(config, "tallyd export calls", async |db| {
         let range = args.range.instants(reporting_zone(db, config).await?)?;
         let mut export = Export::begin(&args.range.out, args.format, records::COLUMNS, records::FILE_COLUMNS)?;
         records::each(db, range, |row| export.row(row, &row.cells())).await.or_else(super::file::unless_unread)?;
-        export.finish()
+        Ok((export.finish()?, dropped_calls(db, (args.range.from, args.range.to)).await?))
     })?;
     eprintln!("{}", noun(rows, "call", "calls"));
-    if rows == 0 {
+    if dropped > 0 {
+        let dropped = noun(dropped, "call", "calls");
+        output::hint(&format!("{dropped} of these days left the call log; `tallyd archive list` shows archived ones"));
+    } else if rows == 0 {
         output::hint("the call log has no calls in these days; `tallyd partitions list` shows its partitions");
     }
     Ok(ExitCode::SUCCESS)

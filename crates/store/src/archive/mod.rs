@@ -88,6 +88,9 @@ pub enum ArchiveError {
     /// The row of a file is missing.
     #[error("there is no archive {0}. hint: `tallyd archive list`")]
     Unknown(i64),
+    /// The file was restored before.
+    #[error("{0} is there already, from an earlier restore. hint: DROP TABLE {0}, then restore again")]
+    Restored(String),
     /// Another process archives or drops partitions.
     #[error("another process is dropping partitions; wait for it")]
     Taken,

@@ -32,6 +32,10 @@ pub async fn restore(client: &Client, archive: &Archive, archived: &Archived) ->
 }
 
 async fn within(client: &Client, archive: &Archive, archived: &Archived, table: &str) -> Result<(), ArchiveError> {
+    let earlier = client.query_typed("SELECT to_regclass($1) IS NOT NULL", &[(&table, Type::TEXT)]).await?;
+    if earlier.first().is_some_and(|row| row.get(0)) {
+        return Err(ArchiveError::Restored(table.to_owned()));
+    }
     client.batch_execute(&format!("CREATE TABLE {table} (LIKE public.api_usage_log INCLUDING DEFAULTS)")).await?;
     let (sender, mut receiver) = mpsc::channel::<String>(QUEUE);
     let path = archive.folder.join(&archived.file);

@@ -31,7 +31,7 @@
 mod empty;
 mod remove;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 use serde::Serialize;
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
@@ -123,6 +123,16 @@ pub enum RetentionError {
 pub async fn due(client: &Client, before: DateTime<Utc>) -> Result<Vec<PartitionInfo>, tokio_postgres::Error> {
     let all = partitions::list(client).await?;
     Ok(all.into_iter().filter(|one| one.sealed && one.to.is_some_and(|to| to <= before)).collect())
+}
+
+/// Calls of these days, both included, that were dropped from the call log.
+///
+/// # Errors
+/// PostgreSQL's.
+pub async fn dropped_calls(client: &Client, days: (NaiveDate, NaiveDate)) -> Result<u64, tokio_postgres::Error> {
+    let sql = "SELECT coalesce(sum(calls), 0)::int8 FROM public.tallyd_dropped_costs WHERE day BETWEEN $1 AND $2";
+    let rows = client.query_typed(sql, &[(&days.0, Type::DATE), (&days.1, Type::DATE)]).await?;
+    Ok(rows.first().map_or(0, |row| row.get::<_, i64>(0).unsigned_abs()))
 }
 
 /// Drops the partitions that end before an instant and are sealed, oldest first, each after it was archived, if there
