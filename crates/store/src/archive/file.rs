@@ -17,7 +17,7 @@ use crate::queries::records::{COLUMNS, FILE_COLUMNS, RecordRow};
 pub(super) enum Message {
     /// Calls, each with its `rollup_other`.
     Calls(Vec<(RecordRow, i16)>),
-    /// There are no more. Without this message the file is not finished.
+    /// The end. Without this message the file is not finished.
     End,
 }
 
@@ -172,7 +172,7 @@ pub(super) fn publish(part: &Path, folder: &Path, name: &str) -> Result<(), Arch
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(io(folder))
 }
 
-/// Removes a file, if it is still there. One that stays is written over, or is no part of the archive.
+/// Removes a file, if it is still there. A file that stays is written over later, or has no row in the list.
 pub(super) fn remove(path: &Path) {
     let _ = std::fs::remove_file(path);
 }

@@ -87,7 +87,7 @@ pub async fn evaluate(
     }
     let raised = raise(db, &alerts).await?;
     let board = Board::new(states.into_iter().map(|(state, _)| state).collect());
-    // Last, because whoever changes a budget waits for this row.
+    // Last, because changes of budgets wait for this row.
     let rest = (begun.elapsed() * REST).max(REST_MIN.min(options.interval));
     let changes = note_evaluation(db, !changed.is_empty(), rest, last.merged_at).await?;
     transaction.commit().await?;

@@ -73,7 +73,7 @@ pub struct Change {
     pub whole_from: Option<NaiveDate>,
 }
 
-/// Why there is no answer.
+/// The reason for a missing answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ChangeError {
     /// The query failed.

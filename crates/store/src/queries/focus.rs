@@ -106,7 +106,7 @@ pub struct Focus {
     pub account: Option<String>,
 }
 
-/// Why there is no export.
+/// The reason for a missing export.
 #[derive(Debug, thiserror::Error)]
 pub enum FocusError {
     /// PostgreSQL failed.
