@@ -71,10 +71,20 @@ impl Daemon {
     }
 
     async fn committed(&self) -> usize {
+        self.read_metric("tallyd_records_committed_total").await.map_or(0, |count| count as usize)
+    }
+
+    /// A metric without labels; None until it is there.
+    pub fn metric(&self, name: &str) -> Option<f64> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(self.read_metric(name))
+    }
+
+    async fn read_metric(&self, name: &str) -> Option<f64> {
         let answer = tallyd::socket::get(self.folder.path(), "/metrics").await.expect("the daemon's metrics");
         let text = String::from_utf8_lossy(&answer);
-        let line = text.lines().find_map(|line| line.strip_prefix("tallyd_records_committed_total "));
-        line.map_or(0, |count| count.trim().parse().expect("a count"))
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
+        Some(value.trim().parse().expect("a number"))
     }
 
     pub fn wait(&self, done: impl Fn(&serde_json::Value) -> bool) {

@@ -6,6 +6,8 @@
 //! The overshoot is measured by a runaway loop: it checks each call and records it, at a fixed rate, until it is refused.
 //! The latency is the time from the record of the call that used the budget up to the refusal; the calls in that time
 //! are the overshoot. Each run has a budget and a team of its own.
+//!
+//! In the end the daemon has budgets of single users alone, and the mean time of an evaluation is read from its metrics.
 
 use std::hint::{black_box, spin_loop};
 use std::time::{Duration, Instant};
@@ -18,6 +20,9 @@ use crate::support::{Cluster, Daemon, quantile};
 
 const CHECKS: usize = 100_000;
 const SCOPES: usize = 450;
+/// Budgets of single users whose evaluation is timed.
+const USER_BUDGETS: [usize; 2] = [1_000, 10_000];
+const EVALUATIONS: f64 = 20.0;
 /// Calls a second of the runaway loop.
 const RATES: [u32; 3] = [100, 1_000, 10_000];
 /// Runs of each rate.
@@ -34,6 +39,7 @@ pub fn measure(options: &Options, report: &mut Report) {
     assert!(recorder.ready(PATIENCE), "the daemon answers");
     overshoot(&cluster, &recorder, report);
     checks(options, &cluster, &recorder, report);
+    USER_BUDGETS.into_iter().for_each(|count| evaluation(&cluster, &daemon, &recorder, report, count));
     drop(recorder);
     daemon.stop();
 }
@@ -45,7 +51,7 @@ fn set(cluster: &Cluster, scopes_and_amounts: &str, count: usize) {
     wait(|| cluster.sql("SELECT count(*) FROM api_budget_states") == count.to_string());
 }
 
-fn wait(is_done: impl Fn() -> bool) {
+fn wait(mut is_done: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !is_done() {
         assert!(begun.elapsed() < PATIENCE, "the daemon does not get there");
@@ -139,6 +145,25 @@ fn checks(options: &Options, cluster: &Cluster, recorder: &Recorder, report: &mu
         report.add(format!("`check()` p50, {name}, 1,020 scopes used up"), "ns", goal, p50);
         report.add(format!("`check()` p99, {name}, 1,020 scopes used up"), "ns", Goal::Shown, p99);
     }
+}
+
+/// The time of one evaluation of `count` budgets of single users, and of no other, while calls of these users are loaded.
+fn evaluation(cluster: &Cluster, daemon: &Daemon, recorder: &Recorder, report: &mut Report, count: usize) {
+    cluster.sql("DELETE FROM api_budgets");
+    let users = format!("SELECT jsonb_build_object('user', 'e-' || n), 1000000 FROM generate_series(1, {count}) AS n");
+    set(cluster, &users, count);
+    let of = |part: &str| daemon.metric(&format!("tallyd_budgets_evaluation_seconds_{part}")).unwrap_or_default();
+    let (sum, runs) = (of("sum"), of("count"));
+    let mut n = 0;
+    wait(|| {
+        for _ in 0..100 {
+            n = n % count + 1;
+            recorder.record(Record { user_id: format!("e-{n}").into(), provider: "acme".into(), ..Record::default() });
+        }
+        of("count") >= runs + EVALUATIONS
+    });
+    let took = (of("sum") - sum) / (of("count") - runs) * 1e3;
+    report.add(format!("limits: one evaluation of {count} budgets of users, mean"), "ms", Goal::Shown, vec![took]);
 }
 
 /// Nanoseconds of each call.
