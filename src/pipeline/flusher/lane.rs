@@ -41,8 +41,8 @@ pub(crate) struct Lane {
     stop: CancellationToken,
     /// Everything of the lane up to this key is in PostgreSQL; none before the watermark has been read.
     committed: Option<u64>,
-    /// The most chunks of a batch. Halved by a row that PostgreSQL refuses and by a batch that takes too long, lowered to
-    /// what was loaded of a batch with too many users, doubled by each batch that is loaded whole.
+    /// The most chunks of a batch. Halved by a row that PostgreSQL refuses and by a batch that takes too long, doubled
+    /// by each batch that is loaded.
     chunks_max: usize,
     failures: u32,
     /// How long the last batch took to load.
@@ -297,8 +297,7 @@ impl Lane {
     async fn note_committed(&mut self, committed: Committed, took: Duration) -> Result<(), WalError> {
         self.failures = 0;
         self.last_took = took;
-        // Chunks that a batch leaves out were in memory for nothing.
-        self.chunks_max = committed.cut_at.unwrap_or_else(|| self.chunks_max.saturating_mul(2).max(1));
+        self.chunks_max = if self.chunks_max == 0 { 1 } else { self.chunks_max.saturating_mul(2) };
         self.set_trouble(None);
         self.metrics.committed(took, &committed);
         self.flusher.committed_records.fetch_add(committed.records, Ordering::Relaxed);

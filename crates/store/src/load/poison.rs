@@ -74,7 +74,7 @@ pub async fn load_without_poison(
     let poison = poison.len() as u64;
     let records = calls.len() as u64 - poison;
     let (last_key, passed) = (Some(chunk.last_key), u64::from(chunk.records) + u64::from(chunk.refused));
-    Ok(Committed { records, refused: written.kept, counted: written.counted, poison, last_key, passed, cut_at: None })
+    Ok(Committed { records, refused: written.kept, counted: written.counted, poison, last_key, passed })
 }
 
 /// A call that PostgreSQL refused.

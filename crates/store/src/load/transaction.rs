@@ -42,8 +42,6 @@ pub struct Committed {
     pub last_key: Option<u64>,
     /// Calls and refused records that the watermark has passed.
     pub passed: u64,
-    /// Chunks that were loaded, if the bound of users' rows left others out.
-    pub cut_at: Option<usize>,
 }
 
 /// Makes the partitions that a batch needs, before its transaction begins. Returns the partition of all its rows, if
@@ -80,7 +78,7 @@ pub async fn load(
     in_slot: bool,
 ) -> Result<Committed, FlushError> {
     let Some(to) = chunks.last().map(|chunk| chunk.last_key) else { return Ok(Committed::default()) };
-    let (start, given) = (Instant::now(), chunks.len());
+    let start = Instant::now();
     failpoint::hit("flusher.collected");
     if !in_slot {
         client.batch_execute(slots::BEGIN).await?;
@@ -89,7 +87,7 @@ pub async fn load(
     }
     let side = watermark.advance(client, from, to, loader.days.zone()).await?;
     let mut passed = passed_by(chunks);
-    let (mut last_key, mut cut_at) = (to, None);
+    let mut last_key = to;
     let dimensions = dimensions::counted(client).await?;
     let mut fold = Fold::new(&loader.guard, loader.days.clone(), &dimensions);
     let mut letters = DeadLetters::default();
@@ -98,7 +96,6 @@ pub async fn load(
         if let Some((before, left)) = left {
             passed -= passed_by(&left);
             last_key = before;
-            cut_at = Some(given - left.len());
             watermark.advance(client, to, last_key, loader.days.zone()).await?;
         }
         copied
@@ -134,7 +131,6 @@ pub async fn load(
         poison: 0,
         last_key: Some(last_key),
         passed,
-        cut_at,
     })
 }
 
