@@ -18,6 +18,16 @@ import (
 	"time"
 )
 
+// AckMode says when the daemon acknowledges records.
+type AckMode string
+
+const (
+	// AckDurable: after the sync of the daemon's disk.
+	AckDurable AckMode = "durable"
+	// AckCommitted: after PostgreSQL's COMMIT, so that nothing acknowledged is lost with the daemon's disk.
+	AckCommitted AckMode = "committed"
+)
+
 // Options configure a Recorder. The zero value records to TALLYD_ENDPOINT, TALLYD_SOCKET or /run/tallyd/tallyd.sock.
 type Options struct {
 	// Endpoint is `unix:/path`, `tcp://token@host:port` or `https://host`. Empty: the environment, then the default socket.
@@ -40,6 +50,9 @@ type Options struct {
 	BackoffMin, BackoffMax time.Duration
 	// AckTimeout is how long to wait for an overdue ack before reconnecting. 0: 30 s.
 	AckTimeout time.Duration
+	// Ack says when records are acknowledged. The daemon's own setting holds if it is stricter, and always over HTTP. Empty:
+	// AckDurable.
+	Ack AckMode
 	// Quiet: nothing is logged. By default the first message of each kind is, such as a loss without a callback.
 	Quiet bool
 	// DenyUnknown: Check refuses calls while the state of budgets is not known, because the daemon has not been heard of for 5 minutes,
@@ -123,6 +136,9 @@ func New(options Options) (*Recorder, error) {
 	at, err := parseEndpoint(options.Endpoint, options.Token)
 	if err != nil {
 		return nil, err
+	}
+	if options.Ack != "" && options.Ack != AckDurable && options.Ack != AckCommitted {
+		return nil, fmt.Errorf("tallyd: Ack is %q or %q, not %q", AckDurable, AckCommitted, options.Ack)
 	}
 	disabled := strings.ToLower(os.Getenv("TALLYD_DISABLED"))
 	options.Disabled = options.Disabled || disabled == "1" || disabled == "true" || disabled == "yes" || disabled == "on"

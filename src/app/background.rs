@@ -76,6 +76,7 @@ fn show(daemon: &Daemon) {
     set(registry::WAL_BYTES, daemon.wal.value_bytes() as f64);
     set(registry::WAL_SEGMENTS, daemon.wal.segment_count() as f64);
     set(registry::WAL_UNFLUSHED_RECORDS, daemon.wal.unflushed_records() as f64);
+    set(registry::RECORDS_UNCOMMITTED, daemon.wal.commits.waiting_records() as f64);
     let identities = daemon.writer.window.status();
     set(registry::IDENTITIES, identities.known as f64);
     ::metrics::counter!(registry::IDENTITIES_FORGOTTEN).absolute(identities.forgotten_early);

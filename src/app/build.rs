@@ -55,6 +55,7 @@ pub(super) async fn start(config: Arc<Config>, options: StartOptions) -> Result<
         lanes: lanes(&config),
         rules: rules(&config),
         limits: wire_limits(&config),
+        ack: config.wal.ack,
         catalog: Arc::new(ArcSwap::from_pointee(catalog)),
         budgets: Arc::default(),
         clock,
@@ -215,6 +216,7 @@ pub(crate) fn rules(config: &Config) -> Rules {
 fn wire_limits(config: &Config) -> WireLimits {
     let listen = &config.listen;
     WireLimits {
+        commit_wait: config.wal.commit_wait,
         max_frame_bytes: listen.max_frame_bytes,
         max_frame_records: listen.max_frame_records,
         max_line_bytes: listen.max_line_bytes,

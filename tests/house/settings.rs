@@ -128,6 +128,11 @@ const SEEN: &[(&str, &str, &[&str])] = &[
             "log.format",
         ],
     ),
+    (
+        "tests/http/acks.rs",
+        "what_is_answered_is_in_postgresql_and_outlives_the_data_folder_and_counts_once",
+        &["wal.ack", "wal.commit_wait_ms"],
+    ),
     ("tests/http/settings.rs", "the_log_is_synced_as_often_as_the_setting_says", &["wal.sync", "wal.interval_ms"]),
     (
         "tests/http/settings.rs",

@@ -2,7 +2,7 @@
 
 import { platform } from "./platform.js";
 import type { UsageRecord } from "./record.js";
-import type { Rejection } from "./wire.js";
+import type { AckMode, Rejection } from "./wire.js";
 
 export interface RecorderOptions {
   /** The daemon: `unix:/path`, `tcp://[token@]host:port`, or the `https://` address of its HTTP API. Wins over `socket` and `host`. */
@@ -29,6 +29,11 @@ export interface RecorderOptions {
   maxBytes?: number;
   /** How long to collect records before sending them, in milliseconds. */
   gather?: number;
+  /**
+   * When records are acknowledged: after the sync of the daemon's disk (`"durable"`), or after PostgreSQL's COMMIT (`"committed"`), so that nothing
+   * acknowledged is lost with that disk. The daemon's own setting holds if it is stricter, and always over HTTP. Default: `"durable"`.
+   */
+  ack?: AckMode;
   /** How long to wait for an ack without hearing anything before reconnecting, in milliseconds. */
   ackTimeout?: number;
   /** How long the process waits at its end for records in flight, in milliseconds. */

@@ -137,7 +137,7 @@ pub(crate) async fn record(
     Ok((status, Json(Recorded { accepted, duplicates, refused, results })))
 }
 
-/// Hands JSON records to the pipeline and waits until they are durable. `response_ids`: see
+/// Hands JSON records to the pipeline and waits until they are durable, or committed, as `wal.ack` says. `response_ids`: see
 /// [`tallyd_intake::Rules::response_ids`].
 ///
 /// # Errors
@@ -179,6 +179,7 @@ fn unstored(error: BatchError) -> ApiError {
         }
         BatchError::Overtaken => ApiError::new(StatusCode::CONFLICT, "request_under_way", error.to_string(), AGAIN),
         BatchError::Crowded => busy("too_many_requests_under_way", error.to_string(), AGAIN),
+        BatchError::Uncommitted => busy("uncommitted", error.to_string(), AGAIN),
         BatchError::Stopped => busy("shutting_down", error.to_string(), AGAIN),
     }
 }
