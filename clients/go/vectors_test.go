@@ -160,7 +160,7 @@ func isEmpty(value any) bool {
 func written(t *testing.T, name string, body json.RawMessage) []byte {
 	var said struct {
 		Producer, Secret, Client, Token string
-		WantCosts                       bool   `json:"want_costs"`
+		WantCosts                       bool `json:"want_costs"`
 		Ack                             AckMode
 		FirstSeq                        uint64 `json:"first_seq"`
 		Records                         []wire
