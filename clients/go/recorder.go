@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"log"
+	"net/http"
 	"os"
 	"strings"
 	"sync"
@@ -34,6 +35,8 @@ type Options struct {
 	Endpoint string
 	// Token is for TCP and HTTP. Empty: TALLYD_TOKEN.
 	Token string
+	// CA is a PEM file with the authorities of an `https://` endpoint. Empty: the system's.
+	CA string
 	// App is the application's name, for records without one.
 	App string
 	// Tags go into records that do not have them, such as {"environment": "production"}.
@@ -105,6 +108,8 @@ type Recorder struct {
 	endpoint endpoint
 	producer string
 	secret   string
+	// Of an endpoint over HTTP.
+	transport http.RoundTripper
 
 	mu       sync.Mutex
 	queue    []item
@@ -154,9 +159,14 @@ func New(options Options) (*Recorder, error) {
 	if options.AckTimeout == 0 {
 		options.AckTimeout = 30 * time.Second
 	}
+	transport, err := transportFor(options.CA)
+	if err != nil {
+		return nil, err
+	}
 	stop, cancel := context.WithCancel(context.Background())
 	r := &Recorder{
-		options: options, endpoint: at, producer: producerName(options), secret: randomHex(16),
+		transport: transport,
+		options:   options, endpoint: at, producer: producerName(options), secret: randomHex(16),
 		moved: make(chan struct{}), told: map[string]bool{},
 		welcomed: make(chan struct{}), wake: make(chan struct{}, 1), stop: stop, cancel: cancel, ended: make(chan struct{}),
 		standing: standing{denies: options.DenyUnknown},

@@ -28,5 +28,6 @@ mod settings;
 mod socket;
 mod spend;
 mod stub;
+mod tls;
 mod tokens;
 mod v1;

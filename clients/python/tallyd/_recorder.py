@@ -65,7 +65,8 @@ class Recorder:
     into all records, such as `{"environment": "production"}`; tags of the context and of the record win.
     `deny_unknown` makes `check` deny calls while the state of budgets is not known. `ack` says when
     records are acknowledged: `"durable"`, after the sync of the daemon's disk, or `"committed"`, after PostgreSQL's
-    COMMIT, so that nothing acknowledged is lost with that disk. The daemon's own setting holds if it is stricter, and always over HTTP.
+    COMMIT, so that nothing acknowledged is lost with that disk. The daemon's own setting holds if it is stricter, and always over HTTP. `ca` is a PEM file with the
+    authorities of an `https://` endpoint, in place of the system's.
     """
 
     def __init__(
@@ -87,10 +88,12 @@ class Recorder:
         disabled: Optional[bool] = None,
         deny_unknown: bool = False,
         ack: str = "durable",
+        ca: Optional[str] = None,
     ) -> None:
         if ack not in ("durable", "committed"):
             raise ValueError(f'ack is "durable" or "committed", not {ack!r}')
         self.ack = ack
+        self.ca = ca
         self.is_disabled = _is_on(os.environ.get("TALLYD_DISABLED")) if disabled is None else disabled
         self.notices = Notices(quiet)
         self.endpoint = Endpoint.parse(endpoint, token)

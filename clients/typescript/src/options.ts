@@ -15,6 +15,8 @@ export interface RecorderOptions {
   port?: number;
   /** The access token, which TCP and HTTP need. Default: `TALLYD_TOKEN`. */
   token?: string;
+  /** A PEM file with the authorities that an `https://` endpoint's certificate is proven by, in Node, Bun and Deno. Default: the runtime's own. */
+  ca?: string;
   /** The application's name, for records without one. */
   app?: string;
   /** Tags of every record, such as `{ environment: "production" }`. Those of the context and of the record come before them. */
