@@ -38,6 +38,7 @@ mod pipeline;
 mod retry;
 mod seats;
 mod shutdown;
+mod tls;
 
 pub use cli::{command, main};
 pub use http::router::document;

@@ -27,12 +27,17 @@ func framed(write func([]byte) []byte) []byte {
 type hello struct {
 	producer, secret, client, token string
 	wantCosts                       bool
+	ack                             AckMode
 }
 
 func (h hello) frame() []byte {
 	return framed(func(to []byte) []byte {
 		entries := 5
 		if h.token != "" {
+			entries++
+		}
+		// A daemon that does not know the key refuses the message.
+		if h.ack == AckCommitted {
 			entries++
 		}
 		to = appendMapHead(appendText(appendMapHead(to, 1), "hello"), entries)
@@ -43,7 +48,11 @@ func (h hello) frame() []byte {
 		if h.token != "" {
 			to = appendText(appendText(to, "token"), h.token)
 		}
-		return appendBool(appendText(to, "want_costs"), h.wantCosts)
+		to = appendBool(appendText(to, "want_costs"), h.wantCosts)
+		if h.ack == AckCommitted {
+			to = appendText(appendText(to, "ack"), string(h.ack))
+		}
+		return to
 	})
 }
 

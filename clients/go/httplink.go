@@ -3,10 +3,13 @@ package tallyd
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"regexp"
 	"strconv"
 	"time"
@@ -83,7 +86,7 @@ func (l *httpLink) post(one *frame) (map[string]any, error) {
 		request.Header.Set("Authorization", "Bearer "+endpoint.token)
 	}
 	// Not the default client: an instrumented one would record the recorder's own requests.
-	client := http.Client{Transport: httpTransport}
+	client := http.Client{Transport: l.recorder.transport}
 	answer, err := client.Do(request)
 	if err != nil {
 		return nil, broken{message: "no answer: " + err.Error()}
@@ -97,6 +100,24 @@ func (l *httpLink) post(one *frame) (map[string]any, error) {
 }
 
 var httpTransport http.RoundTripper = http.DefaultTransport.(*http.Transport).Clone()
+
+// transportFor trusts the authorities in the PEM file; without one, the system's.
+func transportFor(ca string) (http.RoundTripper, error) {
+	if ca == "" {
+		return httpTransport, nil
+	}
+	pem, err := os.ReadFile(ca)
+	if err != nil {
+		return nil, fmt.Errorf("tallyd: CA: %w", err)
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("tallyd: CA: %s has no certificate in PEM form", ca)
+	}
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.TLSClientConfig = &tls.Config{RootCAs: roots}
+	return transport, nil
+}
 
 func answered(one *frame, answer *http.Response, text []byte) (map[string]any, error) {
 	var said httpAnswer

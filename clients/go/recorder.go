@@ -12,10 +12,21 @@ import (
 	"errors"
 	"fmt"
 	"log"
+	"net/http"
 	"os"
 	"strings"
 	"sync"
 	"time"
+)
+
+// AckMode says when the daemon acknowledges records.
+type AckMode string
+
+const (
+	// AckDurable: after the sync of the daemon's disk.
+	AckDurable AckMode = "durable"
+	// AckCommitted: after PostgreSQL's COMMIT, so that nothing acknowledged is lost with the daemon's disk.
+	AckCommitted AckMode = "committed"
 )
 
 // Options configure a Recorder. The zero value records to TALLYD_ENDPOINT, TALLYD_SOCKET or /run/tallyd/tallyd.sock.
@@ -24,6 +35,8 @@ type Options struct {
 	Endpoint string
 	// Token is for TCP and HTTP. Empty: TALLYD_TOKEN.
 	Token string
+	// CA is a PEM file with the authorities of an `https://` endpoint. Empty: the system's.
+	CA string
 	// App is the application's name, for records without one.
 	App string
 	// Tags go into records that do not have them, such as {"environment": "production"}.
@@ -40,6 +53,9 @@ type Options struct {
 	BackoffMin, BackoffMax time.Duration
 	// AckTimeout is how long to wait for an overdue ack before reconnecting. 0: 30 s.
 	AckTimeout time.Duration
+	// Ack says when records are acknowledged. The daemon's own setting holds if it is stricter, and always over HTTP. Empty:
+	// AckDurable.
+	Ack AckMode
 	// Quiet: nothing is logged. By default the first message of each kind is, such as a loss without a callback.
 	Quiet bool
 	// DenyUnknown: Check refuses calls while the state of budgets is not known, because the daemon has not been heard of for 5 minutes,
@@ -92,6 +108,8 @@ type Recorder struct {
 	endpoint endpoint
 	producer string
 	secret   string
+	// Of an endpoint over HTTP.
+	transport http.RoundTripper
 
 	mu       sync.Mutex
 	queue    []item
@@ -124,6 +142,9 @@ func New(options Options) (*Recorder, error) {
 	if err != nil {
 		return nil, err
 	}
+	if options.Ack != "" && options.Ack != AckDurable && options.Ack != AckCommitted {
+		return nil, fmt.Errorf("tallyd: Ack is %q or %q, not %q", AckDurable, AckCommitted, options.Ack)
+	}
 	disabled := strings.ToLower(os.Getenv("TALLYD_DISABLED"))
 	options.Disabled = options.Disabled || disabled == "1" || disabled == "true" || disabled == "yes" || disabled == "on"
 	if options.BufferBytes == 0 {
@@ -138,9 +159,14 @@ func New(options Options) (*Recorder, error) {
 	if options.AckTimeout == 0 {
 		options.AckTimeout = 30 * time.Second
 	}
+	transport, err := transportFor(options.CA)
+	if err != nil {
+		return nil, err
+	}
 	stop, cancel := context.WithCancel(context.Background())
 	r := &Recorder{
-		options: options, endpoint: at, producer: producerName(options), secret: randomHex(16),
+		transport: transport,
+		options:   options, endpoint: at, producer: producerName(options), secret: randomHex(16),
 		moved: make(chan struct{}), told: map[string]bool{},
 		welcomed: make(chan struct{}), wake: make(chan struct{}, 1), stop: stop, cancel: cancel, ended: make(chan struct{}),
 		standing: standing{denies: options.DenyUnknown},

@@ -58,6 +58,7 @@ func dial(recorder *Recorder) (link, map[string]any, error) {
 func greet(conn net.Conn, from *bufio.Reader, recorder *Recorder) (map[string]any, error) {
 	greeting := hello{
 		producer: recorder.producer, secret: recorder.secret, client: version, token: recorder.endpoint.token, wantCosts: true,
+		ack: recorder.options.Ack,
 	}
 	if _, err := conn.Write(greeting.frame()); err != nil {
 		return nil, err

@@ -160,7 +160,8 @@ func isEmpty(value any) bool {
 func written(t *testing.T, name string, body json.RawMessage) []byte {
 	var said struct {
 		Producer, Secret, Client, Token string
-		WantCosts                       bool   `json:"want_costs"`
+		WantCosts                       bool `json:"want_costs"`
+		Ack                             AckMode
 		FirstSeq                        uint64 `json:"first_seq"`
 		Records                         []wire
 	}
@@ -169,7 +170,7 @@ func written(t *testing.T, name string, body json.RawMessage) []byte {
 	}
 	switch name {
 	case "hello":
-		return hello{said.Producer, said.Secret, said.Client, said.Token, said.WantCosts}.frame()
+		return hello{said.Producer, said.Secret, said.Client, said.Token, said.WantCosts, said.Ack}.frame()
 	case "watch":
 		return watchFrame()
 	}

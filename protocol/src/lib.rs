@@ -31,7 +31,7 @@ pub mod tags;
 
 pub use budgets::{Budget, Budgets};
 pub use check::{BudgetExceeded, CallScope, Checker, Decision};
-pub use message::{Ack, ClientMessage, ErrorFrame, Hello, Rejection, ServerMessage, Warning, Watch, Welcome};
+pub use message::{Ack, AckMode, ClientMessage, ErrorFrame, Hello, Rejection, ServerMessage, Warning, Watch, Welcome};
 pub use record::Record;
 
 /// The protocol version that this crate speaks, sent in [`Hello`] and answered in [`Welcome`].

@@ -26,6 +26,25 @@ pub enum ClientMessage {
 #[serde(deny_unknown_fields)]
 pub struct Watch {}
 
+/// When a record is acknowledged. The greater value is the stricter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AckMode {
+    /// After the sync of the daemon's write-ahead buffer.
+    #[default]
+    Durable,
+    /// After PostgreSQL's COMMIT of the batch that has the record.
+    Committed,
+}
+
+impl AckMode {
+    /// Whether the mode waits for the sync alone.
+    #[must_use]
+    pub fn is_durable(&self) -> bool {
+        *self == Self::Durable
+    }
+}
+
 /// Opens a connection and names the producer.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -49,6 +68,10 @@ pub struct Hello {
     /// Requests each record's cost in [`Ack::costs`].
     #[serde(default)]
     pub want_costs: bool,
+    /// When records are acknowledged at the earliest; the daemon's own setting holds if it is stricter. A daemon that does not
+    /// know the key refuses the message, so it is left out for [`AckMode::Durable`].
+    #[serde(default, skip_serializing_if = "AckMode::is_durable")]
+    pub ack: AckMode,
 }
 
 /// The daemon's message.
@@ -70,7 +93,8 @@ pub enum ServerMessage {
 pub struct Welcome {
     /// The version that the daemon will speak on this connection.
     pub protocol: u32,
-    /// The producer's highest durable sequence number, 0 for a new producer. The client resends the records after it.
+    /// The producer's highest settled sequence number, 0 for a new producer. The client resends the records after it. For
+    /// [`AckMode::Committed`] the number may be lower: 0 as long as records of the WAL are not committed yet.
     pub last_seq: u64,
     /// Bytes that one frame's body may have.
     pub max_frame_bytes: u32,

@@ -11,14 +11,18 @@ use crate::http::Daemon;
 use crate::http::auth::tokens::POLL;
 use crate::metrics::UPKEEP_INTERVAL;
 use crate::shutdown::Stage;
+use crate::tls::{self, ListenerTls};
 use tallyd_base::registry;
 use tallyd_store::describe;
 use tallyd_store::queries::page_sessions;
 
 const GAUGES_INTERVAL: Duration = Duration::from_secs(1);
 
-pub(super) fn spawn(daemon: &Arc<Daemon>) -> Stage<Infallible> {
+pub(super) fn spawn(daemon: &Arc<Daemon>, certificates: Vec<Arc<ListenerTls>>) -> Stage<Infallible> {
     let mut stage = Stage::default();
+    if !certificates.is_empty() {
+        stage.spawn("certificates", renew_certificates(certificates));
+    }
     let shown = Arc::clone(daemon);
     stage.spawn("gauges", async move {
         loop {
@@ -54,6 +58,16 @@ pub(super) fn spawn(daemon: &Arc<Daemon>) -> Stage<Infallible> {
     stage
 }
 
+/// Takes over certificates that have changed on the disk.
+async fn renew_certificates(certificates: Vec<Arc<ListenerTls>>) -> Result<(), Infallible> {
+    loop {
+        tokio::time::sleep(tls::LOOK).await;
+        let some = certificates.clone();
+        // A panic there was reported by the panic hook; the certificates of before stay in use.
+        let _ = tokio::task::spawn_blocking(move || some.iter().for_each(|one| one.renew())).await;
+    }
+}
+
 /// Renews the daemon's copies of the static tokens and of the page's sessions. While the database is down the last
 /// copies stay in force.
 async fn renew_tokens(daemon: &Daemon) {
@@ -76,6 +90,7 @@ fn show(daemon: &Daemon) {
     set(registry::WAL_BYTES, daemon.wal.value_bytes() as f64);
     set(registry::WAL_SEGMENTS, daemon.wal.segment_count() as f64);
     set(registry::WAL_UNFLUSHED_RECORDS, daemon.wal.unflushed_records() as f64);
+    set(registry::RECORDS_UNCOMMITTED, daemon.wal.commits.waiting_records() as f64);
     let identities = daemon.writer.window.status();
     set(registry::IDENTITIES, identities.known as f64);
     ::metrics::counter!(registry::IDENTITIES_FORGOTTEN).absolute(identities.forgotten_early);

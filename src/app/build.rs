@@ -20,8 +20,9 @@ use crate::pipeline::connection::{self, ConnectionSlots, WireLimits};
 use crate::pipeline::listener::{self, BindError, Door, ServeHttp};
 use crate::seats::{SeatBounds, Seats};
 use crate::shutdown::Stage;
+use crate::tls::{ListenerTls, TlsError};
 use tallyd_base::clock::{Clock, SystemClock};
-use tallyd_config::{self, Config};
+use tallyd_config::{self, Config, Tls, TlsListener};
 use tallyd_intake::Rules;
 use tallyd_model::pricing::{Added, Catalog, CatalogError};
 use tallyd_store::dead_letters::quota::Quota;
@@ -55,6 +56,7 @@ pub(super) async fn start(config: Arc<Config>, options: StartOptions) -> Result<
         lanes: lanes(&config),
         rules: rules(&config),
         limits: wire_limits(&config),
+        ack: config.wal.ack,
         catalog: Arc::new(ArcSwap::from_pointee(catalog)),
         budgets: Arc::default(),
         clock,
@@ -93,10 +95,12 @@ pub(super) async fn start(config: Arc<Config>, options: StartOptions) -> Result<
     if let Some(url) = config.auth.unprotected_url() {
         tracing::warn!(url, "the issuer is asked over plain HTTP: who is on the way can let anybody in; use https");
     }
-    let http = serve_http(&config, &daemon, &questions, open.http).await?;
+    let mut certificates = Certificates { tls: &config.tls, made: Vec::new() };
+    let http = serve_http(&config, &daemon, &questions, open.http, &mut certificates).await?;
     let stop_listening = CancellationToken::new();
     let stop_loading = CancellationToken::new();
-    let listeners = listen(&daemon, &context, &stop_listening, open.producers).await?;
+    let tcp_tls = certificates.of(TlsListener::Tcp)?;
+    let listeners = listen(&daemon, &context, &stop_listening, open.producers, tcp_tls).await?;
     daemon.accepting.store(true, std::sync::atomic::Ordering::Relaxed);
     tracing::info!(
         socket = daemon.socket,
@@ -105,7 +109,7 @@ pub(super) async fn start(config: Arc<Config>, options: StartOptions) -> Result<
         after_ms = started.elapsed().as_millis() as u64,
         "records are accepted"
     );
-    let background = background::spawn(&daemon);
+    let background = background::spawn(&daemon, certificates.made);
     Ok(App {
         config,
         options,
@@ -215,6 +219,7 @@ pub(crate) fn rules(config: &Config) -> Rules {
 fn wire_limits(config: &Config) -> WireLimits {
     let listen = &config.listen;
     WireLimits {
+        commit_wait: config.wal.commit_wait,
         max_frame_bytes: listen.max_frame_bytes,
         max_frame_records: listen.max_frame_records,
         max_line_bytes: listen.max_line_bytes,
@@ -228,6 +233,7 @@ async fn listen(
     context: &Arc<connection::IngestContext>,
     stop: &CancellationToken,
     max_connections: usize,
+    tls: Option<Arc<ListenerTls>>,
 ) -> Result<Stage<std::convert::Infallible>, AppError> {
     let mut stage = Stage::default();
     let (config, router) = (&daemon.config, http::on_socket(Arc::clone(daemon)));
@@ -239,7 +245,7 @@ async fn listen(
     let unix = listener::bind_unix(&config.socket_path(), config.listen.socket_mode).await?;
     let mut bound = vec![("the Unix socket", unix)];
     if let Some(address) = &config.listen.tcp {
-        bound.push(("the TCP listener", listener::bind_tcp(address).await?));
+        bound.push(("the TCP listener", listener::bind_tcp(address, tls).await?));
     }
     for (name, listener) in bound {
         let (context, stop) = (Arc::clone(context), stop.clone());
@@ -251,6 +257,20 @@ async fn listen(
         });
     }
     Ok(stage)
+}
+
+/// The listeners' certificates, as they are read.
+struct Certificates<'c> {
+    tls: &'c Tls,
+    made: Vec<Arc<ListenerTls>>,
+}
+
+impl Certificates<'_> {
+    fn of(&mut self, listener: TlsListener) -> Result<Option<Arc<ListenerTls>>, TlsError> {
+        let made = ListenerTls::of(self.tls, listener)?;
+        self.made.extend(made.clone());
+        Ok(made)
+    }
 }
 
 fn http_settings(config: &Config) -> http::Settings {
@@ -287,6 +307,7 @@ async fn serve_http(
     daemon: &Arc<Daemon>,
     questions: &Questions,
     max_connections: usize,
+    certificates: &mut Certificates<'_>,
 ) -> Result<Stage<std::io::Error>, AppError> {
     let mut stage = Stage::default();
     let address = &config.http.listen;
@@ -302,8 +323,9 @@ async fn serve_http(
     let is_direct = config.http.trusted_proxies == 0;
     let per_address = if is_direct { config.http.max_connections_per_address } else { usize::MAX };
     let bounds = SeatBounds::new(max_connections, per_address);
+    let tls = certificates.of(TlsListener::Http)?;
     stage.spawn_on(&questions.handle(), "the HTTP listener", async move {
-        http::serve::serve(public, router, bounds).await;
+        http::serve::serve(public, tls, router, bounds).await;
         Ok(())
     });
     if let Some(listener) = grpc_listener(config).await? {
@@ -312,17 +334,18 @@ async fn serve_http(
             let _ = daemon.grpc_address.set(address);
             tracing::info!(%address, "OTLP is taken over gRPC");
         }
-        let daemon = Arc::clone(daemon);
+        let (daemon, tls) = (Arc::clone(daemon), certificates.of(TlsListener::Grpc)?);
         stage.spawn_on(&questions.handle(), "the gRPC listener", async move {
-            http::otlp::grpc::serve(listener, daemon, max_connections / 2).await;
+            http::otlp::grpc::serve(listener, tls, daemon, max_connections / 2).await;
             Ok(())
         });
     }
     if let Some(address) = &config.http.metrics_listen {
         let (listener, router) = (listener::tcp_listener(address).await?, http::monitoring(Arc::clone(daemon)));
+        let tls = certificates.of(TlsListener::Metrics)?;
         // On the daemon's own threads, like the local socket: monitoring must be answered under any load of requests.
         stage.spawn("the metrics listener", async move {
-            http::serve::serve(listener, router, SeatBounds::new(METRICS_CONNECTIONS, METRICS_CONNECTIONS)).await;
+            http::serve::serve(listener, tls, router, SeatBounds::new(METRICS_CONNECTIONS, METRICS_CONNECTIONS)).await;
             Ok(())
         });
     }

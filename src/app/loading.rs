@@ -32,6 +32,7 @@ use tallyd_model::pricing::Catalog;
 use tallyd_model::rollup::day::Days;
 use tallyd_model::rollup::guard::{KeyBounds, KeyGuard};
 use tallyd_store::load::Loader;
+use tallyd_store::load::earlier::EarlierCalls;
 use tallyd_store::load::partitions::Partitions;
 use tallyd_store::prices::feed::PriceFeed;
 use tallyd_store::prices::write_catalog;
@@ -215,6 +216,7 @@ fn flusher(
     let options = &config.flusher;
     // Segments that were written with more lanes need as many to drain.
     let count = configured_lanes(config).max(daemon.wal.lanes());
+    daemon.wal.commits.begin(usize::from(count));
     let committed = daemon.wal.committed_at_start();
     let starting_at = |lane: u16| committed.get(usize::from(lane)).copied().unwrap_or(0);
     let loader = Loader {
@@ -232,6 +234,7 @@ fn flusher(
         by_user: config.log_table.user_index == UserIndex::Always,
         lanes: usize::from(count),
         spend: Arc::default(),
+        earlier: EarlierCalls::new(daemon.wal.buffer_id(), config.wal.identity_window),
     };
     Flusher {
         loader,

@@ -36,6 +36,7 @@ use crate::lock::{DataLock, LockError};
 use crate::pipeline::connection;
 use crate::pipeline::listener::BindError;
 use crate::shutdown::{Deadline, Stage, TaskFailed};
+use crate::tls::TlsError;
 pub(crate) use build::rules;
 use loading::{Live, LoadingError};
 use tallyd_config::Config;
@@ -54,6 +55,9 @@ pub(crate) enum AppError {
     /// A socket could not be bound.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// The certificate of the network listeners is not usable.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The price catalog is not usable.
     #[error(transparent)]
     Catalog(#[from] tallyd_model::pricing::CatalogError),

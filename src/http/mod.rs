@@ -148,6 +148,7 @@ impl Daemon {
         if address.ip().is_unspecified() {
             address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
         }
-        Some(format!("http://{address}/#code={}", self.codes.make(self.clock.now_us())))
+        let scheme = if self.config.tls.of(tallyd_config::TlsListener::Http).is_some() { "https" } else { "http" };
+        Some(format!("{scheme}://{address}/#code={}", self.codes.make(self.clock.now_us())))
     }
 }

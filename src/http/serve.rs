@@ -33,6 +33,7 @@ use tower::ServiceExt;
 use super::error::ApiError;
 use crate::metrics::OpenConnection;
 use crate::seats::{Guard, Seat, SeatBounds, Seats};
+use crate::tls::{ListenerTls, shake};
 use paced::Paced;
 use tallyd_base::registry;
 use upload::Upload;
@@ -53,13 +54,13 @@ const SEND_BUFFER_BYTES: usize = 128 * 1024;
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves connections until the task is dropped.
-pub(crate) async fn serve(listener: TcpListener, router: Router, bounds: SeatBounds) {
+pub(crate) async fn serve(listener: TcpListener, tls: Option<Arc<ListenerTls>>, router: Router, bounds: SeatBounds) {
     let seats = Seats::new(bounds);
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
                 let guard = seats.take(peer.ip()).await;
-                drop(tokio::spawn(public(stream, peer, router.clone(), Arc::clone(&seats), guard)));
+                drop(tokio::spawn(public((stream, tls.clone()), peer, router.clone(), Arc::clone(&seats), guard)));
             }
             // The peer has already gone, or descriptors have run out for a moment.
             Err(error) => {
@@ -71,14 +72,25 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, bounds: SeatBou
 }
 
 /// A connection of a public listener.
-async fn public(stream: TcpStream, peer: SocketAddr, router: Router, seats: Arc<Seats>, guard: Guard) {
+async fn public(
+    (stream, tls): (TcpStream, Option<Arc<ListenerTls>>),
+    peer: SocketAddr,
+    router: Router,
+    seats: Arc<Seats>,
+    guard: Guard,
+) {
     let _counted = OpenConnection::new(gauge!(registry::CONNECTIONS, "transport" => "http"));
     // If it cannot be set, the operating system's bound holds.
     let _ = rustix::net::sockopt::set_socket_send_buffer_size(&stream, SEND_BUFFER_BYTES);
     let seat = Arc::clone(&guard.seat);
     let client = Client { public: Some((peer, seats)), seat: Arc::clone(&seat) };
+    let served = async {
+        if let Some(stream) = shake(tls.as_deref(), stream).await {
+            connection(stream, router, client, CancellationToken::new()).await;
+        }
+    };
     tokio::select! {
-        () = connection(stream, router, client, CancellationToken::new()) => {}
+        () = served => {}
         () = seat.left() => {
             counter!(registry::PROTOCOL_ERRORS, "code" => "http_displaced").increment(1);
             tracing::debug!(%peer, "an HTTP connection that was waited for made room for another one");

@@ -101,6 +101,7 @@ impl Drop for OpenConnection {
 /// Counters of a lane.
 pub(crate) struct FlushMetrics {
     committed: Counter,
+    duplicate: Counter,
     refused: Counter,
     poison: Counter,
     counted: Counter,
@@ -115,6 +116,7 @@ impl FlushMetrics {
     pub(crate) fn new(lane: u16) -> Self {
         Self {
             committed: counter!(name::RECORDS_COMMITTED),
+            duplicate: counter!(name::RECORDS_DUPLICATE),
             refused: counter!(name::DEAD_LETTERS, "kind" => "refused"),
             poison: counter!(name::DEAD_LETTERS, "kind" => "poison"),
             counted: counter!(name::DEAD_LETTERS_COUNTED),
@@ -126,7 +128,8 @@ impl FlushMetrics {
     }
 
     pub(crate) fn committed(&self, took: Duration, committed: &Committed) {
-        let Committed { records, refused, counted, poison, .. } = *committed;
+        let Committed { records, refused, counted, poison, known, .. } = *committed;
+        self.duplicate.increment(known);
         self.counted.increment(counted);
         self.committed.increment(records);
         self.refused.increment(refused);

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::connection::IngestContext;
+use super::connection::{IngestContext, settled};
 use tallyd_config::StatedCosts;
 use tallyd_intake::tagged::tagged;
 use tallyd_intake::{Absent, Admission, Encoded, Refusal, Rules};
@@ -104,6 +104,9 @@ pub(crate) enum BatchError {
     /// As many other requests with keys are under way as can be remembered.
     #[error("more requests with keys are under way than are remembered")]
     Crowded,
+    /// The records are in the WAL, and PostgreSQL has not committed them in time.
+    #[error("PostgreSQL has not committed the records yet; they are in the daemon's WAL")]
+    Uncommitted,
     /// The daemon is stopping. Unanswered records may or may not be durable.
     #[error("the daemon is not taking records any more")]
     Stopped,
@@ -114,6 +117,7 @@ impl From<Closed> for BatchError {
         match closed {
             Closed::Fenced => Self::Overtaken,
             Closed::Crowded => Self::Crowded,
+            Closed::Uncommitted => Self::Uncommitted,
             Closed::Stopped => Self::Stopped,
         }
     }
@@ -158,16 +162,16 @@ impl<'r> Recording<'r> {
         key: Option<&'r RequestKey>,
         texts: &'r [&'r [u8]],
     ) -> Result<Self, BatchError> {
-        let origin = ConnectionOrigin::new(
-            key.map_or_else(ProducerIdentity::nobody, |key| ProducerIdentity::without_secret(&key.producer)),
-        );
+        let producer = key.map_or_else(ProducerIdentity::nobody, |key| ProducerIdentity::without_secret(&key.producer));
+        let origin = ConnectionOrigin::with_ack(producer, context.ack);
         let known = match key {
             Some(key) => open(context, &origin, key).await?,
             None => 0,
         };
         let outcomes = Vec::with_capacity(texts.len());
         let (tickets, judged) = (Vec::new(), Vec::new());
-        Ok(Self { context, sender, key, origin, known, texts, outcomes, tickets, judged, handed_over: 0 })
+        let handed_over = origin.opening_bundles();
+        Ok(Self { context, sender, key, origin, known, texts, outcomes, tickets, judged, handed_over })
     }
 
     /// Judges the next slice. Returns its credits: calls with a negative cost that are new. None after the last slice.
@@ -199,12 +203,13 @@ impl<'r> Recording<'r> {
         Ok(())
     }
 
-    /// Waits until all records that were handed over are durable.
+    /// Waits until all records that were handed over are durable, or committed, as `wal.ack` says. So does a repetition
+    /// that hands over nothing.
     ///
     /// # Errors
     /// [`BatchError`].
     pub(crate) async fn finish(mut self) -> Result<Vec<RecordOutcome>, BatchError> {
-        self.origin.wait_durable(self.handed_over).await?;
+        settled(&self.origin, self.handed_over, self.context.limits.commit_wait).await?;
         for (place, _) in self.tickets.iter().filter(|(_, ticket)| ticket.is_duplicate()) {
             if let RecordOutcome::Accepted { duplicate, .. } = &mut self.outcomes[*place] {
                 *duplicate = true;
@@ -216,7 +221,7 @@ impl<'r> Recording<'r> {
 
 /// Opens the key's producer for this request. Returns the number of its records that are already durable.
 async fn open(context: &IngestContext, origin: &Arc<ConnectionOrigin>, key: &RequestKey) -> Result<u64, BatchError> {
-    let last_seq = context.chunks.open(origin, None).await?;
+    let last_seq = context.chunks.open(origin, None).await?.known_seq;
     match last_seq {
         0 => Ok(0),
         _ if last_seq >> INDEX_BITS == key.fingerprint => Ok(last_seq - key.base()),

@@ -8,13 +8,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::connection::{self, ConnectionAccess, ConnectionSlots, IngestContext, Stranger, Stream};
 use crate::metrics::{IngestMetrics, OpenConnection};
 use crate::seats::Seats;
+use crate::tls::{ListenerTls, shake};
 
 /// Connections that may wait to be accepted; the operating system's own bound (`net.core.somaxconn`) may be lower.
 const QUEUE_MAX: i32 = 65_535;
@@ -22,8 +23,8 @@ const QUEUE_MAX: i32 = 65_535;
 pub(crate) enum Listener {
     /// On a path.
     Unix(UnixListener),
-    /// On an address.
-    Tcp(TcpListener),
+    /// On an address, with TLS if it speaks it.
+    Tcp(TcpListener, Option<Arc<ListenerTls>>),
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -71,12 +72,12 @@ pub(crate) async fn bind_unix(path: &Path, mode: u32) -> Result<Listener, BindEr
     Ok(Listener::Unix(listener))
 }
 
-/// Binds a TCP address.
+/// Binds a TCP address for records.
 ///
 /// # Errors
 /// [`BindError`].
-pub(crate) async fn bind_tcp(address: &str) -> Result<Listener, BindError> {
-    tcp_listener(address).await.map(Listener::Tcp)
+pub(crate) async fn bind_tcp(address: &str, tls: Option<Arc<ListenerTls>>) -> Result<Listener, BindError> {
+    tcp_listener(address).await.map(|listener| Listener::Tcp(listener, tls))
 }
 
 /// Binds a TCP address, for any service.
@@ -104,7 +105,7 @@ impl Listener {
     pub(crate) async fn run(self, context: Arc<IngestContext>, door: Door, stop: CancellationToken) {
         let transport = match self {
             Self::Unix(_) => "unix",
-            Self::Tcp(_) => "tcp",
+            Self::Tcp(..) => "tcp",
         };
         let open = IngestMetrics::connections(transport);
         let mut tasks = JoinSet::new();
@@ -140,20 +141,36 @@ impl Listener {
         }
     }
 
-    async fn accept(&self, door: &Door) -> io::Result<(Stream, ConnectionAccess)> {
+    async fn accept(&self, door: &Door) -> io::Result<(Accepted, ConnectionAccess)> {
         match self {
             Self::Unix(listener) => {
                 let place = Arc::clone(&door.places.all).acquire_owned().await.map_err(io::Error::other)?;
-                Ok((Box::new(listener.accept().await?.0), ConnectionAccess::Anyone(place)))
+                Ok((Accepted::Unix(listener.accept().await?.0), ConnectionAccess::Anyone(place)))
             }
-            Self::Tcp(listener) => {
+            Self::Tcp(listener, tls) => {
                 let (stream, peer) = listener.accept().await?;
                 stream.set_nodelay(true)?;
                 let guard = door.strangers.take(peer.ip()).await;
                 let tokens = Arc::clone(&door.tokens);
                 let stranger = Stranger::new(tokens, peer.ip(), guard, Arc::clone(&door.places));
-                Ok((Box::new(stream), ConnectionAccess::Stranger(stranger)))
+                Ok((Accepted::Tcp(stream, tls.clone()), ConnectionAccess::Stranger(stranger)))
             }
+        }
+    }
+}
+
+/// A connection before its handshake.
+enum Accepted {
+    Unix(UnixStream),
+    Tcp(TcpStream, Option<Arc<ListenerTls>>),
+}
+
+impl Accepted {
+    /// The connection past its handshake. None if the peer does not finish it.
+    async fn shaken(self) -> Option<Stream> {
+        match self {
+            Self::Unix(stream) => Some(Box::new(stream)),
+            Self::Tcp(stream, tls) => Some(Box::new(shake(tls.as_deref(), stream).await?)),
         }
     }
 }
@@ -172,14 +189,17 @@ pub(crate) struct Door {
 pub(crate) type ServeHttp = Arc<dyn Fn(Stream, CancellationToken) -> BoxFuture<'static, ()> + Send + Sync>;
 
 async fn serve(
-    stream: Stream,
+    accepted: Accepted,
     context: Arc<IngestContext>,
     access: &ConnectionAccess,
     http: ServeHttp,
     stop: CancellationToken,
 ) {
     let metrics = context.metrics.clone();
-    let serving = connection::serve(stream, context, access, stop.clone());
+    let serving = async {
+        let stream = accepted.shaken().await?;
+        connection::serve(stream, context, access, stop.clone()).await
+    };
     let ConnectionAccess::Stranger(stranger) = access else {
         if let Some(stream) = serving.await {
             http(stream, stop).await;

@@ -129,6 +129,21 @@ const SEEN: &[(&str, &str, &[&str])] = &[
             "log.format",
         ],
     ),
+    (
+        "tests/http/acks.rs",
+        "what_is_answered_is_in_postgresql_and_outlives_the_data_folder_and_counts_once",
+        &["wal.ack", "wal.commit_wait_ms"],
+    ),
+    (
+        "tests/http/tls.rs",
+        "listeners_prove_themselves_and_a_new_certificate_cuts_no_connection",
+        &["tls.certificate", "tls.key", "tls.listeners"],
+    ),
+    (
+        "tests/http/tls.rs",
+        "clients_need_a_certificate_where_the_setting_says_so",
+        &["tls.client_ca", "tls.client_listeners"],
+    ),
     ("tests/http/settings.rs", "the_log_is_synced_as_often_as_the_setting_says", &["wal.sync", "wal.interval_ms"]),
     (
         "tests/http/settings.rs",

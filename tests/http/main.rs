@@ -5,6 +5,7 @@
 #[path = "../it/support/mod.rs"]
 mod support;
 
+mod acks;
 mod bounds;
 mod changes;
 mod client;
@@ -28,5 +29,6 @@ mod settings;
 mod socket;
 mod spend;
 mod stub;
+mod tls;
 mod tokens;
 mod v1;

@@ -53,6 +53,7 @@ final class Recorder
      * @param ?callable(string, string, string): void $onReject gets id, code and message of a refused record
      * @param array<string, string|int> $tags go into each record, such as `['environment' => 'production']`; its own come first
      * @param ?bool $disabled keeps nothing and opens nothing, for tests; null: whether `TALLYD_DISABLED` is set to yes
+     * @param ?string $ca a PEM file with the authorities of an `https://` endpoint; null: the system's
      * @throws \InvalidArgumentException for an invalid endpoint
      */
     public function __construct(
@@ -65,6 +66,7 @@ final class Recorder
         private readonly mixed $onReject = null,
         ?bool $disabled = null,
         private readonly array $tags = [],
+        private readonly ?string $ca = null,
     ) {
         $endpoint = $endpoint ?: (getenv('TALLYD_ENDPOINT') ?: (getenv('TALLYD_SOCKET') ?: self::DEFAULT_ENDPOINT));
         $token = $token ?: (getenv('TALLYD_TOKEN') ?: null);
@@ -278,7 +280,8 @@ final class Recorder
             'method' => 'POST', 'header' => $headers, 'content' => implode("\n", $lines), 'ignore_errors' => true,
             'timeout' => max(0.01, $deadline - microtime(true)), 'follow_location' => 0,
         ];
-        $body = @file_get_contents("$this->endpoint/api/v1/records", false, stream_context_create(['http' => $http]));
+        $context = stream_context_create(['http' => $http, 'ssl' => $this->ca === null ? [] : ['cafile' => $this->ca]]);
+        $body = @file_get_contents("$this->endpoint/api/v1/records", false, $context);
         $said = json_decode((string) $body, true);
         $results = is_array($said) ? $said['results'] ?? [] : [];
         if (count($results) === count($lines)) {

@@ -10,11 +10,12 @@ import http.client
 import json
 import queue
 import re
+import ssl
 import threading
 import time
 import uuid
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Tuple, Union
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from . import _wire
 from ._sender import Broken, Sender
@@ -103,11 +104,18 @@ class HttpSender(Sender):
             f"tallyd answered {status}: {reason}", slow=not passes, wait=_seconds(retry_after) if passes else None
         )
 
+    def _connection(self, parts: SplitResult) -> http.client.HTTPConnection:
+        host, port, timeout = parts.hostname or "", parts.port, self._recorder.ack_timeout
+        if parts.scheme != "https":
+            return http.client.HTTPConnection(host, port, timeout=timeout)
+        # Read for each connection, so that a renewed authority needs no restart.
+        context = ssl.create_default_context(cafile=self._recorder.ca)
+        return http.client.HTTPSConnection(host, port, timeout=timeout, context=context)
+
     def _post_all(self) -> None:
         """The second thread's body: sends each request, until the end."""
         endpoint, connection = self._recorder.endpoint, None
         parts = urlsplit(endpoint.url or "")
-        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         headers = {"content-type": "application/json", "user-agent": _wire.CLIENT}
         if endpoint.token:
             headers["authorization"] = f"Bearer {endpoint.token}"
@@ -115,7 +123,7 @@ class HttpSender(Sender):
             key, body = job
             try:
                 if connection is None:
-                    connection = kind(parts.hostname or "", parts.port, timeout=self._recorder.ack_timeout)
+                    connection = self._connection(parts)
                 connection.request("POST", f"{parts.path}/api/v1/records", body, {**headers, "idempotency-key": key})
                 answer = connection.getresponse()
                 self._answers.put((answer.status, answer.read(), answer.headers.get("retry-after")))

@@ -55,7 +55,7 @@ Reject = Callable[[Optional[uuid.UUID], str, str], None]
 
 
 class Recorder:
-    """Records paid API calls. One a process; its threads share it. Raises ValueError for an invalid endpoint.
+    """Records paid API calls. One a process; its threads share it. Raises ValueError for an invalid endpoint or `ack`.
 
     `queue_bytes` and `window_bytes` bound the memory of waiting and of sent records. `backoff` is the shortest and
     longest pause between connections, `ack_timeout` the wait for an overdue ack, `close_timeout` the wait at the
@@ -63,7 +63,10 @@ class Recorder:
     notices, and must not block. Without them a warning is logged, once a kind; not with `quiet`. `disabled` (default:
     `TALLYD_DISABLED`) makes a recorder that keeps nothing and opens nothing, for tests. `tags` go
     into all records, such as `{"environment": "production"}`; tags of the context and of the record win.
-    `deny_unknown` makes `check` deny calls while the state of budgets is not known.
+    `deny_unknown` makes `check` deny calls while the state of budgets is not known. `ack` says when
+    records are acknowledged: `"durable"`, after the sync of the daemon's disk, or `"committed"`, after PostgreSQL's
+    COMMIT, so that nothing acknowledged is lost with that disk. The daemon's own setting holds if it is stricter, and always over HTTP. `ca` is a PEM file with the
+    authorities of an `https://` endpoint, in place of the system's.
     """
 
     def __init__(
@@ -84,7 +87,13 @@ class Recorder:
         quiet: bool = False,
         disabled: Optional[bool] = None,
         deny_unknown: bool = False,
+        ack: str = "durable",
+        ca: Optional[str] = None,
     ) -> None:
+        if ack not in ("durable", "committed"):
+            raise ValueError(f'ack is "durable" or "committed", not {ack!r}')
+        self.ack = ack
+        self.ca = ca
         self.is_disabled = _is_on(os.environ.get("TALLYD_DISABLED")) if disabled is None else disabled
         self.notices = Notices(quiet)
         self.endpoint = Endpoint.parse(endpoint, token)

@@ -236,7 +236,10 @@ class Sender:
         recorder = self._recorder
         self._inbox = _wire.Inbox()
         self.sock = recorder.endpoint.connect(self._left(now + _CONNECT_TIMEOUT))
-        self.sock.sendall(_wire.hello(recorder.producer, recorder.secret, recorder.endpoint.token, want_costs=True))
+        hello = _wire.hello(
+            recorder.producer, recorder.secret, recorder.endpoint.token, want_costs=True, ack=recorder.ack
+        )
+        self.sock.sendall(hello)
         while (message := self._inbox.next()) is None:
             left = self._left(now + _CONNECT_TIMEOUT)
             # Takes records in meanwhile: a daemon that accepts and does not answer must not fill the queue while the

@@ -123,13 +123,20 @@ def new_secret() -> str:
 
 
 def hello(
-    producer: str, secret: str, token: Optional[str] = None, want_costs: bool = False, client: str = CLIENT
+    producer: str,
+    secret: str,
+    token: Optional[str] = None,
+    want_costs: bool = False,
+    client: str = CLIENT,
+    ack: str = "durable",
 ) -> bytes:
     """The first frame of a connection."""
     body: Dict[str, Any] = {"protocol": PROTOCOL, "producer": producer, "secret": secret, "client": client}
     if token is not None:
         body["token"] = token
     body["want_costs"] = want_costs
+    if ack != "durable":  # A daemon that does not know the key refuses the message.
+        body["ack"] = ack
     return frame(msgpack.packb({"hello": body}))
 
 

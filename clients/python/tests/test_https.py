@@ -1,6 +1,8 @@
 """Records over HTTP, through a proxy that loses requests and answers: each arrives once."""
 
 import asyncio
+import ssl
+import subprocess
 import threading
 import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -111,3 +113,34 @@ def test_an_endpoint_that_is_none_is_refused():
     with pytest.raises(ValueError, match="https://host"):
         tallyd.Recorder("https://")
     assert str(tallyd.Endpoint.parse("https://t0ken@example.com:8443/base/")) == "https://example.com:8443/base"
+
+
+def test_the_authorities_of_an_https_endpoint(tmp_path):
+    class Taker(Handler):
+        def do_POST(self):
+            self.rfile.read(int(self.headers["content-length"]))
+            self.answer(200, b'{"results":[{"ok":true}]}')
+
+    ca, key = tmp_path / "ca.pem", tmp_path / "key.pem"
+    curve, name = ["-pkeyopt", "ec_paramgen_curve:P-256"], ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+    made = ["openssl", "req", "-x509", "-newkey", "ec", *curve, "-nodes", "-days", "2", *name, "-keyout", key, "-out", ca]
+    subprocess.run(made, check=True, stderr=subprocess.DEVNULL)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Taker)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(ca, key)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"https://localhost:{server.server_port}"
+    recorder = tallyd.Recorder(url, token="t", ca=str(ca))
+    recorder.record("rentcast")
+    assert recorder.close(60) and recorder.stats().settled == 1
+    stranger = tallyd.Recorder(url, token="t", quiet=True)
+    stranger.record("rentcast")
+    until("its certificate is refused", lambda: "certificate verify failed" in stranger.stats().last_error)
+    stranger.close(0)
+    server.shutdown()
+
+
+def test_a_mode_of_acks_that_is_none_is_refused():
+    with pytest.raises(ValueError, match="committed"):
+        tallyd.Recorder(ack="soon")

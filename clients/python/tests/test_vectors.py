@@ -34,7 +34,9 @@ def test_a_frame_is_written_or_read(vector):
             if value:
                 assert content[key] == value
     elif name == "hello":
-        written = _wire.hello(body["producer"], body["secret"], body.get("token"), body["want_costs"], body["client"])
+        written = _wire.hello(
+            body["producer"], body["secret"], body.get("token"), body["want_costs"], body["client"], body.get("ack", "durable")
+        )
         assert written.hex() == vector["hex"]
     elif name == "watch":
         assert _wire.watch().hex() == vector["hex"]

@@ -67,4 +67,4 @@ pub use endpoint::Endpoint;
 pub use recorder::{Builder, Recorder};
 pub use session::{HelloOptions, Session, SessionError};
 pub use stats::{FlushOutcome, Rejected, Stats};
-pub use tallyd_protocol::{Ack, Budget, BudgetExceeded, CallScope, Decision, Record, Rejection, Welcome};
+pub use tallyd_protocol::{Ack, AckMode, Budget, BudgetExceeded, CallScope, Decision, Record, Rejection, Welcome};

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tallyd_protocol::check::Defaults;
 use tallyd_protocol::record::Text;
-use tallyd_protocol::{CallScope, Decision, Record};
+use tallyd_protocol::{AckMode, CallScope, Decision, Record};
 
 use crate::ring::Ring;
 use crate::rng::Rng;
@@ -291,6 +291,15 @@ impl Builder {
     /// How long to wait for an overdue ack before reconnecting. Default 60 s.
     pub fn ack_timeout(mut self, timeout: Duration) -> Self {
         self.settings.ack_timeout = timeout;
+        self
+    }
+
+    /// When the daemon acknowledges records: after the sync of its disk ([`AckMode::Durable`], the default), or after
+    /// PostgreSQL's COMMIT, so that nothing acknowledged is lost with the daemon's disk. The daemon's own setting holds if it is
+    /// stricter. Until the acknowledgement a record takes room in the window, so a COMMIT's time needs a larger one. A
+    /// daemon before this option refuses [`AckMode::Committed`] as `malformed`.
+    pub fn ack(mut self, ack: AckMode) -> Self {
+        self.settings.hello.ack = ack;
         self
     }
 

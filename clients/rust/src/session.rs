@@ -9,7 +9,9 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use tallyd_protocol::message::write_records_frame;
-use tallyd_protocol::{Ack, ClientMessage, Hello, PROTOCOL_VERSION, Record, ServerMessage, Watch, Welcome, frame};
+use tallyd_protocol::{
+    Ack, AckMode, ClientMessage, Hello, PROTOCOL_VERSION, Record, ServerMessage, Watch, Welcome, frame,
+};
 
 use crate::endpoint::{Endpoint, Stream};
 use crate::inbox::{Garbage, Inbox};
@@ -30,6 +32,8 @@ pub struct HelloOptions {
     pub secret: String,
     /// Requests each record's cost in [`Ack::costs`].
     pub want_costs: bool,
+    /// When records are acknowledged at the earliest; the daemon's own setting holds if it is stricter.
+    pub ack: AckMode,
     /// Bounds a TCP connect. A Unix connect has no timeout.
     pub connect_timeout: Duration,
     /// Bounds each read, the handshake's included. None waits for ever.
@@ -46,6 +50,7 @@ impl HelloOptions {
             producer: producer.into(),
             secret: name::new_secret(),
             want_costs: false,
+            ack: AckMode::Durable,
             connect_timeout: timeout,
             read_timeout: Some(timeout),
             write_timeout: Some(timeout),
@@ -155,6 +160,7 @@ impl Session {
             client: CLIENT.to_owned(),
             token: endpoint.token(),
             want_costs: options.want_costs,
+            ack: options.ack,
         };
         ClientMessage::Hello(hello).write_frame(&mut out);
         stream.write_all(&out)?;
@@ -176,7 +182,8 @@ impl Session {
         &self.welcome
     }
 
-    /// The producer's highest durable sequence number at the time of the handshake, 0 for a new producer.
+    /// The producer's highest acknowledged sequence number at the time of the handshake, 0 for a new producer. With
+    /// [`AckMode::Committed`] it may be lower than that of the last ack: the daemon skips records that it has.
     pub fn last_seq(&self) -> u64 {
         self.welcome.last_seq
     }

@@ -10,5 +10,5 @@ export type {
 export { read as usageOf, StreamUsage, type Family, type Usage } from "./usage.js";
 export type { CallScope } from "./call-scope.js";
 export { BudgetExceededError, type Check } from "./standing.js";
-export type { Rejection } from "./wire.js";
+export type { AckMode, Rejection } from "./wire.js";
 export { closeOnSignal, type Closable } from "./signal.js";

@@ -50,7 +50,7 @@ export const connectHttp = (post: typeof platform.post): Connect => (endpoint, i
     send(first, records) {
       busy = true;
       const key = `${identity.producer}-${identity.secret}-${first}-${records.length}`.replace(/[^!-~]/g, "_").slice(-255);
-      post(`${endpoint.url}/api/v1/records`, { ...headers, "idempotency-key": key }, array(records), identity.timeout)
+      post(`${endpoint.url}/api/v1/records`, { ...headers, "idempotency-key": key }, array(records), identity.timeout, identity.ca)
         .then((answer) => answered(answer, first, records.length))
         .catch((error: unknown) => end(error instanceof Error ? error : new Error(String(error))));
     },

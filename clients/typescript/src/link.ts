@@ -1,7 +1,7 @@
 // A connection to the daemon over any transport: frames go in, messages come out.
 
 import type { Endpoint } from "./options.js";
-import type { ServerMessage } from "./wire.js";
+import type { AckMode, ServerMessage } from "./wire.js";
 
 export interface Link {
   /** Opens the connection. Events begin here. */
@@ -22,7 +22,7 @@ export interface LinkEvents {
   closed(error: Error | undefined, back?: { wait?: number; slow?: boolean }): void;
 }
 
-/** The producer's name and secret, the client's name and version, and the time limit of a request in milliseconds. */
-export interface Identity { producer: string; secret: string; client: string; timeout: number }
+/** The producer's name and secret, the client's name and version, its mode of acks, the time limit of a request in milliseconds, and the file of trusted authorities. */
+export interface Identity { producer: string; secret: string; client: string; ack: AckMode; timeout: number; ca?: string }
 
 export type Connect = (endpoint: Endpoint, identity: Identity, events: LinkEvents) => Link;

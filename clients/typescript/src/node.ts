@@ -2,7 +2,7 @@
 
 import { AsyncLocalStorage } from "node:async_hooks";
 import { createHash } from "node:crypto";
-import { writeSync } from "node:fs";
+import { readFileSync, writeSync } from "node:fs";
 import { request as requestHttp } from "node:http";
 import { request as requestHttps } from "node:https";
 import { connect } from "node:net";
@@ -34,10 +34,12 @@ const open: Open = (target, events) => {
   };
 };
 
-function post(url: string, headers: Record<string, string>, body: Uint8Array, timeout: number): Promise<Answer> {
+function post(url: string, headers: Record<string, string>, body: Uint8Array, timeout: number, ca?: string): Promise<Answer> {
   return new Promise((resolve, reject) => {
+    // Read for each request, so that a renewed authority needs no restart.
+    const trusted = ca === undefined ? {} : { ca: readFileSync(ca) };
     const send = url.startsWith("https:") ? requestHttps : requestHttp;
-    const asked = send(url, { method: "POST", headers: { ...headers, "content-length": body.length }, timeout }, (answer) => {
+    const asked = send(url, { method: "POST", headers: { ...headers, "content-length": body.length }, timeout, ...trusted }, (answer) => {
       const pieces: Buffer[] = [];
       answer.on("data", (piece: Buffer) => pieces.push(piece));
       answer.on("error", reject);

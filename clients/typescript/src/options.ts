@@ -2,7 +2,7 @@
 
 import { platform } from "./platform.js";
 import type { UsageRecord } from "./record.js";
-import type { Rejection } from "./wire.js";
+import type { AckMode, Rejection } from "./wire.js";
 
 export interface RecorderOptions {
   /** The daemon: `unix:/path`, `tcp://[token@]host:port`, or the `https://` address of its HTTP API. Wins over `socket` and `host`. */
@@ -15,6 +15,8 @@ export interface RecorderOptions {
   port?: number;
   /** The access token, which TCP and HTTP need. Default: `TALLYD_TOKEN`. */
   token?: string;
+  /** A PEM file with the authorities that an `https://` endpoint's certificate is proven by, in Node, Bun and Deno. Default: the runtime's own. */
+  ca?: string;
   /** The application's name, for records without one. */
   app?: string;
   /** Tags of every record, such as `{ environment: "production" }`. Those of the context and of the record come before them. */
@@ -29,6 +31,11 @@ export interface RecorderOptions {
   maxBytes?: number;
   /** How long to collect records before sending them, in milliseconds. */
   gather?: number;
+  /**
+   * When records are acknowledged: after the sync of the daemon's disk (`"durable"`), or after PostgreSQL's COMMIT (`"committed"`), so that nothing
+   * acknowledged is lost with that disk. The daemon's own setting holds if it is stricter, and always over HTTP. Default: `"durable"`.
+   */
+  ack?: AckMode;
   /** How long to wait for an ack without hearing anything before reconnecting, in milliseconds. */
   ackTimeout?: number;
   /** How long the process waits at its end for records in flight, in milliseconds. */

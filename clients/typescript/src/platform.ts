@@ -13,7 +13,7 @@ export interface Platform {
   /** Opens a connection to a socket; undefined where the runtime does not have sockets. */
   connect: Connect | undefined;
   /** Sends a POST request that does not keep the process alive. `timeout` is in milliseconds. Rejects without an answer. */
-  post(url: string, headers: Record<string, string>, body: Uint8Array, timeout: number): Promise<Answer>;
+  post(url: string, headers: Record<string, string>, body: Uint8Array, timeout: number, ca?: string): Promise<Answer>;
   /** SHA-256 as hex digits. Only Node's sockets bring the state of budgets, for which it is. */
   sha256(text: string): string;
   /** Distinguishes this process in the daemon log, as part of the producer's name. */

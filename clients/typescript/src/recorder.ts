@@ -360,7 +360,7 @@ export class Recorder implements Ending {
   #connect(connect: Connect | undefined): void {
     if (this.#closed || !connect) return;
     const late = later(HANDSHAKE_TIMEOUT, () => link.close(new Error("tallyd did not answer the handshake in time")));
-    const link = connect(this.#endpoint, { ...this.#identified(), client: CLIENT, timeout: this.#options.ackTimeout }, {
+    const link = connect(this.#endpoint, { ...this.#identified(), client: CLIENT, ack: this.#options.ack ?? "durable", timeout: this.#options.ackTimeout, ...(this.#options.ca === undefined ? {} : { ca: this.#options.ca }) }, {
       heard: (message) => {
         if (this.#link !== link) return;
         cancel(late);

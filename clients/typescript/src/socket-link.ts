@@ -18,12 +18,12 @@ export const connectSocket = (open: Open): Connect => (endpoint, identity, event
   let stream: Stream;
   let closed = false;
   const inbox = new Inbox();
-  const { producer, secret, client } = identity;
+  const { producer, secret, client, ack } = identity;
   const { token } = endpoint;
   const link: Link = {
     start() {
       stream = open(endpoint.path ? { path: endpoint.path } : { host: endpoint.host!, port: endpoint.port! }, {
-        open: () => stream.write(helloFrame({ protocol: PROTOCOL, producer, secret, client, ...(token ? { token } : {}), want_costs: true })),
+        open: () => stream.write(helloFrame({ protocol: PROTOCOL, producer, secret, client, ...(token ? { token } : {}), want_costs: true, ack })),
         data(piece) {
           try {
             for (const message of inbox.push(piece)) events.heard(message);

@@ -7,7 +7,9 @@ export const PROTOCOL = 2;
 /** Bound of a daemon's frame, in bytes. */
 const SERVER_FRAME_BYTES = 8 * 1024 * 1024;
 
-export interface Hello { protocol: number; producer: string; secret: string; client: string; token?: string; want_costs: boolean }
+/** When records are acknowledged: after the sync of the daemon's disk, or after PostgreSQL's COMMIT. */
+export type AckMode = "durable" | "committed";
+export interface Hello { protocol: number; producer: string; secret: string; client: string; token?: string; want_costs: boolean; ack?: AckMode }
 /** A problem that does not cost a record. */
 export interface Warning { code: string; message: string }
 export interface Welcome { protocol: number; last_seq: number; max_frame_bytes: number; max_records: number; warning?: Warning; budgets?: Budgets }
@@ -27,8 +29,10 @@ function framed(body: Uint8Array): Uint8Array {
 }
 
 export function helloFrame(hello: Hello): Uint8Array {
-  const { protocol, producer, secret, client, token, want_costs } = hello;
-  return framed(encode({ hello: { protocol, producer, secret, client, ...(token === undefined ? {} : { token }), want_costs } }));
+  const { protocol, producer, secret, client, token, want_costs, ack } = hello;
+  // A daemon that does not know the key refuses the message, so the default is left out.
+  const asked = ack === undefined || ack === "durable" ? {} : { ack };
+  return framed(encode({ hello: { protocol, producer, secret, client, ...(token === undefined ? {} : { token }), want_costs, ...asked } }));
 }
 
 /** Asks for the state of budgets at each change. Only for a daemon whose welcome has `budgets`. */

@@ -57,7 +57,7 @@ registry! {
     counter PROTOCOL_ERRORS = "tallyd_protocol_errors_total" { code };
     /// Times that a client said the name of a producer that another process was using at that moment.
     counter PRODUCER_NAMES_SHARED = "tallyd_producer_names_shared_total";
-    /// Records that are durable and acknowledged.
+    /// Records that are acknowledged: durable, or committed where wal.ack or the client asks for it.
     counter RECORDS_ACKED = "tallyd_records_acked_total";
     /// Bytes that wait between connections and the WAL.
     gauge CHANNEL_BYTES = "tallyd_channel_bytes";
@@ -69,6 +69,8 @@ registry! {
     gauge WAL_SEGMENTS = "tallyd_wal_segments";
     /// Records in the WAL that are not in PostgreSQL yet.
     gauge WAL_UNFLUSHED_RECORDS = "tallyd_wal_unflushed_records";
+    /// Records whose acknowledgement waits until PostgreSQL has committed them, by wal.ack or by the client's wish.
+    gauge RECORDS_UNCOMMITTED = "tallyd_records_awaiting_commit";
     /// Age of the oldest record that is not in PostgreSQL yet; 0 without any.
     gauge OLDEST_UNFLUSHED_SECONDS = "tallyd_oldest_unflushed_age_seconds";
     /// 1 while the WAL is at one of its bounds and clients have to wait.

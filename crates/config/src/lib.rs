@@ -33,6 +33,7 @@ mod process;
 mod reports;
 mod routes;
 pub mod secret;
+mod tls;
 mod wal;
 
 use std::collections::BTreeMap;
@@ -54,6 +55,7 @@ pub use self::process::{Log, LogFormat, Shutdown};
 pub use self::reports::Reports;
 pub use self::routes::{DEFAULT_ROUTE, MailServer, MailTls, Route, RouteKind, mail_server};
 pub use self::secret::{Secret, SecretUrl, redact_url};
+pub use self::tls::{Tls, TlsListener};
 pub use self::wal::{Sync, Wal};
 use tallyd_model::pricing::PricingOptions;
 
@@ -88,6 +90,8 @@ pub struct Config {
     pub users: Users,
     /// The API, the page, metrics and health.
     pub http: Http,
+    /// TLS of the network listeners: HTTP, metrics, TCP and gRPC.
+    pub tls: Tls,
     /// Exports of OpenTelemetry to `/v1/traces`, `/v1/logs` and `/v1/metrics`, which become records.
     pub otlp: Otlp,
     /// Access to the API: JSON Web Tokens of an issuer. Static tokens need no setting; `tallyd token create` makes them.
@@ -137,6 +141,7 @@ impl Default for Config {
             dead_letters: DeadLetters::default(),
             users: Users::default(),
             http: Http::default(),
+            tls: Tls::default(),
             otlp: Otlp::default(),
             auth: Auth::default(),
             pricing: PricingOptions::default(),
@@ -235,6 +240,7 @@ impl Config {
         self.log_table.validate(faults);
         self.retention.validate(faults);
         self.dead_letters.validate(faults);
+        self.tls.validate(faults);
         self.users.validate(faults);
         self.http.validate(faults);
         self.otlp.validate(faults);

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use tallyd_protocol::AckMode;
+
 use super::error::Faults;
 use super::form;
 
@@ -33,6 +35,16 @@ pub struct Wal {
     /// * `"interval"`: nothing if the daemon is killed, up to `interval_ms` if the power fails.
     /// * `"os"`: nothing if the daemon is killed, an unbounded time if the power fails.
     pub sync: Sync,
+    /// When a record is acknowledged. A client can ask for the stricter mode in its `hello`.
+    ///
+    /// * `"durable"`: after the sync of the WAL. Acknowledged records that are not loaded yet are lost with the data folder's disk.
+    /// * `"committed"`: after PostgreSQL's COMMIT. Nothing acknowledged is lost with the data folder. While PostgreSQL is down, nothing is
+    ///   acknowledged: clients hold their records within their bounds, and requests are answered with 503.
+    pub ack: AckMode,
+    /// How long a request over HTTP or OTLP waits for its COMMIT before it is answered with 503, and how long a connection
+    /// waits for its last acknowledgements once its client sends no more. At most 25 s.
+    #[serde(rename = "commit_wait_ms", with = "form::milliseconds")]
+    pub commit_wait: Duration,
     /// The pause between two syncs, for `"interval"`.
     #[serde(rename = "interval_ms", with = "form::milliseconds")]
     pub interval: Duration,
@@ -65,6 +77,8 @@ impl Default for Wal {
     fn default() -> Self {
         Self {
             sync: Sync::Always,
+            ack: AckMode::Durable,
+            commit_wait: Duration::from_secs(10),
             interval: Duration::from_secs(1),
             segment_bytes: 16 << 20,
             max_bytes: 8 << 30,
@@ -82,6 +96,7 @@ impl Default for Wal {
 impl Wal {
     pub(super) fn validate(&self, faults: &mut Faults, max_frame_bytes: usize) {
         faults.in_range("wal.interval_ms", self.interval.as_millis(), 1..=60_000);
+        faults.in_range("wal.commit_wait_ms", self.commit_wait.as_millis(), 100..=25_000);
         faults.in_range("wal.segment_bytes", self.segment_bytes, 64 << 10..=1 << 30);
         faults.in_range("wal.max_bytes", self.max_bytes, 256 << 10..=1 << 50);
         if self.segment_bytes > self.max_bytes / 4 {

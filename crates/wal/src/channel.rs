@@ -16,6 +16,7 @@ use tokio::sync::{Notify, Semaphore, oneshot};
 use super::chunk::Bundle;
 use super::identity::ProducerIdentity;
 use tallyd_base::sync::{AtomicU8, AtomicU64, Ordering, step};
+use tallyd_protocol::AckMode;
 
 /// Bytes per permit.
 const PERMIT_BYTES: usize = 1024;
@@ -34,6 +35,11 @@ pub enum Closed {
     /// The WAL has failed, or the daemon is stopping.
     #[error("the daemon is not taking records any more")]
     Stopped,
+    /// An acknowledgement waited too long for PostgreSQL.
+    #[error(
+        "PostgreSQL has not committed the records yet; they are in the daemon's WAL: send unacknowledged records again later"
+    )]
+    Uncommitted,
 }
 
 /// A connection's state that it shares with the writer.
@@ -41,6 +47,8 @@ pub enum Closed {
 pub struct ConnectionOrigin {
     /// The producer; [`ProducerIdentity::nobody`] for records without numbers.
     pub identity: ProducerIdentity,
+    /// What makes a bundle count as durable: the sync, or PostgreSQL's COMMIT.
+    pub ack: AckMode,
     session: AtomicU64,
     durable: AtomicU64,
     closed: AtomicU8,
@@ -55,16 +63,24 @@ const OPEN: u8 = 0;
 const FENCED: u8 = 1;
 const STOPPED: u8 = 2;
 const CROWDED: u8 = 3;
+const UNCOMMITTED: u8 = 4;
 
 const QUIET: u8 = 0;
 const WARN: u8 = 1;
 
 impl ConnectionOrigin {
-    /// An origin for a producer, or for [`ProducerIdentity::nobody`].
+    /// An origin for a producer, or for [`ProducerIdentity::nobody`], whose bundles count once they are synced.
     #[must_use]
     pub fn new(identity: ProducerIdentity) -> Arc<Self> {
+        Self::with_ack(identity, AckMode::Durable)
+    }
+
+    /// An origin whose bundles count from where `ack` says.
+    #[must_use]
+    pub fn with_ack(identity: ProducerIdentity, ack: AckMode) -> Arc<Self> {
         Arc::new(Self {
             identity,
+            ack,
             session: AtomicU64::new(0),
             durable: AtomicU64::new(0),
             closed: AtomicU8::new(OPEN),
@@ -72,6 +88,14 @@ impl ConnectionOrigin {
             changed: Notify::new(),
             closing: Notify::new(),
         })
+    }
+
+    /// The number of bundles that [`ChunkSender::open`] counts. The records of an earlier connection are skipped when
+    /// they are sent again, and their acknowledgement must wait for PostgreSQL as well. So for a numbered producer the
+    /// opening counts as a bundle, which is durable once everything before it is committed.
+    #[must_use]
+    pub fn opening_bundles(&self) -> u64 {
+        u64::from(self.ack == AckMode::Committed && !self.identity.is_nobody())
     }
 
     /// The number of the origin's durable bundles.
@@ -87,6 +111,7 @@ impl ConnectionOrigin {
             OPEN => None,
             FENCED => Some(Closed::Fenced),
             CROWDED => Some(Closed::Crowded),
+            UNCOMMITTED => Some(Closed::Uncommitted),
             _ => Some(Closed::Stopped),
         }
     }
@@ -157,6 +182,7 @@ impl ConnectionOrigin {
         let why = match why {
             Closed::Fenced => FENCED,
             Closed::Crowded => CROWDED,
+            Closed::Uncommitted => UNCOMMITTED,
             Closed::Stopped => STOPPED,
         };
         // The first reason stays.
@@ -167,17 +193,26 @@ impl ConnectionOrigin {
     }
 }
 
+/// How far a producer's records are at the beginning of a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Opened {
+    /// The highest sequence number in the WAL: records up to it are skipped.
+    pub known_seq: u64,
+    /// The highest sequence number that the client may take as acknowledged. Lower than `known_seq` for an origin whose
+    /// records have to be committed, while records of the WAL are not.
+    pub acked_seq: u64,
+}
+
 /// A message to the writer.
 pub enum Submission {
-    /// Begins a connection's session of its producer. The answer is the producer's last durable sequence number, once
-    /// everything before the message is durable.
+    /// Begins a connection's session of its producer. The answer comes once everything before the message is durable.
     Open {
         /// The connection.
         origin: Arc<ConnectionOrigin>,
         /// The name under which an earlier version may know the producer.
         former: Option<String>,
         /// The channel for the answer.
-        last_seq: oneshot::Sender<u64>,
+        opened: oneshot::Sender<Opened>,
     },
     /// Records to store.
     Bundle {
@@ -236,14 +271,14 @@ pub fn channel(bytes: usize) -> (ChunkSender, ChunkReceiver) {
 }
 
 impl ChunkSender {
-    /// Begins a session of the origin's producer. Returns its last durable sequence number. `former` is the name under
-    /// which an earlier version may know the producer.
+    /// Begins a session of the origin's producer. `former` is the name under which an earlier version may know the
+    /// producer.
     ///
     /// # Errors
     /// [`Closed::Stopped`] if the writer has ended.
-    pub async fn open(&self, origin: &Arc<ConnectionOrigin>, former: Option<String>) -> Result<u64, Closed> {
-        let (last_seq, answer) = oneshot::channel();
-        self.send(Submission::Open { origin: Arc::clone(origin), former, last_seq }).await?;
+    pub async fn open(&self, origin: &Arc<ConnectionOrigin>, former: Option<String>) -> Result<Opened, Closed> {
+        let (opened, answer) = oneshot::channel();
+        self.send(Submission::Open { origin: Arc::clone(origin), former, opened }).await?;
         answer.await.map_err(|_| Closed::Stopped)
     }
 

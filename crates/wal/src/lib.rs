@@ -34,6 +34,8 @@
 //! acknowledges, and passes the chunks to the flusher in memory ([`recent`]). This thread alone numbers, deduplicates
 //! and fences producers ([`producers`]), and owns the window of stated identities ([`window`]).
 //!
+//! A connection may ask for acknowledgements after PostgreSQL's COMMIT; those wait in [`commits`].
+//!
 //! ## Read
 //! By key, in order, from memory if the value is recent, otherwise from its segment ([`wal`]). Each read checks the
 //! value's CRC32C.
@@ -60,6 +62,7 @@
 pub mod append;
 pub mod channel;
 pub mod chunk;
+pub mod commits;
 pub mod files;
 pub mod identity;
 pub mod inspect;

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 use uuid::Uuid;
 
+use super::commits::Commits;
 use super::recent::{RecentChunks, StoredChunk};
 use super::segment::{Opening, Seal, SegmentPaths};
 use super::store::{Engine, Store, salvage};
@@ -58,6 +59,8 @@ pub struct Wal {
     trimming: Mutex<()>,
     /// The hand-off of fresh chunks.
     pub recent: RecentChunks,
+    /// Acknowledgements that wait for PostgreSQL.
+    pub commits: Commits,
     durable_key: watch::Sender<u64>,
     value_bytes: AtomicU64,
     unflushed_records: AtomicI64,
@@ -117,6 +120,7 @@ impl Wal {
             lookups: AtomicU64::new(0),
             trimming: Mutex::default(),
             recent: RecentChunks::new(recent_bytes),
+            commits: Commits::default(),
             durable_key: watch::Sender::new(recovered.next_key - 1),
             value_bytes: AtomicU64::new(bytes),
             unflushed_records: AtomicI64::new(records),

@@ -2,7 +2,8 @@
 //!
 //! A group consists of the chunks that wait in the channel, up to [`GROUP_VALUES`] values. Under light load a record is
 //! synced alone and at once, under heavy load one sync covers thousands. The order within a group is the channel's, and
-//! nothing is acknowledged before the group's commit has returned.
+//! nothing is acknowledged before the group's commit has returned. Connections that ask for PostgreSQL's COMMIT are then
+//! entered in [`super::commits`] instead.
 //!
 //! The writer also decides which connection owns a producer. An `Open` begins its connection's session of the producer,
 //! and travels through the same channel as the chunks. So earlier chunks of the previous connection are stored and
@@ -21,11 +22,12 @@ use super::producers::Producers;
 use super::space::{Full, Space};
 use super::wal::Wal;
 use super::window::{IdentityWindow, WindowState};
-use crate::channel::{ChunkReceiver, Closed, ConnectionOrigin, Submission};
+use crate::channel::{ChunkReceiver, Closed, ConnectionOrigin, Opened, Submission};
 use crate::chunk::Bundle;
 use tallyd_base::clock::Clock;
 use tallyd_base::failpoint;
 use tallyd_base::registry as name;
+use tallyd_protocol::AckMode;
 
 /// Largest number of values in a group.
 pub(crate) const GROUP_VALUES: usize = 64;
@@ -137,7 +139,6 @@ impl WalMetrics {
 
     /// Counts one commit.
     fn committed(&self, took: Duration, records: u64) {
-        self.acked.increment(records);
         self.commit_seconds.record(took.as_secs_f64());
         self.batch_records.record(records as f64);
     }
@@ -174,9 +175,15 @@ pub struct Writer {
 struct Group {
     values: usize,
     records: u64,
-    /// Connections, each with its number of bundles.
-    bundles: Vec<(Arc<ConnectionOrigin>, u64)>,
-    opened: Vec<(oneshot::Sender<u64>, u64)>,
+    bundles: Vec<Stored>,
+    opened: Vec<(Arc<ConnectionOrigin>, oneshot::Sender<Opened>, Opened)>,
+}
+
+/// A connection, and the number of its bundles and records in the group.
+struct Stored {
+    origin: Arc<ConnectionOrigin>,
+    bundles: u64,
+    records: u64,
 }
 
 impl Writer {
@@ -187,9 +194,10 @@ impl Writer {
     pub fn run(mut self) -> Result<(), WalError> {
         let mut group = Group::default();
         let result = self.work(&mut group);
-        for (origin, _) in group.bundles.drain(..) {
-            origin.close(Closed::Stopped);
+        for stored in group.bundles.drain(..) {
+            stored.origin.close(Closed::Stopped);
         }
+        self.wal.commits.close();
         result
     }
 
@@ -237,9 +245,9 @@ impl Writer {
 
     fn take(&mut self, submission: Submission, group: &mut Group, now_us: i64) -> Result<(), WalError> {
         let (origin, mut bundle) = match submission {
-            Submission::Open { origin, former, last_seq } => {
-                let known = self.producers.open_session(&origin, former.as_deref(), now_us);
-                group.opened.push((last_seq, known));
+            Submission::Open { origin, former, opened } => {
+                let told = self.open(&origin, former.as_deref(), now_us);
+                group.opened.push((origin, opened, told));
                 return Ok(());
             }
             Submission::Bundle { origin, bundle } => (origin, bundle),
@@ -256,15 +264,29 @@ impl Writer {
         let is_numbered = !origin.identity.is_nobody();
         let known = self.take_known(&mut bundle, is_numbered, now_us)?;
         self.metrics.duplicate(known);
-        group.records += u64::from(bundle.records());
+        let records = u64::from(bundle.records());
+        group.records += records;
         let appended = self.appender.append(bundle, &origin.identity, now_us);
         // Also after an error, because all connections in the group are informed.
         match group.bundles.last_mut() {
-            Some((last, bundles)) if Arc::ptr_eq(last, &origin) => *bundles += 1,
-            _ => group.bundles.push((origin, 1)),
+            Some(last) if Arc::ptr_eq(&last.origin, &origin) => {
+                last.bundles += 1;
+                last.records += records;
+            }
+            _ => group.bundles.push(Stored { origin, bundles: 1, records }),
         }
         group.values += appended?;
         Ok(())
+    }
+
+    /// Begins a session. A client forgets the records up to `acked_seq`. So a number that is only durable is not told to
+    /// one whose records have to be committed, as long as any record of the WAL is not: it then sends its unacknowledged
+    /// records again, and they are skipped. A producer without a record in the WAL has none that waits.
+    fn open(&mut self, origin: &Arc<ConnectionOrigin>, former: Option<&str>, now_us: i64) -> Opened {
+        let is_new = self.producers.last_seq(&origin.identity) == 0;
+        let known_seq = self.producers.open_session(origin, former, now_us);
+        let is_acked = origin.ack == AckMode::Durable || is_new || self.wal.commits.covers(self.appender.last_key());
+        Opened { known_seq, acked_seq: if is_acked { known_seq } else { 0 } }
     }
 
     /// Takes known calls out of the bundle. An emptied chunk stays if it is numbered: its numbers are acknowledged, and
@@ -289,12 +311,22 @@ impl Writer {
     }
 
     fn acknowledge(&mut self, group: &mut Group) {
-        for (origin, bundles) in group.bundles.drain(..) {
+        let last_key = self.appender.last_key();
+        for Stored { origin, bundles, records } in group.bundles.drain(..) {
+            if origin.ack == AckMode::Committed {
+                self.wal.commits.wait(last_key, origin, bundles, records);
+                continue;
+            }
+            self.metrics.acked.increment(records);
             origin.advance(bundles);
         }
-        for (answer, last_seq) in group.opened.drain(..) {
+        for (origin, answer, opened) in group.opened.drain(..) {
+            let opening = origin.opening_bundles();
+            if opening > 0 {
+                self.wal.commits.wait(last_key, origin, opening, 0);
+            }
             // A closed connection does not wait for its answer.
-            let _ = answer.send(last_seq);
+            let _ = answer.send(opened);
         }
         *group = Group { bundles: std::mem::take(&mut group.bundles), ..Group::default() };
     }

@@ -5,19 +5,27 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
+use chrono::DateTime;
+
 use super::check::Check;
+use crate::cli::output::noun;
 use crate::http::socket::{self, AskError};
 use crate::http::{Health, Status};
-use tallyd_config::{Config, GRPC_ADDRESS, GRPC_AUTO};
+use crate::tls::{self, ListenerTls};
+use tallyd_base::clock::{Clock, SystemClock};
+use tallyd_config::{Config, GRPC_ADDRESS, GRPC_AUTO, TlsListener};
 
 /// The longest wait for a listener on this machine.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// The time before a certificate's end from which on it should be renewed, seconds: two weeks.
+const RENEW_S: i64 = 14 * 86_400;
 
 pub(super) async fn checks(config: &Config) -> Vec<Check> {
     let asked = socket::get(&config.data_dir, "/status").await;
     let runs = !matches!(asked, Err(AskError::NotRunning(_)));
     let mut checks = daemon(asked);
     checks.push(unix_socket(config, runs));
+    checks.extend(certificate(config));
     checks.extend(addresses(config).into_iter().map(|(name, address)| port(name, &address, runs)));
     checks
 }
@@ -109,6 +117,28 @@ fn unix_socket(config: &Config, runs: bool) -> Check {
         return Check::warning(name, found, hint);
     }
     Check::ok(name, found)
+}
+
+/// The network listeners' certificate, if there is one: whether it can be used, and for how long.
+fn certificate(config: &Config) -> Option<Check> {
+    let name = "certificate";
+    let path = config.tls.certificate.as_deref()?;
+    let usable = TlsListener::ALL.into_iter().try_for_each(|listener| ListenerTls::of(&config.tls, listener).map(drop));
+    let ends_at_s = match usable.and_then(|()| tls::ends_at_s(path)) {
+        Ok(ends_at_s) => i64::try_from(ends_at_s).unwrap_or(i64::MAX),
+        Err(error) => return Some(Check::error(name, &error, "name other files, or correct these")),
+    };
+    let left = ends_at_s.saturating_sub(SystemClock.now_us() / 1_000_000);
+    let ends = DateTime::from_timestamp(ends_at_s, 0).map_or_else(|| "later".to_owned(), |end| end.to_rfc3339());
+    let found = format!("{}, until {ends}", path.display());
+    let hint = "renew it; the daemon takes a new file over by itself";
+    Some(match left {
+        ..=0 => Check::failed(name, format!("{found}: it has ended, and clients refuse it"), hint),
+        ..RENEW_S => {
+            Check::warning(name, format!("{found}: {} left", noun(left.unsigned_abs() / 86_400, "day", "days")), hint)
+        }
+        _ => Check::ok(name, found),
+    })
 }
 
 /// The configured addresses, without those of port 0.

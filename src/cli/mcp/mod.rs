@@ -21,7 +21,7 @@ use clap::Args;
 
 use self::server::Server;
 use self::tools::Daemon;
-use tallyd_config::Config;
+use tallyd_config::{Config, TlsListener};
 use tallyd_model::json::Value;
 
 /// Serve an assistant with costs: the Model Context Protocol on standard input and output
@@ -42,7 +42,8 @@ pub(super) struct McpArgs {
 }
 
 pub(super) fn run(args: &McpArgs, config: &Config) -> anyhow::Result<ExitCode> {
-    let url = args.url.clone().unwrap_or_else(|| format!("http://{}", config.http.listen));
+    let scheme = if config.tls.of(TlsListener::Http).is_some() { "https" } else { "http" };
+    let url = args.url.clone().unwrap_or_else(|| format!("{scheme}://{}", config.http.listen));
     if !url.starts_with("http://") && !url.starts_with("https://") {
         anyhow::bail!("--url: {url:?} does not begin with http:// or https://");
     }

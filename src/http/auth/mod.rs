@@ -52,7 +52,7 @@ use crate::http::SharedDaemon;
 use crate::seats::Seat;
 use tallyd_base::clock::Clock;
 use tallyd_base::registry;
-use tallyd_config::{Config, StatedCosts};
+use tallyd_config::{Config, StatedCosts, TlsListener};
 use tallyd_store::queries::audit::Actor;
 
 /// The authenticated sender of a request.
@@ -92,6 +92,8 @@ pub(crate) struct Auth {
     admins: Admins,
     failures: FailedAttempts,
     trusted_proxies: usize,
+    /// Whether the public listener speaks TLS, and nothing else.
+    speaks_tls: bool,
 }
 
 impl Auth {
@@ -105,6 +107,7 @@ impl Auth {
             failures: FailedAttempts::new(config.auth.failures_per_minute),
             // At most 16.
             trusted_proxies: config.http.trusted_proxies as usize,
+            speaks_tls: config.tls.of(TlsListener::Http).is_some(),
         }
     }
 
@@ -209,11 +212,11 @@ impl Auth {
         answer.into()
     }
 
-    /// Whether the browser used TLS, according to the nearest trusted proxy; the daemon itself does not speak it.
+    /// Whether the browser used TLS: to the daemon, or according to the nearest trusted proxy.
     #[must_use]
     pub(crate) fn is_encrypted(&self, headers: &HeaderMap) -> bool {
         let scheme = headers.get("x-forwarded-proto").and_then(|value| value.to_str().ok());
-        self.trusted_proxies > 0 && scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case("https"))
+        self.speaks_tls || self.trusted_proxies > 0 && scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case("https"))
     }
 
     /// The client's address: the peer's, or the one that the trusted proxies report.

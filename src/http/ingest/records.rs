@@ -137,8 +137,8 @@ pub(crate) async fn record(
     Ok((status, Json(Recorded { accepted, duplicates, refused, results })))
 }
 
-/// Hands JSON records to the pipeline and waits until they are durable. Headers of `http.tag_headers` become tags.
-/// `response_ids`: see [`tallyd_intake::Rules::response_ids`].
+/// Hands JSON records to the pipeline and waits until they are durable, or committed, as `wal.ack` says. Headers of
+/// `http.tag_headers` become tags. `response_ids`: see [`tallyd_intake::Rules::response_ids`].
 ///
 /// # Errors
 /// If the daemon is stopping or has no room, or the key is not free.
@@ -190,6 +190,7 @@ fn unstored(error: BatchError) -> ApiError {
         }
         BatchError::Overtaken => ApiError::new(StatusCode::CONFLICT, "request_under_way", error.to_string(), AGAIN),
         BatchError::Crowded => busy("too_many_requests_under_way", error.to_string(), AGAIN),
+        BatchError::Uncommitted => busy("uncommitted", error.to_string(), AGAIN),
         BatchError::Stopped => busy("shutting_down", error.to_string(), AGAIN),
     }
 }

@@ -31,7 +31,7 @@ use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use metrics::gauge;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tonic::Status;
 use tonic::codec::{Codec, CompressionEncoding, DecodeBuf, Decoder, EncodeBuf, Encoder};
@@ -42,6 +42,7 @@ use super::{Mapping, take};
 use crate::http::SharedDaemon;
 use crate::http::auth::{Denied, Identity, Role};
 use crate::metrics::OpenConnection;
+use crate::tls::{ListenerTls, MaybeTls, shake};
 use tallyd_base::registry;
 use tallyd_intake::otlp::document::{Encoding, Item};
 use tallyd_intake::otlp::items::{Event, Metric, Span};
@@ -79,7 +80,12 @@ struct Exports {
 struct Alive(Arc<AtomicU64>, Instant);
 
 /// Serves connections until the task is dropped.
-pub(crate) async fn serve(listener: TcpListener, daemon: SharedDaemon, max_connections: usize) {
+pub(crate) async fn serve(
+    listener: TcpListener,
+    tls: Option<Arc<ListenerTls>>,
+    daemon: SharedDaemon,
+    max_connections: usize,
+) {
     let router = router(daemon);
     let places = Arc::new(Semaphore::new(max_connections.clamp(1, CONNECTIONS_MAX)));
     loop {
@@ -87,9 +93,11 @@ pub(crate) async fn serve(listener: TcpListener, daemon: SharedDaemon, max_conne
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, peer)) => {
-                let router = router.clone();
+                let (router, tls) = (router.clone(), tls.clone());
                 tokio::spawn(async move {
-                    connection(stream, peer, router).await;
+                    if let Some(stream) = shake(tls.as_deref(), stream).await {
+                        connection(stream, peer, router).await;
+                    }
                     drop(place);
                 });
             }
@@ -113,7 +121,7 @@ fn router(daemon: SharedDaemon) -> Router {
         .with_state(exports)
 }
 
-async fn connection(stream: TcpStream, peer: SocketAddr, router: Router) {
+async fn connection(stream: MaybeTls, peer: SocketAddr, router: Router) {
     let _counted = OpenConnection::new(gauge!(registry::CONNECTIONS, "transport" => "grpc"));
     let alive = Alive(Arc::default(), Instant::now());
     let known = alive.clone();

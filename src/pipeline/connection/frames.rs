@@ -46,6 +46,7 @@ impl From<Closed> for Fault {
         match closed {
             Closed::Fenced => Self::new("fenced", closed),
             Closed::Crowded => Self::new("too_many_producers", closed),
+            Closed::Uncommitted => Self::new("uncommitted", closed),
             Closed::Stopped => Self::stopping(),
         }
     }
@@ -84,7 +85,7 @@ const COST_BYTES: usize = 32;
 /// The result of the handshake.
 struct Session {
     origin: Arc<ConnectionOrigin>,
-    /// The highest sequence number that is durable or on its way.
+    /// The highest sequence number that is in the WAL or on its way there.
     known_seq: u64,
     want_costs: bool,
 }
@@ -111,7 +112,7 @@ pub(super) async fn serve<R, W>(
     };
     // A client that is already gone may still have sent records.
     let _ = writer.write_all(&welcome).await;
-    let (sender, receiver) = mpsc::channel(context.limits.max_in_flight_frames);
+    let (sender, receiver) = mpsc::channel(context.limits.in_flight(session.origin.ack));
     let room = ReplyRoom::new(&context.rooms);
     let mut outbox = Outbox::new(Arc::clone(&session.origin), context.lanes, sender, room.clone());
     let replying = tokio::spawn(replies::run(writer, Arc::clone(&session.origin), receiver, room, news));
@@ -124,7 +125,8 @@ pub(super) async fn serve<R, W>(
     // Complete messages before the fault are made durable and answered first.
     let flushed = outbox.flush(context).await;
     drop(outbox);
-    let Ok((Some(writer), closed)) = replying.await else { return };
+    let replied = replies::last(replying, &origin, context.limits.commit_wait).await;
+    let Ok((Some(writer), closed)) = replied else { return };
     let fault = match (closed.or(flushed.err()), read) {
         (Some(closed), _) => Some(closed.into()),
         (None, fault) => fault.err(),
@@ -136,7 +138,7 @@ pub(super) async fn serve<R, W>(
 }
 
 async fn close(mut writer: impl AsyncWrite + Unpin, fault: Fault, context: &IngestContext) {
-    if fault.code != "shutting_down" {
+    if !matches!(fault.code, "shutting_down" | "uncommitted") {
         tracing::debug!(code = fault.code, message = fault.message, "a connection is closed");
         context.metrics.protocol_error(fault.code);
     }
@@ -162,13 +164,14 @@ async fn greet<R: AsyncRead + Unpin>(
     buffer.consume(bytes);
     check_hello(&hello, access).await?;
     let (identity, former) = ProducerIdentity::of_hello(&hello)?;
-    let origin = ConnectionOrigin::new(identity);
-    let last_seq = context.chunks.open(&origin, Some(former)).await?;
+    // The stricter one of the client's wish and the setting.
+    let origin = ConnectionOrigin::with_ack(identity, hello.ack.max(context.ack));
+    let opened = context.chunks.open(&origin, Some(former)).await?;
     let mut told = context.budgets.told();
     let budgets = Some(told.borrow_and_update().budgets.clone());
     let welcome = ServerMessage::Welcome(Welcome {
         protocol: PROTOCOL_VERSION,
-        last_seq,
+        last_seq: opened.acked_seq,
         max_frame_bytes: u32::try_from(context.limits.max_frame_bytes).unwrap_or(u32::MAX),
         max_records: u32::try_from(context.limits.max_frame_records).unwrap_or(u32::MAX),
         warning: warning(&origin),
@@ -176,7 +179,7 @@ async fn greet<R: AsyncRead + Unpin>(
     });
     let mut out = Vec::new();
     welcome.write_frame(&mut out);
-    let session = Session { origin, known_seq: last_seq, want_costs: hello.want_costs };
+    let session = Session { origin, known_seq: opened.known_seq, want_costs: hello.want_costs };
     Ok(Some((session, out, News::after(told))))
 }
 

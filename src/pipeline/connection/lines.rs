@@ -1,7 +1,8 @@
 //! Newline-delimited JSON, for people and scripts: a record a line, an answer a line.
 //!
 //! There are no sequence numbers, so a line that is sent twice counts twice, unless it states its call's id. The
-//! answers have the order of the lines, and an `ok` is sent only once its record is durable. Over TCP the first line is
+//! answers have the order of the lines, and an `ok` is sent only once its record is durable, or
+//! committed, as `wal.ack` says. Over TCP the first line is
 //! the token, `{"token": "…"}`, which is answered only if it is wrong.
 
 use std::sync::Arc;
@@ -86,16 +87,18 @@ pub(super) async fn serve<R, W>(
             return;
         }
     }
-    let origin = ConnectionOrigin::new(ProducerIdentity::nobody());
-    let (sender, receiver) = mpsc::channel(context.limits.max_in_flight_frames);
+    let origin = ConnectionOrigin::with_ack(ProducerIdentity::nobody(), context.ack);
+    let (sender, receiver) = mpsc::channel(context.limits.in_flight(origin.ack));
     let room = ReplyRoom::new(&context.rooms);
     let mut outbox = Outbox::new(Arc::clone(&origin), context.lanes, sender, room.clone());
-    let replying = tokio::spawn(replies::run(writer, origin, receiver, room, News::none()));
+    let replying = tokio::spawn(replies::run(writer, Arc::clone(&origin), receiver, room, News::none()));
     let read = read_lines(&mut buffer, context, &mut outbox).await;
     let _ = outbox.flush(context).await;
     drop(outbox);
-    let Ok((Some(mut writer), closed)) = replying.await else { return };
+    let replied = replies::last(replying, &origin, context.limits.commit_wait).await;
+    let Ok((Some(mut writer), closed)) = replied else { return };
     let fault = match (closed, read) {
+        (Some(closed @ Closed::Uncommitted), _) => Some(("uncommitted", closed.to_string())),
         (Some(_), _) => Some(("shutting_down", "the daemon is stopping; send unanswered lines again".to_owned())),
         (None, Err(End::Slow(slow))) => Some(("slow", slow.to_string())),
         // The replying task reports an error of the origin.

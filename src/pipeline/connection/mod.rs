@@ -28,6 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use tallyd_protocol::AckMode;
 use tallyd_protocol::frame::PREFIX_BYTES;
 use tallyd_protocol::record::FIELDS;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -47,6 +48,7 @@ use tallyd_wal::channel::ChunkSender;
 use tallyd_wal::chunk::{REFUSED_PAYLOAD_BYTES, Refused};
 
 pub(crate) use access::{ConnectionAccess, ConnectionSlots, Stranger};
+pub(crate) use replies::settled;
 pub(crate) use room::Rooms;
 
 /// The bounds of a connection.
@@ -62,6 +64,8 @@ pub(crate) struct WireLimits {
     pub max_in_flight_frames: usize,
     /// The longest time until a connection's hello.
     pub hello_timeout: Duration,
+    /// The longest time that an answer waits for PostgreSQL's COMMIT once nobody sends any more.
+    pub commit_wait: Duration,
 }
 
 /// State that all connections share.
@@ -72,6 +76,8 @@ pub(crate) struct IngestContext {
     pub lanes: u16,
     pub rules: Rules,
     pub limits: WireLimits,
+    /// When records are acknowledged at the earliest.
+    pub ack: AckMode,
     pub catalog: Arc<ArcSwap<Catalog>>,
     pub budgets: Arc<Standing>,
     pub clock: Arc<dyn Clock>,
@@ -112,6 +118,20 @@ impl IngestContext {
         // Only known names: each name that a sender makes up would become an entry of its own.
         let field = FIELDS.iter().find(|field| **field == refusal.field).copied().unwrap_or_default();
         Refused { sender: by, counted: 1, code, field, ..Refused::default() }
+    }
+}
+
+/// An answer waits for a sync in the one mode and for a transaction in the other, which takes many times as long. So
+/// more replies are in flight.
+const COMMITTED_IN_FLIGHT: usize = 16;
+
+impl WireLimits {
+    /// The most replies in flight of a connection.
+    fn in_flight(&self, ack: AckMode) -> usize {
+        match ack {
+            AckMode::Durable => self.max_in_flight_frames,
+            AckMode::Committed => self.max_in_flight_frames.saturating_mul(COMMITTED_IN_FLIGHT),
+        }
     }
 }
 

@@ -100,7 +100,7 @@ pub(super) struct Outbox {
     builder: BundleBuilder,
     in_builder: bool,
     finished: Vec<Bundle>,
-    /// Bundles that were handed over or are finished.
+    /// Bundles that were handed over or are finished, and the opening.
     counted: u64,
     unsent: Vec<Reply>,
     unsent_bytes: usize,
@@ -118,11 +118,11 @@ impl Outbox {
         room: ReplyRoom,
     ) -> Self {
         Self {
-            origin,
             builder: BundleBuilder::new(lanes),
             in_builder: false,
             finished: Vec::new(),
-            counted: 0,
+            counted: origin.opening_bundles(),
+            origin,
             unsent: Vec::new(),
             unsent_bytes: 0,
             reserved: None,

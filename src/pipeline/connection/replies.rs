@@ -1,5 +1,9 @@
-//! The task that answers: in order, and never before an answer's records are durable. Between answers it writes news,
-//! which do not wait for any record.
+//! The task that answers: in order, and never before an answer's records are durable, or committed, as the connection's
+//! mode says. Between answers it writes news, which do not wait for any record.
+//!
+//! PostgreSQL may be down for hours. A connection that waits for its COMMIT is closed after [`COMMIT_PATIENCE`]:
+//! otherwise the places of clients that have left would be taken until PostgreSQL is back. Clients connect again and
+//! resend, as after any break; their records are in the WAL already, and are skipped.
 
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
@@ -8,9 +12,11 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinError, JoinHandle};
 
 use super::outbox::{Reply, ReplyRoom, Room};
 use crate::budgets::standing::Told;
+use tallyd_protocol::AckMode;
 use tallyd_wal::channel::{Closed, ConnectionOrigin};
 
 /// Bytes of replies that are written at once.
@@ -18,6 +24,43 @@ const WRITE_BYTES: usize = 64 * 1024;
 
 /// How long a client may read nothing while others wait for room.
 const DEAF: Duration = Duration::from_secs(2);
+
+/// How long a reply may wait for PostgreSQL's COMMIT. Less than the time after which clients of this project give a
+/// silent daemon up, which is 30 s or more.
+const COMMIT_PATIENCE: Duration = Duration::from_secs(20);
+
+/// Waits until the first `bundles` of the origin's bundles may be answered: for ever for the WAL, at most `patience` for
+/// PostgreSQL.
+///
+/// # Errors
+/// [`Closed`] if they never will be, or not in time.
+pub(crate) async fn settled(origin: &ConnectionOrigin, bundles: u64, patience: Duration) -> Result<(), Closed> {
+    if origin.ack == AckMode::Durable || origin.durable() >= bundles {
+        return origin.wait_durable(bundles).await;
+    }
+    tokio::time::timeout(patience, origin.wait_durable(bundles)).await.unwrap_or_else(|_elapsed| {
+        origin.close(Closed::Uncommitted);
+        Err(Closed::Uncommitted)
+    })
+}
+
+/// Waits for the last replies of a client that sends no more. It may have left, so PostgreSQL gets `patience` only.
+///
+/// # Errors
+/// If the task panicked.
+pub(super) async fn last<T>(
+    mut replying: JoinHandle<T>,
+    origin: &ConnectionOrigin,
+    patience: Duration,
+) -> Result<T, JoinError> {
+    if origin.ack == AckMode::Committed {
+        match tokio::time::timeout(patience, &mut replying).await {
+            Ok(ended) => return ended,
+            Err(_elapsed) => origin.close(Closed::Uncommitted),
+        }
+    }
+    replying.await
+}
 
 /// Writes the gathered replies. An error if the client is gone, or does not read while others wait for its room.
 async fn write<W: AsyncWrite + Unpin>(writer: &mut W, mut out: &[u8], room: &ReplyRoom) -> io::Result<()> {
@@ -88,7 +131,7 @@ pub(super) async fn run<W: AsyncWrite + Unpin>(
             };
         }
         let Some(reply) = next else { break };
-        if let Err(closed) = origin.wait_durable(reply.after_bundles).await {
+        if let Err(closed) = settled(&origin, reply.after_bundles, COMMIT_PATIENCE).await {
             return (Some(writer), Some(closed));
         }
         let mut asks_for_news = reply.asks_for_news;

@@ -105,6 +105,8 @@ impl Lane {
         let connecting = async {
             let connection = self.flusher.database.connect("tallyd flusher").await?;
             let found = self.watermark.read(&connection).await?;
+            let loader = &self.flusher.loader;
+            loader.earlier.learn(&connection, loader.clock.now_us()).await?;
             Ok::<_, FlushError>((connection, found))
         };
         let (connection, found) =
@@ -219,6 +221,7 @@ impl Lane {
             let state = &self.flusher.lanes[usize::from(self.number)];
             let Some(first) = run.chunks.first() else {
                 state.set_cleared(run.scanned);
+                self.settle(run.scanned);
                 // After a COMMIT with a lost reply the watermark shows that the batch is in. Nothing waits, and the
                 // next batch may be long in coming.
                 if self.failures > 0 {
@@ -235,6 +238,7 @@ impl Lane {
                 self.wait_for_more().await;
                 continue;
             };
+            self.settle(first.first_key - 1);
             let age_us = self.flusher.loader.clock.now_us().saturating_sub(first.written_us).max(0).unsigned_abs();
             // The wall clock may have been set back; waiting records grow old by the monotonic clock as well.
             let waited = began.get_or_insert_with(Instant::now).elapsed();
@@ -305,6 +309,7 @@ impl Lane {
         if let Some(last_key) = committed.last_key {
             self.committed = Some(last_key);
             self.flusher.lanes[usize::from(self.number)].set_committed(last_key);
+            self.settle(last_key);
         }
         self.trim().await
     }
@@ -315,7 +320,13 @@ impl Lane {
         self.flusher.loader.wal.count_flushed(covered);
         self.committed = Some(found);
         self.flusher.lanes[usize::from(self.number)].set_committed(found);
+        self.settle(found);
         Ok(())
+    }
+
+    /// Releases acknowledgements that wait for PostgreSQL: no record of the lane waits up to `key`.
+    fn settle(&self, key: u64) {
+        self.flusher.loader.wal.commits.settle(self.number, key);
     }
 
     async fn trim(&self) -> Result<(), WalError> {

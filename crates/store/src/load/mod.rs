@@ -5,6 +5,7 @@
 //!    time zone. A rebuild of the rollups locks that table first, so the zone cannot change before the COMMIT. If no
 //!    row is updated, another loader has moved the watermark, or this lane's last COMMIT succeeded although its reply
 //!    was lost. The watermark is then read again and tells exactly which chunks to skip ([`watermark`]).
+//!    A WAL that is younger than the identity window also looks for calls that an earlier WAL has loaded ([`earlier`]).
 //! 2. The rows, by binary COPY, encoded while they stream ([`copy_row`], `rows`).
 //! 3. The rollups ([`tallyd_model::rollup`], written by [`crate::rollup_upserts`]).
 //! 4. Refused records into the dead letters, up to a day's bound, and their counts ([`dead_letters`]). They come last,
@@ -17,6 +18,7 @@
 pub mod copy_row;
 pub mod dead_letters;
 pub mod direct;
+pub mod earlier;
 pub mod partitions;
 pub mod periods;
 pub mod poison;
@@ -58,6 +60,8 @@ pub struct Loader {
     pub lanes: usize,
     /// The sums of committed calls, for Prometheus.
     pub spend: Arc<spend::Spend>,
+    /// Calls that a WAL before this one has loaded.
+    pub earlier: earlier::EarlierCalls,
 }
 
 impl Loader {

@@ -10,6 +10,7 @@
 //! the two, which is retried.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::SinkExt;
@@ -37,7 +38,7 @@ pub async fn load_without_poison(
     client: &Client,
     watermark: Watermark,
     from: u64,
-    chunk: &StoredChunk,
+    chunk: &Arc<StoredChunk>,
 ) -> Result<Committed, FlushError> {
     let mut letters = DeadLetters::default();
     let payload = tokio::task::block_in_place(|| loader.wal.payload(chunk))?;
@@ -53,6 +54,12 @@ pub async fn load_without_poison(
     }
     client.batch_execute(BEGIN).await?;
     let side = watermark.advance(client, from, chunk.last_key, loader.days.zone()).await?;
+    let alone = std::slice::from_ref(chunk);
+    let earlier = loader.earlier.loaded(client, &loader.wal, alone, loader.clock.now_us()).await?;
+    let all = calls.len();
+    let (positions, calls): (Vec<_>, Vec<_>) =
+        positions.into_iter().zip(calls).filter(|(_, call)| !earlier.contains(&call.id)).unzip();
+    let known = (all - calls.len()) as u64;
     let dimensions = dimensions::counted(client).await?;
     let new_fold = || Fold::new(&loader.guard, loader.days.clone(), &dimensions);
     let poison = load_calls(client, side, &calls, new_fold).await?;
@@ -74,7 +81,7 @@ pub async fn load_without_poison(
     let poison = poison.len() as u64;
     let records = calls.len() as u64 - poison;
     let (last_key, passed) = (Some(chunk.last_key), u64::from(chunk.records) + u64::from(chunk.refused));
-    Ok(Committed { records, refused: written.kept, counted: written.counted, poison, last_key, passed })
+    Ok(Committed { records, refused: written.kept, counted: written.counted, poison, last_key, passed, known })
 }
 
 /// A call that PostgreSQL refused.

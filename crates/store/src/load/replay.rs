@@ -183,24 +183,96 @@ pub async fn present(
         return Ok(HashSet::new());
     }
     Lock::Replay.wait(client).await?;
-    let time = |call: &Call<'_>| DateTime::from_timestamp_micros(call.occurred_at_us).unwrap_or_default();
-    let ids: Vec<_> = calls.iter().map(|call| Uuid::from_bytes(call.id)).collect();
-    let times: Vec<DateTime<Utc>> = calls.iter().map(time).collect();
-    let (Some(first), Some(last)) = (times.iter().min(), times.iter().max()) else { return Ok(HashSet::new()) };
-    let sql = "SELECT l.id FROM api_usage_log AS l \
-         JOIN unnest($1::uuid[], $2::timestamptz[]) AS d (id, at) \
-             ON l.id = d.id AND l.occurred_at BETWEEN d.at - $5 * interval '1 s' AND d.at + $5 * interval '1 s' \
-         WHERE l.occurred_at BETWEEN $3 - $5 * interval '1 s' AND $4 + $5 * interval '1 s'";
+    let mut named = Named::default();
+    calls.iter().for_each(|call| named.ids.add(call));
+    find(client, &named, within).await
+}
+
+/// The names of calls, by which the call log is searched.
+#[derive(Debug, Default)]
+pub(super) struct Named {
+    ids: Places,
+    /// Calls that are also named by their provider and the vendor's id.
+    responses: Places,
+    providers: Vec<String>,
+    request_ids: Vec<String>,
+}
+
+/// Ids and times of calls.
+#[derive(Debug, Default)]
+struct Places {
+    ids: Vec<Uuid>,
+    times: Vec<DateTime<Utc>>,
+}
+
+impl Places {
+    fn add(&mut self, call: &Call<'_>) {
+        self.ids.push(Uuid::from_bytes(call.id));
+        self.times.push(DateTime::from_timestamp_micros(call.occurred_at_us).unwrap_or_default());
+    }
+
+    fn range(&self) -> Option<(&DateTime<Utc>, &DateTime<Utc>)> {
+        self.times.iter().min().zip(self.times.iter().max())
+    }
+}
+
+impl Named {
+    /// Adds a call with all of its names.
+    pub(super) fn add(&mut self, call: &Call<'_>) {
+        self.ids.add(call);
+        if call.stated.response {
+            self.responses.add(call);
+            self.providers.push(call.provider.to_owned());
+            self.request_ids.push(call.request_id.to_owned());
+        }
+    }
+}
+
+/// The ids of those calls that the call log has under one of their names, at their time or up to `within` from it.
+///
+/// # Errors
+/// PostgreSQL's.
+pub(super) async fn find(
+    client: &Client,
+    named: &Named,
+    within: Duration,
+) -> Result<HashSet<[u8; 16]>, tokio_postgres::Error> {
     let within = within.as_secs_f64();
-    let parameters: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 5] = [
-        (&ids, Type::UUID_ARRAY),
-        (&times, Type::TIMESTAMPTZ_ARRAY),
-        (first, Type::TIMESTAMPTZ),
-        (last, Type::TIMESTAMPTZ),
-        (&within, Type::FLOAT8),
-    ];
-    let rows = client.query_typed(sql, &parameters).await?;
-    Ok(rows.iter().map(|row| row.get::<_, Uuid>(0).into_bytes()).collect())
+    let mut found = HashSet::new();
+    if let Some((first, last)) = named.ids.range() {
+        let sql = "SELECT l.id FROM api_usage_log AS l \
+             JOIN unnest($1::uuid[], $2::timestamptz[]) AS d (id, at) \
+                 ON l.id = d.id AND l.occurred_at BETWEEN d.at - $5 * interval '1 s' AND d.at + $5 * interval '1 s' \
+             WHERE l.occurred_at BETWEEN $3 - $5 * interval '1 s' AND $4 + $5 * interval '1 s'";
+        let parameters: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 5] = [
+            (&named.ids.ids, Type::UUID_ARRAY),
+            (&named.ids.times, Type::TIMESTAMPTZ_ARRAY),
+            (first, Type::TIMESTAMPTZ),
+            (last, Type::TIMESTAMPTZ),
+            (&within, Type::FLOAT8),
+        ];
+        let rows = client.query_typed(sql, &parameters).await?;
+        found.extend(rows.iter().map(|row| row.get::<_, Uuid>(0).into_bytes()));
+    }
+    if let Some((first, last)) = named.responses.range() {
+        let sql = "SELECT d.id FROM api_usage_log AS l \
+             JOIN unnest($1::uuid[], $2::timestamptz[], $6::text[], $7::text[]) AS d (id, at, provider, request_id) \
+                 ON l.request_id = d.request_id AND l.provider = d.provider \
+                     AND l.occurred_at BETWEEN d.at - $5 * interval '1 s' AND d.at + $5 * interval '1 s' \
+             WHERE l.occurred_at BETWEEN $3 - $5 * interval '1 s' AND $4 + $5 * interval '1 s'";
+        let parameters: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 7] = [
+            (&named.responses.ids, Type::UUID_ARRAY),
+            (&named.responses.times, Type::TIMESTAMPTZ_ARRAY),
+            (first, Type::TIMESTAMPTZ),
+            (last, Type::TIMESTAMPTZ),
+            (&within, Type::FLOAT8),
+            (&named.providers, Type::TEXT_ARRAY),
+            (&named.request_ids, Type::TEXT_ARRAY),
+        ];
+        let rows = client.query_typed(sql, &parameters).await?;
+        found.extend(rows.iter().map(|row| row.get::<_, Uuid>(0).into_bytes()));
+    }
+    Ok(found)
 }
 
 impl std::ops::AddAssign for Replayed {

@@ -1,6 +1,7 @@
 //! Loads one batch in one transaction.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -42,6 +43,8 @@ pub struct Committed {
     pub last_key: Option<u64>,
     /// Calls and refused records that the watermark has passed.
     pub passed: u64,
+    /// Calls that an earlier WAL had loaded.
+    pub known: u64,
 }
 
 /// Makes the partitions that a batch needs, before its transaction begins. Returns the partition of all its rows, if
@@ -86,13 +89,17 @@ pub async fn load(
         return Err(FlushError::Crowded);
     }
     let side = watermark.advance(client, from, to, loader.days.zone()).await?;
+    let earlier = loader.earlier.loaded(client, &loader.wal, chunks, loader.clock.now_us()).await?;
+    let mut known = 0;
     let mut passed = passed_by(chunks);
     let mut last_key = to;
     let dimensions = dimensions::counted(client).await?;
     let mut fold = Fold::new(&loader.guard, loader.days.clone(), &dimensions);
     let mut letters = DeadLetters::default();
     let records = if chunks.iter().any(|chunk| chunk.records > 0) {
-        let (copied, left) = copy(loader, client, std::mem::take(chunks), partition, &mut fold, &mut letters).await?;
+        let there = (&earlier, &mut known);
+        let taken = std::mem::take(chunks);
+        let (copied, left) = copy(loader, client, taken, partition, (&mut fold, &mut letters), there).await?;
         if let Some((before, left)) = left {
             passed -= passed_by(&left);
             last_key = before;
@@ -131,6 +138,7 @@ pub async fn load(
         poison: 0,
         last_key: Some(last_key),
         passed,
+        known,
     })
 }
 
@@ -142,15 +150,15 @@ pub(super) fn passed_by(chunks: &[Arc<StoredChunk>]) -> u64 {
 /// The chunks that a batch left out, with the last key that it took.
 type Left = Option<(u64, Vec<Arc<StoredChunk>>)>;
 
-/// Streams the rows while they are read and encoded, up to the bound of users' rows. Returns the number of rows that
-/// PostgreSQL took, and the chunks left out.
+/// Streams the rows while they are read and encoded, up to the bound of users' rows. Leaves out calls that are there
+/// already, and counts them. Returns the number of rows that PostgreSQL took, and the chunks left out.
 async fn copy(
     loader: &Loader,
     client: &Client,
     chunks: Vec<Arc<StoredChunk>>,
     partition: Option<&Partition>,
-    fold: &mut Fold<'_>,
-    letters: &mut DeadLetters,
+    (fold, letters): (&mut Fold<'_>, &mut DeadLetters),
+    (there, known): (&HashSet<[u8; 16]>, &mut u64),
 ) -> Result<(u64, Left), FlushError> {
     let layout = layout(&chunks, partition);
     let sink = open(client, &layout, partition).await?;
@@ -174,6 +182,7 @@ async fn copy(
             reader.reset(payload);
             for (position, entry) in reader.by_ref().enumerate() {
                 match entry? {
+                    Entry::Call(call) if there.contains(&call.id) => *known += 1,
                     Entry::Call(call) => calls.push(call),
                     Entry::Refused(refused) => letters.push_refused(chunk, position, &refused),
                 }
