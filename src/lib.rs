@@ -38,6 +38,7 @@ mod pipeline;
 mod retry;
 mod seats;
 mod shutdown;
+mod vendors;
 
 pub use cli::{command, main};
 pub use http::router::document;

@@ -33,6 +33,7 @@ mod process;
 mod reports;
 mod routes;
 pub mod secret;
+mod vendors;
 mod wal;
 
 use std::collections::BTreeMap;
@@ -54,6 +55,7 @@ pub use self::process::{Log, LogFormat, Shutdown};
 pub use self::reports::Reports;
 pub use self::routes::{DEFAULT_ROUTE, MailServer, MailTls, Route, RouteKind, mail_server};
 pub use self::secret::{Secret, SecretUrl, redact_url};
+pub use self::vendors::{Vendor, Vendors};
 pub use self::wal::{Sync, Wal};
 use tallyd_model::pricing::PricingOptions;
 
@@ -97,6 +99,8 @@ pub struct Config {
     /// A public price list, read regularly. Its changes are proposed: `tallyd prices sync` shows them with their effect on last
     /// week's calls.
     pub price_sync: PriceSync,
+    /// The vendors' usage and cost reports. With an admin key, each day is compared with its bill and closed: `tallyd close list`.
+    pub vendors: Vendors,
     /// Budgets (`tallyd budgets set`), unusual spend, and who is told.
     pub alerts: Alerts,
     /// Reports of finished days, weeks and months: spend, changes, top movers, budgets, unpriced calls. `tallyd report` prints one.
@@ -141,6 +145,7 @@ impl Default for Config {
             auth: Auth::default(),
             pricing: PricingOptions::default(),
             price_sync: PriceSync::default(),
+            vendors: Vendors::default(),
             alerts: Alerts::default(),
             reports: Reports::default(),
             shutdown: Shutdown::default(),
@@ -231,6 +236,7 @@ impl Config {
             faults.add("pricing.prices", error.to_string());
         }
         self.price_sync.validate(faults);
+        self.vendors.validate(faults);
         self.alerts.validate(faults);
         self.reports.validate(faults, &self.alerts.all_routes());
         self.auth.validate(faults);
