@@ -39,6 +39,7 @@ mod retry;
 mod seats;
 mod shutdown;
 mod tls;
+mod vendors;
 
 pub use cli::{command, main};
 pub use http::router::document;

@@ -1,5 +1,5 @@
-//! tallyd's own requests to other servers over HTTP: a price list, a webhook, an issuer's keys, a sign-in. Each is
-//! bounded in time and in bytes.
+//! tallyd's own requests to other servers over HTTP: a price list, a webhook, an issuer's keys, a sign-in, a vendor's
+//! reports. Each is bounded in time and in bytes.
 //!
 //! Each request has a connection of its own, since none of them is frequent. Certificates are verified against the
 //! operating system's authorities.
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::{Method, Request, StatusCode, Uri};
+use hyper::{HeaderMap, Method, Request, StatusCode, Uri};
 use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
@@ -90,13 +90,20 @@ pub(crate) struct OutboundRequest<'a> {
     pub limit: Duration,
 }
 
+/// An answer of any status.
+pub(crate) struct OutboundAnswer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
 /// Fetches a text of at most `max_bytes`.
 ///
 /// # Errors
 /// [`OutboundError`], also if the status is not 2xx.
 pub(crate) async fn get(url: &str, max_bytes: usize, limit: Duration) -> Result<Bytes, OutboundError> {
-    let (status, body) = ask(url, &OutboundRequest { max_bytes, limit, ..OutboundRequest::default() }).await?;
-    succeeded(url, status).map(|()| body)
+    let answer = ask(url, &OutboundRequest { max_bytes, limit, ..OutboundRequest::default() }).await?;
+    succeeded(url, answer.status).map(|()| answer.body)
 }
 
 /// Reads a price list from an http(s) address or a file.
@@ -128,15 +135,14 @@ pub(crate) async fn post_json(
     limit: Duration,
 ) -> Result<(), OutboundError> {
     let question = OutboundRequest { headers, json: Some(body), max_bytes: 64 * 1024, limit };
-    let (status, _) = ask(url, &question).await?;
-    succeeded(url, status)
+    succeeded(url, ask(url, &question).await?.status)
 }
 
-/// Sends one request, without redirects and without a proxy. Returns the answer's status and body for any status.
+/// Sends one request, without redirects and without a proxy. Returns the answer for any status.
 ///
 /// # Errors
 /// [`OutboundError`], but never [`OutboundError::Status`].
-pub(crate) async fn ask(url: &str, question: &OutboundRequest<'_>) -> Result<(StatusCode, Bytes), OutboundError> {
+pub(crate) async fn ask(url: &str, question: &OutboundRequest<'_>) -> Result<OutboundAnswer, OutboundError> {
     let uri: Uri = url.parse().map_err(|_| OutboundError::Address { url: redacted(url) })?;
     let host = uri.host().ok_or_else(|| OutboundError::Address { url: redacted(url) })?.to_owned();
     let failed = |reason: String| OutboundError::Failed { host: host.clone(), reason };
@@ -154,9 +160,10 @@ pub(crate) async fn ask(url: &str, question: &OutboundRequest<'_>) -> Result<(St
     let client = Client::builder(TokioExecutor::new()).build(https);
     let asking = async {
         let response = client.request(request).await.map_err(|error| failed(chain(&error)))?;
-        let status = response.status();
-        let body = Limited::new(response.into_body(), question.max_bytes).collect().await;
-        Ok((status, body.map_err(|error| failed(error.to_string()))?.to_bytes()))
+        let (head, body) = response.into_parts();
+        let body = Limited::new(body, question.max_bytes).collect().await;
+        let body = body.map_err(|error| failed(error.to_string()))?.to_bytes();
+        Ok(OutboundAnswer { status: head.status, headers: head.headers, body })
     };
     let limit = question.limit;
     tokio::time::timeout(limit, asking)

@@ -25,6 +25,7 @@ use crate::pipeline::flusher::lane::Lane;
 use crate::pipeline::flusher::merge::{DeltasState, Merging};
 use crate::pipeline::flusher::{FlushOptions, Flusher, LaneState, Trouble};
 use crate::shutdown::Stage;
+use crate::vendors::VendorTask;
 use tallyd_base::clock::SystemClock;
 use tallyd_base::registry;
 use tallyd_config::{Config, UserIndex};
@@ -175,6 +176,13 @@ pub(super) async fn open(
     if let Some(task) = PriceSyncTask::new(config, &database) {
         let stop = stop.clone();
         lanes.spawn("price list", async move {
+            task.run(stop).await;
+            Ok(())
+        });
+    }
+    if let Some(task) = VendorTask::new(&daemon.config, &database) {
+        let stop = stop.clone();
+        lanes.spawn("vendor bills", async move {
             task.run(stop).await;
             Ok(())
         });

@@ -11,6 +11,7 @@ mod alerts;
 mod archive;
 mod bill_check;
 mod budgets;
+mod close;
 mod completions;
 mod config;
 mod confirm;
@@ -168,6 +169,8 @@ enum Command {
     /// Compare a vendor's bill with the recorded calls
     #[command(name = "bill-check")]
     BillCheck(bill_check::BillCheckArgs),
+    /// Show which vendor-days are closed, close them now, verify the record of closings
+    Close(close::CloseArgs),
     /// Compare the plans of a provider that bills by plan
     Plans(plans::PlansArgs),
     /// Estimate future spend
@@ -267,6 +270,7 @@ pub fn main() -> ExitCode {
         Command::Rules(args) => rules::run(&args, &config),
         Command::Report(args) => report::run(&args, &config),
         Command::BillCheck(args) => bill_check::run(&args, &config),
+        Command::Close(args) => close::run(&args, &config),
         Command::Plans(args) => plans::run(&args, &config),
         Command::Forecast(args) => forecast::run(&args, &config),
         Command::Mcp(args) => mcp::run(&args, &config),

@@ -76,6 +76,7 @@ fn questions() -> OpenApiRouter<SharedDaemon> {
         .routes(routes!(v1::audit::audit))
         .routes(routes!(v1::overview::overview))
         .routes(routes!(v1::forecast::forecast))
+        .routes(routes!(v1::closings::closings))
         .routes(routes!(v1::report::report))
         .routes(routes!(v1::budgets::budgets, v1::budgets::set))
         .routes(routes!(v1::budgets::remove))

@@ -201,6 +201,22 @@ const SEEN: &[(&str, &str, &[&str])] = &[
         "a_list_is_looked_at_by_itself_and_applied_by_a_person_or_by_a_setting",
         &["price_sync.list", "price_sync.apply"],
     ),
+    (
+        "tests/it/closings.rs",
+        "a_month_closes_by_itself_each_difference_has_its_name_and_what_changes_opens_again",
+        &[
+            "vendors.interval_minutes",
+            "vendors.days",
+            "vendors.after_hours",
+            "vendors.retry_min_ms",
+            "vendors.anthropic.admin_key",
+            "vendors.anthropic.base_url",
+            "vendors.anthropic.workspaces",
+            "vendors.openai.admin_key",
+            "vendors.openai.base_url",
+            "vendors.openai.workspaces",
+        ],
+    ),
     ("tests/it/retention.rs", "the_daemon_drops_what_is_older_than_it_is_told_to_keep", &["retention.log_days"]),
     (
         "tests/it/archive.rs",

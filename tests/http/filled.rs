@@ -306,6 +306,7 @@ fn change(asked: &mut Asked) {
     let span = json!({"traceId": "5b8efff798038103d269b633813fc60c", "spanId": "eee19b7ec3c1b101", "kind": 3, "name": "agent",
         "startTimeUnixNano": "1790000000000000000", "endTimeUnixNano": "1790000001250000000", "attributes": attributes});
     asked.post("/v1/traces", json!({"resourceSpans": [{"scopeSpans": [{"spans": [span]}]}]}));
+    closings(asked);
     let letters = asked.get("/api/v1/dead-letters?limit=1000")["dead_letters"].clone();
     let letter = |code: &str| {
         let found = letters.as_array().unwrap().iter().find(|letter| letter["code"] == code);
@@ -320,6 +321,19 @@ fn change(asked: &mut Asked) {
         asked.post(all, json!({"letters": {"code": code}, "corrections": corrections}));
     }
     asked.post("/api/v1/dead-letters/drop", json!({"code": "range"}));
+}
+
+/// Closed days of January 2026, one of each state, and a look that has failed. The daemon has no admin key.
+fn closings(asked: &mut Asked) {
+    let residue = json!([{"kind": "tier", "model": "m", "workspace": "w", "difference_usd": "1", "note": "n"}]);
+    for (number, state, cause) in [(1, "differs", "NULL"), (2, "matched", "NULL"), (3, "open", "'late_calls'")] {
+        asked.api.postgres.psql(&format!(
+            "INSERT INTO tallyd_vendor_closings VALUES ({number}, 'anthropic', '2026-01-1{number}', '{state}', {cause}, 3, 1, 2, 1, \
+             '{residue}', 'ab', '{{1}}', '3 1 2', '2026-01-20Z', 'cd', 'ef{number}')"
+        ));
+    }
+    asked.api.postgres.psql("UPDATE tallyd_vendor_fetches SET tried_at = now(), read_at = now(), error = 'away'");
+    asked.get("/api/v1/closings?vendor=anthropic&from=2026-01-01&to=2026-01-31");
 }
 
 /// Rules of each rollup, one with everything that a rule can have.

@@ -19,6 +19,7 @@ mod beside;
 mod bill;
 mod budgets;
 mod citus;
+mod closings;
 mod crash;
 mod crowd;
 mod damage;

@@ -159,6 +159,8 @@ registry! {
     gauge PRICE_LIST_FAILING = "tallyd_price_list_failing";
     /// Prices that the list of [price_sync] has otherwise and that wait for a decision.
     gauge PRICE_LIST_CHANGES = "tallyd_price_list_changes_waiting";
+    /// Days of the last vendors.days by vendor and state: matched, differs, open (ended and not closed), and those open for over 48 hours: overdue.
+    gauge VENDOR_DAYS = "tallyd_vendor_days" { vendor, state };
     /// Requests that were not let in, by reason.
     counter AUTH_FAILURES = "tallyd_auth_failures_total" { reason };
     /// Answers of the HTTP API, by route and class of status.

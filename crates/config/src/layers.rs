@@ -23,7 +23,7 @@ pub(super) struct Layers {
 
 impl Layers {
     pub(crate) fn new() -> Self {
-        // The defaults are texts, numbers, switches and lists in one level of sections, all of which are TOML.
+        // The defaults are texts, numbers, switches and lists in sections, all of which are TOML.
         let defaults = Table::try_from(Config::default()).expect("the defaults can be written as TOML");
         let known = flatten(&defaults);
         Self { defaults, known, set: BTreeMap::new() }
@@ -53,18 +53,24 @@ impl Layers {
             }
         };
         let origin = |key: &str| Origin::File(path.to_owned(), lines.get(key).copied().unwrap_or(1));
-        for (name, value) in table {
-            match (self.defaults.get(&name), value) {
-                (Some(Value::Table(_)), Value::Table(section)) => {
-                    for (key, value) in section {
-                        let key = format!("{name}.{key}");
-                        self.add(&key, value, origin(&key), faults);
-                    }
-                }
-                (Some(Value::Table(_)), value) => faults.push(type_error(&name, "a section", &value, origin(&name))),
-                (_, value) => self.add(&name, value, origin(&name), faults),
+        self.add_section("", table, &origin, faults);
+    }
+
+    /// Adds the values of a section, and of the sections in it.
+    fn add_section(&mut self, section: &str, values: Table, origin: &dyn Fn(&str) -> Origin, faults: &mut Faults) {
+        for (name, value) in values {
+            let key = joined(section, &name);
+            match (self.section(&key).is_some(), value) {
+                (true, Value::Table(inner)) => self.add_section(&key, inner, origin, faults),
+                (true, value) => faults.push(type_error(&key, "a section", &value, origin(&key))),
+                (false, value) => self.add(&key, value, origin(&key), faults),
             }
         }
+    }
+
+    /// The defaults of a section, by its dotted name.
+    fn section(&self, name: &str) -> Option<&Table> {
+        name.split('.').try_fold(&self.defaults, |table, name| table.get(name)?.as_table())
     }
 
     /// Adds one value given as text, read as the key's type.
@@ -118,8 +124,7 @@ impl Layers {
     }
 
     fn unknown(&self, key: &str, origin: Origin) -> Fault {
-        let section = key.split_once('.').map(|(section, _)| section);
-        let in_section = section.and_then(|section| self.defaults.get(section)).and_then(Value::as_table);
+        let in_section = key.rsplit_once('.').and_then(|(section, _)| self.section(section));
         let allowed = in_section.unwrap_or(&self.defaults).keys().map(String::as_str).collect::<Vec<_>>().join(", ");
         let names = self.known.keys().chain(self.defaults.keys()).map(String::as_str);
         // If more than a third of the name differs, the resemblance is chance.
@@ -132,14 +137,23 @@ impl Layers {
 /// The line of each key and section, by dotted key.
 fn lines(text: &str) -> Result<BTreeMap<String, usize>, toml::de::Error> {
     let mut lines = BTreeMap::new();
-    for (name, value) in toml::de::DeTable::parse(text)?.get_ref() {
-        lines.insert(name.get_ref().to_string(), line_of(text, name.span().start));
-        let Some(section) = value.get_ref().as_table() else { continue };
-        for key in section.keys() {
-            lines.insert(format!("{}.{}", name.get_ref(), key.get_ref()), line_of(text, key.span().start));
-        }
-    }
+    add_lines("", toml::de::DeTable::parse(text)?.get_ref(), text, &mut lines);
     Ok(lines)
+}
+
+fn add_lines(section: &str, table: &toml::de::DeTable<'_>, text: &str, lines: &mut BTreeMap<String, usize>) {
+    for (name, value) in table {
+        let key = joined(section, name.get_ref());
+        if let Some(inner) = value.get_ref().as_table() {
+            add_lines(&key, inner, text, lines);
+        }
+        lines.insert(key, line_of(text, name.span().start));
+    }
+}
+
+/// The dotted key of a name in a section. The outermost section has no name.
+fn joined(section: &str, name: &str) -> String {
+    if section.is_empty() { name.to_owned() } else { format!("{section}.{name}") }
 }
 
 /// The line of a byte of the text, from 1. The byte may be after the end.
@@ -153,7 +167,7 @@ fn flatten(table: &Table) -> BTreeMap<String, Value> {
     for (name, value) in table {
         match value {
             Value::Table(section) => {
-                flat.extend(section.iter().map(|(key, value)| (format!("{name}.{key}"), value.clone())));
+                flat.extend(flatten(section).into_iter().map(|(key, value)| (joined(name, &key), value)));
             }
             value => drop(flat.insert(name.clone(), value.clone())),
         }
@@ -167,7 +181,7 @@ fn put(table: &mut Table, key: &str, value: Value) {
         None => drop(table.insert(key.to_owned(), value)),
         Some((section, key)) => {
             if let Some(Value::Table(section)) = table.get_mut(section) {
-                section.insert(key.to_owned(), value);
+                put(section, key, value);
             }
         }
     }

@@ -34,6 +34,7 @@ mod reports;
 mod routes;
 pub mod secret;
 mod tls;
+mod vendors;
 mod wal;
 
 use std::collections::BTreeMap;
@@ -56,6 +57,7 @@ pub use self::reports::Reports;
 pub use self::routes::{DEFAULT_ROUTE, MailServer, MailTls, Route, RouteKind, mail_server};
 pub use self::secret::{Secret, SecretUrl, redact_url};
 pub use self::tls::{Tls, TlsListener};
+pub use self::vendors::{Vendor, Vendors};
 pub use self::wal::{Sync, Wal};
 use tallyd_model::pricing::PricingOptions;
 
@@ -101,6 +103,8 @@ pub struct Config {
     /// A public price list, read regularly. Its changes are proposed: `tallyd prices sync` shows them with their effect on last
     /// week's calls.
     pub price_sync: PriceSync,
+    /// The vendors' usage and cost reports. With an admin key, each day is compared with its bill and closed: `tallyd close list`.
+    pub vendors: Vendors,
     /// Budgets (`tallyd budgets set`), unusual spend, and who is told.
     pub alerts: Alerts,
     /// Reports of finished days, weeks and months: spend, changes, top movers, budgets, unpriced calls. `tallyd report` prints one.
@@ -146,6 +150,7 @@ impl Default for Config {
             auth: Auth::default(),
             pricing: PricingOptions::default(),
             price_sync: PriceSync::default(),
+            vendors: Vendors::default(),
             alerts: Alerts::default(),
             reports: Reports::default(),
             shutdown: Shutdown::default(),
@@ -249,6 +254,7 @@ impl Config {
             faults.add("pricing.prices", error.to_string());
         }
         self.price_sync.validate(faults);
+        self.vendors.validate(faults);
         self.alerts.validate(faults);
         self.reports.validate(faults, &self.alerts.all_routes());
         self.auth.validate(faults);

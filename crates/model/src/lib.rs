@@ -9,6 +9,7 @@
 //! | [`role`] | rights of tokens and users |
 //! | [`rollup`] | the sums that a batch adds to the rollups |
 //! | [`bill`] | the vendor's bill, read from its exports and compared with the calls |
+//! | [`closing`] | closed vendor-days as a hash-chained record |
 //! | [`forecast`] | future spend, from past spend |
 //! | [`bounds`] | the least and the largest cost of unpriced calls |
 //! | [`change`] | the difference between the costs of two periods, split by cause |
@@ -28,6 +29,7 @@ pub mod bill;
 pub mod bounds;
 pub mod call;
 pub mod change;
+pub mod closing;
 pub mod decimal;
 pub mod files;
 pub mod forecast;

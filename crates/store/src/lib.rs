@@ -13,6 +13,7 @@
 //! | [`adopt`] | takes over the history in older tables |
 //! | [`archive`] | partitions as Parquet files, before they are dropped |
 //! | [`reconcile`](mod@reconcile) | proves that the rollups equal the call log |
+//! | [`closings`] | closed vendor-days, and the looks at the vendors' reports |
 //! | [`plans`] | the bill of a period under each plan of a provider |
 //! | [`prices`] | prices as rows: read, added, watched by every daemon |
 //! | [`unpriced`] | unpriced calls, by model |
@@ -50,6 +51,7 @@ pub mod archive;
 pub mod bill;
 pub mod budgets;
 pub mod citus;
+pub mod closings;
 pub mod connection;
 pub mod daemons;
 pub mod dead_letters;

@@ -13,6 +13,8 @@ pub enum Lock {
     Adopt,
     /// Evaluates budgets.
     Budgets,
+    /// Adds to the record of closed vendor-days.
+    Closings,
     /// Changes the base of the users' rollups: [`crate::user_deltas`].
     Merge,
     /// Counts refused records.
@@ -33,6 +35,7 @@ impl Lock {
         let name = match self {
             Self::Adopt => "adopt",
             Self::Budgets => "budgets",
+            Self::Closings => "closings",
             Self::Merge => "merge",
             Self::Refusals => "refusals",
             Self::Replay => "replay",

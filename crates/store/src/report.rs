@@ -18,7 +18,7 @@ use crate::budgets::{Budget, Period, store};
 use crate::dimensions;
 use crate::queries::sums::{OF_ROLLUP, Sums};
 use tallyd_model::report::{
-    Report, ReportBudget, ReportMover, ReportMovers, ReportSums, ReportUnpriced, headline, percent_of,
+    Report, ReportBudget, ReportClosings, ReportMover, ReportMovers, ReportSums, ReportUnpriced, headline, percent_of,
 };
 
 /// Movers of a dimension, and unpriced models, of a report.
@@ -82,7 +82,26 @@ pub async fn read(client: &Client, period: Period, day: NaiveDate, now: &DateTim
         movers: movers(client, span).await?,
         budgets: budgets(client, now).await?,
         unpriced: unpriced(client, span).await?,
+        closings: closings(client, span).await?,
     })
+}
+
+/// The vendors' days. They are UTC days of the period's dates.
+async fn closings(client: &Client, span: Span) -> Result<Vec<ReportClosings>, Error> {
+    let sql = "SELECT v.vendor, count(*) FILTER (WHERE c.state = 'matched'), count(*) FILTER (WHERE c.state = 'differs'), \
+             round(coalesce(sum(c.recorded_usd - c.billed_usd) FILTER (WHERE c.state = 'differs'), 0), 18) \
+         FROM (SELECT DISTINCT vendor FROM public.tallyd_vendor_closings) AS v \
+         LEFT JOIN (SELECT DISTINCT ON (vendor, day) vendor, state, recorded_usd, billed_usd \
+             FROM public.tallyd_vendor_closings WHERE day >= $1 AND day < $2 ORDER BY vendor, day, number DESC) AS c \
+             USING (vendor) GROUP BY 1 ORDER BY 1";
+    let rows = client.query_typed(sql, &[(&span.first, Type::DATE), (&span.end, Type::DATE)]).await?;
+    let days = (span.end - span.first).num_days().unsigned_abs();
+    let vendor = |row: &tokio_postgres::Row| {
+        let [matched, differs] = [1, 2].map(|at| row.get::<_, i64>(at).unsigned_abs());
+        let open = days.saturating_sub(matched + differs);
+        Ok(ReportClosings { vendor: row.try_get(0)?, matched, differs, open, difference_usd: row.try_get(3)? })
+    };
+    rows.iter().map(vendor).collect()
 }
 
 async fn sums(client: &Client, first: NaiveDate, end: NaiveDate) -> Result<ReportSums, Error> {

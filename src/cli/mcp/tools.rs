@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::{Value as Schema, json};
 
-use crate::outbound::{OutboundRequest, ask};
+use crate::outbound::{OutboundAnswer, OutboundRequest, ask};
 use tallyd_model::json::Value;
 
 /// The longest answer, bytes.
@@ -196,7 +196,7 @@ pub(super) async fn call(daemon: &Daemon, name: &str, arguments: &Value) -> Resu
     let authorization = format!("Bearer {}", daemon.token);
     let headers = [("authorization", authorization.as_str())];
     let request = OutboundRequest { headers: &headers, json: None, max_bytes: ANSWER_BYTES_MAX, limit: PATIENCE };
-    let (status, body) = ask(&format!("{}{target}", daemon.url), &request).await.map_err(|error| {
+    let OutboundAnswer { status, body, .. } = ask(&format!("{}{target}", daemon.url), &request).await.map_err(|error| {
         Failure::Told(format!(
             "{error}. hint: the daemon is asked at {}; an answer of more than 256 KiB takes a smaller limit or range",
             daemon.url

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::http::auth::Denied;
 use crate::http::error::ApiError;
-use crate::outbound;
+use crate::outbound::{self, OutboundAnswer};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The longest answer, bytes. It includes the user's metadata.
@@ -86,7 +86,7 @@ impl<'a> Gotrue<'a> {
     pub(super) async fn sign_out(&self, access_token: &str) -> Result<(), String> {
         let bearer = format!("Bearer {access_token}");
         let answer = self.ask("logout?scope=local", &[("authorization", &bearer)], &json!({})).await;
-        match answer.map_err(|error| error.to_string())?.0 {
+        match answer.map_err(|error| error.to_string())?.status {
             // Unauthorized: the session has already ended.
             status if status.is_success() || status == StatusCode::UNAUTHORIZED => Ok(()),
             status => Err(format!("it answered {status}")),
@@ -95,7 +95,7 @@ impl<'a> Gotrue<'a> {
 
     async fn grant(&self, kind: &str, body: &Value) -> Result<Grant, GotrueRefusal> {
         let answer = self.ask(&format!("token?grant_type={kind}"), &[], body).await;
-        let (status, body) = answer.map_err(|error| {
+        let OutboundAnswer { status, body, .. } = answer.map_err(|error| {
             tracing::warn!(%error, "Supabase Auth did not answer");
             GotrueRefusal::Other(unavailable("Supabase Auth does not answer"))
         })?;
@@ -113,7 +113,7 @@ impl<'a> Gotrue<'a> {
         path: &str,
         headers: &[(&'static str, &str)],
         body: &Value,
-    ) -> Result<(StatusCode, bytes::Bytes), outbound::OutboundError> {
+    ) -> Result<OutboundAnswer, outbound::OutboundError> {
         let mut all = vec![("apikey", self.key)];
         all.extend(headers);
         let question =

@@ -7,6 +7,7 @@ pub(crate) mod audit;
 pub(crate) mod bounds;
 pub(crate) mod budgets;
 pub(crate) mod change;
+pub(crate) mod closings;
 pub(crate) mod costs;
 pub(crate) mod dead_letters;
 pub(crate) mod decisions;

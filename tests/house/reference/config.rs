@@ -109,25 +109,42 @@ fn structs() -> BTreeMap<String, Vec<Field>> {
     found
 }
 
+fn key(table: &toml::Table, field: &Field) -> Key {
+    let name = name(field);
+    let value = table.get(&name).unwrap_or_else(|| panic!("{name} has no default")).to_string();
+    Key { docs: docs(&field.attrs), name, value }
+}
+
+/// Adds a section, and then the sections in it.
+fn add_section(
+    sections: &mut Vec<Section>,
+    structs: &BTreeMap<String, Vec<Field>>,
+    section: String,
+    field: &Field,
+    table: &toml::Table,
+) {
+    let (inner, plain): (Vec<_>, Vec<_>) =
+        structs[&type_name(field)].iter().partition(|field| table.get(&name(field)).is_some_and(toml::Value::is_table));
+    let keys = plain.into_iter().map(|field| key(table, field)).collect();
+    sections.push(Section { name: section.clone(), docs: docs(&field.attrs), keys });
+    for field in inner {
+        let name = name(field);
+        let table = table[&name].as_table().unwrap();
+        add_section(sections, structs, format!("{section}.{name}"), field, table);
+    }
+}
+
 /// All keys in the order of the structs.
 fn sections() -> Vec<Section> {
     let structs = structs();
     let defaults: toml::Table = toml::from_str(&toml::to_string(&Config::default()).unwrap()).unwrap();
-    let key = |table: &toml::Table, field: &Field| {
-        let name = name(field);
-        let value = table.get(&name).unwrap_or_else(|| panic!("{name} has no default")).to_string();
-        Key { docs: docs(&field.attrs), name, value }
-    };
     let mut sections = vec![Section { name: String::new(), docs: Vec::new(), keys: Vec::new() }];
     for field in &structs["Config"] {
         let name = name(field);
         match defaults.get(&name) {
             // Not a setting.
             None => {}
-            Some(toml::Value::Table(table)) => {
-                let keys = structs[&type_name(field)].iter().map(|field| key(table, field)).collect();
-                sections.push(Section { name, docs: docs(&field.attrs), keys });
-            }
+            Some(toml::Value::Table(table)) => add_section(&mut sections, &structs, name, field, table),
             Some(_) => sections[0].keys.push(key(&defaults, field)),
         }
     }

@@ -17,10 +17,16 @@ pub struct RecordedDay {
     pub provider: String,
     /// The model as sent.
     pub model: String,
+    /// The service tier; empty if the rollups answered, which do not have it.
+    pub tier: String,
+    /// The price that was applied; none without one, or if the rollups answered.
+    pub price_id: Option<i32>,
     /// Calls.
     pub calls: i64,
     /// Unpriced calls.
     pub unpriced: i64,
+    /// Calls with other units than tokens and requests, such as web searches; 0 if the rollups answered.
+    pub with_extra_units: i64,
     /// Tokens.
     pub tokens: BillTokens,
     /// The cost of the priced ones.
@@ -107,11 +113,7 @@ pub fn compare(bill: &Bill, recorded: &[RecordedDay], tolerance: Tolerance) -> C
         line.recorded_usd = add(line.recorded_usd, record.cost_usd);
         line.calls += record.calls;
         line.unpriced += record.unpriced;
-        let (sum, more) = (&mut line.recorded_tokens, record.tokens);
-        sum.input += more.input;
-        sum.output += more.output;
-        sum.cache_read += more.cache_read;
-        sum.cache_write += more.cache_write;
+        line.recorded_tokens.add(&record.tokens);
     }
     let days: Vec<BillDay> = days.into_iter().map(|key| day(key, &lines, tolerance)).collect();
     Comparison { agrees: days.iter().all(|day| day.agrees), days }
@@ -130,7 +132,7 @@ fn empty(key: BillKey) -> BillLine {
 }
 
 /// Saturates: amounts are far from the end of 128 bits.
-fn add(left: Usd, right: Usd) -> Usd {
+pub(super) fn add(left: Usd, right: Usd) -> Usd {
     Usd::from_attos(left.attos().saturating_add(right.attos()))
 }
 
@@ -154,10 +156,9 @@ fn day((day, provider): (NaiveDate, &'static str), all: &BTreeMap<BillKey, BillL
     };
     let tokens_agree = !tells_tokens || {
         let total = |of: fn(&BillLine) -> BillTokens| {
-            lines.iter().map(of).fold([0_u64; 4], |sum, tokens| {
-                let more = [tokens.input, tokens.output, tokens.cache_read, tokens.cache_write];
-                std::array::from_fn(|at| sum[at].saturating_add(more[at]))
-            })
+            let mut sum = BillTokens::default();
+            lines.iter().for_each(|line| sum.add(&of(line)));
+            sum.buckets()
         };
         let (billed, recorded) =
             (total(|line| line.billed_tokens.unwrap_or_default()), total(|line| line.recorded_tokens));

@@ -7,6 +7,7 @@
 //! | `openrouter` | answers of the activity endpoint |
 //! | `table` | CSV exports of the vendors' consoles, by the names of their columns |
 //! | [`compare`] | the difference by day and model, and likely reasons |
+//! | [`close`] | a vendor-day: matched, or its residue by cause |
 //!
 //! A bill is a sum by UTC day, provider and model, because the vendors bill UTC days. A model is named by its family,
 //! so that `claude-sonnet-4-5-20250929` on the bill matches `claude-sonnet-4-5` in the records. Charges without a model
@@ -17,6 +18,7 @@
 //! 10^-18 USD.
 
 mod anthropic;
+pub mod close;
 pub mod compare;
 mod openai;
 mod openrouter;
@@ -66,6 +68,32 @@ pub struct BillTokens {
     pub cache_read: u64,
     /// Written to a cache, for any duration.
     pub cache_write: u64,
+    /// Those of `cache_write` that were written for an hour; 0 where an export does not tell.
+    pub cache_write_1h: u64,
+}
+
+impl BillTokens {
+    pub(super) const fn add(&mut self, more: &Self) {
+        self.input = self.input.saturating_add(more.input);
+        self.output = self.output.saturating_add(more.output);
+        self.cache_read = self.cache_read.saturating_add(more.cache_read);
+        self.cache_write = self.cache_write.saturating_add(more.cache_write);
+        self.cache_write_1h = self.cache_write_1h.saturating_add(more.cache_write_1h);
+    }
+
+    /// The counts that every usage export has.
+    pub(super) const fn buckets(&self) -> [u64; 4] {
+        [self.input, self.output, self.cache_read, self.cache_write]
+    }
+}
+
+/// The finer key of a charge or of usage. Texts are empty where the export does not tell.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default, Serialize)]
+pub struct BillPart {
+    /// The id of the workspace (Anthropic) or project (OpenAI).
+    pub workspace: String,
+    /// The service tier, by the catalog's name.
+    pub tier: String,
 }
 
 /// The charges under one key.
@@ -79,9 +107,13 @@ pub struct BillSums {
 
 /// The content of an export.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Kind {
+pub enum Kind {
+    /// Costs.
     Cost,
+    /// Usage of models that answer: Anthropic's messages, OpenAI's completions.
     Usage,
+    /// Another usage of OpenAI's, such as `embeddings`.
+    Other(&'static str),
 }
 
 impl Kind {
@@ -89,6 +121,7 @@ impl Kind {
         match self {
             Self::Cost => "costs",
             Self::Usage => "usage",
+            Self::Other(name) => name,
         }
     }
 }
@@ -98,6 +131,8 @@ impl Kind {
 pub struct Bill {
     form: BillForm,
     sums: BTreeMap<BillKey, BillSums>,
+    /// The same, by finer keys.
+    parts: BTreeMap<(BillKey, BillPart), BillSums>,
     /// Days that the exports cover, including those without a line, each with its file.
     covered: BTreeMap<(NaiveDate, &'static str, Kind), String>,
 }
@@ -108,7 +143,7 @@ pub enum BillError {
     /// Its form is none that is known.
     #[error(
         "{file} is not a known export. hint: Anthropic's cost_report or usage_report/messages, OpenAI's \
-         organization/costs or organization/usage/completions, OpenRouter's activity as JSON, or the CSV that their \
+         organization/costs or organization/usage/completions (and the other usage of models), OpenRouter's activity as JSON, or the CSV that their \
          consoles and OpenRouter's activity page export"
     )]
     Unknown {
@@ -155,12 +190,27 @@ impl Bill {
     /// # Errors
     /// [`BillError`]; the bill must then be dropped.
     pub fn read(&mut self, file: &str, text: &str) -> Result<(), BillError> {
-        let mut page = Page { bill: self, file, days: BTreeSet::new(), buckets: BTreeSet::new() };
+        self.read_of(file, text, None)
+    }
+
+    /// Adds the pages of a vendor's report, one after the other. Each of its days is covered, also if none has a result.
+    ///
+    /// # Errors
+    /// [`BillError`], also if the report has other content; the bill must then be dropped.
+    pub fn read_report(&mut self, provider: &'static str, kind: Kind, file: &str, text: &str) -> Result<(), BillError> {
+        self.read_of(file, text, Some((provider, kind)))
+    }
+
+    fn read_of(&mut self, file: &str, text: &str, report: Option<(&'static str, Kind)>) -> Result<(), BillError> {
+        let mut page = Page { bill: self, file, days: BTreeSet::new(), buckets: BTreeSet::new(), report };
         let text = text.trim_start_matches('\u{feff}').trim_start();
         if text.starts_with(['{', '[']) {
             read_json(&mut page, text)?;
         } else {
             table::read(&mut page, text)?;
+        }
+        if report.is_some_and(|report| page.days.iter().any(|(_, provider, kind)| (*provider, *kind) != report)) {
+            return Err(page.unknown());
         }
         let days = page.days;
         for (day, provider, kind) in days {
@@ -178,6 +228,22 @@ impl Bill {
         &self.sums
     }
 
+    /// The lines of a provider's day, by model, workspace and tier.
+    pub fn parts(
+        &self,
+        day: NaiveDate,
+        provider: &'static str,
+    ) -> impl Iterator<Item = (&BillKey, &BillPart, &BillSums)> {
+        let parts = self.parts.iter().filter(move |((key, _), _)| key.day == day && key.provider == provider);
+        parts.map(|((key, part), sums)| (key, part, sums))
+    }
+
+    /// True if there are both costs and usage of a provider's day.
+    #[must_use]
+    pub fn is_whole(&self, day: NaiveDate, provider: &'static str) -> bool {
+        [Kind::Cost, Kind::Usage].iter().all(|kind| self.covered.contains_key(&(day, provider, *kind)))
+    }
+
     /// The days that the exports cover, by provider.
     #[must_use]
     pub fn days(&self) -> BTreeSet<(NaiveDate, &'static str)> {
@@ -192,6 +258,23 @@ struct Page<'b> {
     days: BTreeSet<(NaiveDate, &'static str, Kind)>,
     /// The beginnings of the buckets read so far, as the vendor writes them.
     buckets: BTreeSet<(String, Kind)>,
+    /// The expected content of a report; none of a file.
+    report: Option<(&'static str, Kind)>,
+}
+
+/// A charge's or usage's day, provider, model as the vendor names it, and finer key.
+struct Line<'l> {
+    day: NaiveDate,
+    provider: &'static str,
+    model: &'l str,
+    part: BillPart,
+}
+
+impl<'l> Line<'l> {
+    /// Of an export without finer keys.
+    fn whole(day: NaiveDate, provider: &'static str, model: &'l str) -> Self {
+        Self { day, provider, model, part: BillPart::default() }
+    }
 }
 
 impl Page<'_> {
@@ -217,38 +300,28 @@ impl Page<'_> {
         Err(self.wrong(place, format!("its {} stand here a second time: give each page once", kind.name())))
     }
 
-    fn line(&mut self, day: NaiveDate, provider: &'static str, model: &str) -> &mut BillSums {
-        let model = family(model).to_owned();
-        self.bill.sums.entry(BillKey { day, provider, model }).or_default()
+    /// The sums of a line: by model, and by model and part.
+    fn sums(&mut self, line: Line<'_>) -> [&mut BillSums; 2] {
+        let key = BillKey { day: line.day, provider: line.provider, model: family(line.model).to_owned() };
+        let sum = self.bill.sums.entry(key.clone()).or_default();
+        [sum, self.bill.parts.entry((key, line.part)).or_default()]
     }
 
-    fn add_cost(
-        &mut self,
-        (day, provider, model): (NaiveDate, &'static str, &str),
-        place: &str,
-        cost: Usd,
-    ) -> Result<(), BillError> {
-        self.covers(day, provider, Kind::Cost);
-        let sum = &mut self.line(day, provider, model).cost_usd;
-        match sum.unwrap_or_default().checked_add(cost) {
-            Some(total) => {
-                *sum = Some(total);
-                Ok(())
-            }
-            None => Err(self.wrong(place, "the sum is too large an amount")),
+    fn add_cost(&mut self, line: Line<'_>, place: &str, cost: Usd) -> Result<(), BillError> {
+        self.covers(line.day, line.provider, Kind::Cost);
+        let total = |sums: &BillSums| sums.cost_usd.unwrap_or_default().checked_add(cost);
+        let [sum, part] = self.sums(line);
+        if let (Some(of_sum), Some(of_part)) = (total(sum), total(part)) {
+            (sum.cost_usd, part.cost_usd) = (Some(of_sum), Some(of_part));
+            return Ok(());
         }
+        Err(self.wrong(place, "the sum is too large an amount"))
     }
 
-    fn add_tokens(&mut self, (day, provider, model): (NaiveDate, &'static str, &str), tokens: BillTokens) {
-        self.covers(day, provider, Kind::Usage);
-        let sum = self.line(day, provider, model).tokens.get_or_insert_default();
-        for (sum, more) in [
-            (&mut sum.input, tokens.input),
-            (&mut sum.output, tokens.output),
-            (&mut sum.cache_read, tokens.cache_read),
-            (&mut sum.cache_write, tokens.cache_write),
-        ] {
-            *sum = sum.saturating_add(more);
+    fn add_tokens(&mut self, line: Line<'_>, kind: Kind, tokens: BillTokens) {
+        self.covers(line.day, line.provider, kind);
+        for sums in self.sums(line) {
+            sums.tokens.get_or_insert_default().add(&tokens);
         }
     }
 }
@@ -273,6 +346,11 @@ fn read_json(page: &mut Page<'_>, text: &str) -> Result<(), BillError> {
     }
     if buckets.first().is_some_and(openrouter::is_item) {
         return openrouter::read(page, &buckets);
+    }
+    if let Some((provider, kind)) = page.report {
+        for day in buckets.iter().filter_map(|bucket| openai::day(bucket).or_else(|| anthropic::day(bucket))) {
+            page.covers(day, provider, kind);
+        }
     }
     // A bucket without results has the kind of the other buckets.
     let kind = buckets.iter().find_map(|bucket| bucket["results"].as_array().and_then(|results| results.first()));

@@ -7,7 +7,7 @@
 
 use chrono::NaiveDate;
 
-use super::{BillError, Kind, Page, amount};
+use super::{BillError, Kind, Line, Page, amount};
 use crate::json::Value;
 use crate::pricing::Usd;
 
@@ -29,7 +29,7 @@ pub(super) fn read(page: &mut Page<'_>, items: &[Value]) -> Result<(), BillError
         let name = |field: &str| item[field].as_str().unwrap_or_default().to_owned();
         let model = name("model_permaslug");
         page.once(&format!("{day}, {model}, endpoint {}", name("endpoint_id")), Kind::Cost)?;
-        page.add_cost((day, PROVIDER, &model), &place, usd)?;
+        page.add_cost(Line::whole(day, PROVIDER, &model), &place, usd)?;
     }
     Ok(())
 }

@@ -18,7 +18,7 @@ use std::io::BufReader;
 use chrono::{DateTime, NaiveDate};
 use csv::StringRecord;
 
-use super::{BillError, BillTokens, Kind, Page, amount, openai};
+use super::{BillError, BillTokens, Kind, Line, Page, amount, openai};
 use crate::files;
 use crate::pricing::Usd;
 
@@ -117,19 +117,19 @@ fn anthropic_cost(page: &mut Page<'_>, row: &Row<'_>, place: &str) -> Result<(),
     let (day, usd) = (row.day("usage_date_utc"), row.usd("cost_usd"));
     let (day, usd) =
         (day.map_err(|reason| page.wrong(place, reason))?, usd.map_err(|reason| page.wrong(place, reason))?);
-    page.add_cost((day, "claude", &console_model(row.text("model"))), place, usd)
+    page.add_cost(Line::whole(day, "claude", &console_model(row.text("model"))), place, usd)
 }
 
 fn anthropic_usage(page: &mut Page<'_>, row: &Row<'_>, place: &str) -> Result<(), BillError> {
     let day = row.day("usage_date_utc").map_err(|reason| page.wrong(place, reason))?;
     let read = || -> Result<BillTokens, String> {
+        let long = row.count("usage_input_tokens_cache_write_1h")?;
         Ok(BillTokens {
             input: row.count("usage_input_tokens_no_cache")?,
             output: row.count("usage_output_tokens")?,
             cache_read: row.count("usage_input_tokens_cache_read")?,
-            cache_write: row
-                .count("usage_input_tokens_cache_write_5m")?
-                .saturating_add(row.count("usage_input_tokens_cache_write_1h")?),
+            cache_write: row.count("usage_input_tokens_cache_write_5m")?.saturating_add(long),
+            cache_write_1h: long,
         })
     };
     let tokens = read().map_err(|reason| page.wrong(place, reason))?;
@@ -137,7 +137,7 @@ fn anthropic_usage(page: &mut Page<'_>, row: &Row<'_>, place: &str) -> Result<()
         "" => row.text("model"),
         version => version,
     };
-    page.add_tokens((day, "claude", &console_model(model)), tokens);
+    page.add_tokens(Line::whole(day, "claude", &console_model(model)), Kind::Usage, tokens);
     Ok(())
 }
 
@@ -149,7 +149,7 @@ fn openai_cost(page: &mut Page<'_>, row: &Row<'_>, place: &str) -> Result<(), Bi
         return Ok(());
     }
     let usd = row.usd("amount_value").map_err(|reason| page.wrong(place, reason))?;
-    page.add_cost((day, "openai", openai::model_of(row.text("line_item"))), place, usd)
+    page.add_cost(Line::whole(day, "openai", openai::model_of(row.text("line_item"))), place, usd)
 }
 
 fn openai_usage(page: &mut Page<'_>, row: &Row<'_>, place: &str) -> Result<(), BillError> {
@@ -161,7 +161,7 @@ fn openai_usage(page: &mut Page<'_>, row: &Row<'_>, place: &str) -> Result<(), B
     };
     let tokens = read().map_err(|reason| page.wrong(place, reason))?;
     if tokens != BillTokens::default() {
-        page.add_tokens((day, "openai", row.text("model")), tokens);
+        page.add_tokens(Line::whole(day, "openai", row.text("model")), Kind::Usage, tokens);
     }
     Ok(())
 }
@@ -178,9 +178,9 @@ fn openrouter(page: &mut Page<'_>, row: &Row<'_>, place: &str) -> Result<(), Bil
         Ok((row.day("created_at")?, usd, openai::tokens(prompt?, cached?, output?)))
     };
     let (day, usd, tokens) = read().map_err(|reason| page.wrong(place, reason))?;
-    let key = (day, "openrouter", row.text("model_permaslug"));
-    page.add_cost(key, place, usd)?;
-    page.add_tokens(key, tokens);
+    let line = || Line::whole(day, "openrouter", row.text("model_permaslug"));
+    page.add_cost(line(), place, usd)?;
+    page.add_tokens(line(), Kind::Usage, tokens);
     Ok(())
 }
 

@@ -118,7 +118,18 @@ fn what_is_no_bill_or_would_count_twice_is_refused_by_name() {
 fn recorded(model: &str, cost: &str, calls: i64, unpriced: i64) -> RecordedDay {
     let cost_usd = Usd::parse(cost).expect("an amount");
     let (day, provider) = (day("2026-11-01"), "claude".to_owned());
-    RecordedDay { day, provider, model: model.to_owned(), calls, unpriced, tokens: BillTokens::default(), cost_usd }
+    RecordedDay {
+        day,
+        provider,
+        model: model.to_owned(),
+        tier: String::new(),
+        price_id: None,
+        calls,
+        unpriced,
+        with_extra_units: 0,
+        tokens: BillTokens::default(),
+        cost_usd,
+    }
 }
 
 const NONE: Tolerance = Tolerance { usd: Usd::ZERO, permille: 0 };

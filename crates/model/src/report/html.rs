@@ -1,6 +1,6 @@
 //! A report as an HTML document for e-mail: one column, tables, styles beside their elements, nothing from another host.
 
-use super::text::{by, calls, change, name, signed, title, unpriced};
+use super::text::{by, calls, change, closings, name, signed, title, unpriced};
 use super::{Report, ReportMovers};
 use crate::pricing::Usd;
 use crate::quote;
@@ -32,6 +32,9 @@ pub fn html(report: &Report) -> String {
             "<p style=\"margin:12px 0 0;padding:8px 12px;background:#fff6dd;border-radius:6px;font-size:14px\">{}</p>",
             escaped(&sentence)
         ));
+    }
+    for vendor in &report.closings {
+        body.push_str(&format!("<p style=\"{SMALL};margin-top:8px\">{}</p>", escaped(&closings(vendor))));
     }
     report.movers.iter().filter(|group| !group.movers.is_empty()).for_each(|group| body.push_str(&movers(group)));
     if !report.budgets.is_empty() {

@@ -43,6 +43,25 @@ pub struct Report {
     pub budgets: Vec<ReportBudget>,
     /// Models with unpriced calls in the period, most calls first.
     pub unpriced: Vec<ReportUnpriced>,
+    /// Which days of the period are closed, by vendor. Empty if no vendor's reports are read.
+    #[serde(default)]
+    pub closings: Vec<ReportClosings>,
+}
+
+/// A vendor's days of the period, in UTC, when the report was written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ReportClosings {
+    /// The vendor.
+    pub vendor: String,
+    /// Days whose bill agrees to the cent.
+    pub matched: u64,
+    /// Days that differ.
+    pub differs: u64,
+    /// Days that are not closed.
+    pub open: u64,
+    /// Recorded minus billed, of the days that differ.
+    #[schema(value_type = String, example = "-12.5")]
+    pub difference_usd: Usd,
 }
 
 /// Sums of a period.

@@ -54,6 +54,13 @@ fn example() -> Report {
             budget("weekly, tag \"team=search\"", "412.5", "400", "103.12", None),
         ],
         unpriced: vec![ReportUnpriced { provider: "acme".into(), model: "acme-large".into(), calls: 12 }],
+        closings: vec![ReportClosings {
+            vendor: "anthropic".into(),
+            matched: 5,
+            differs: 1,
+            open: 1,
+            difference_usd: usd("-12.5"),
+        }],
     }
 }
 

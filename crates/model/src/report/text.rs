@@ -1,6 +1,6 @@
 //! A report as lines of text, for chats and e-mail without HTML.
 
-use super::{Report, ReportMover, ReportSums};
+use super::{Report, ReportClosings, ReportMover, ReportSums};
 use crate::pricing::Usd;
 use crate::wording::{count, named, noun, usd};
 
@@ -17,6 +17,7 @@ pub fn lines(report: &Report) -> Vec<String> {
     if let Some(unpriced) = unpriced(report) {
         lines.push(unpriced);
     }
+    lines.extend(report.closings.iter().map(closings));
     for group in report.movers.iter().filter(|group| !group.movers.is_empty()) {
         lines.push(String::new());
         lines.push(format!("Top movers by {}", by(&group.by, group.whole_from)));
@@ -88,6 +89,19 @@ pub(super) fn unpriced(report: &Report) -> Option<String> {
         .collect();
     let noun = noun(report.total.unpriced_calls, "unpriced call is", "unpriced calls are");
     Some(format!("{noun} not in these sums: {}", names.join(", ")))
+}
+
+/// `bill of anthropic: 5 days matched, 1 differs (-12.50 USD), 1 not closed`.
+pub(super) fn closings(closings: &ReportClosings) -> String {
+    let mut parts = vec![format!("{} matched", noun(closings.matched, "day", "days"))];
+    if closings.differs > 0 {
+        let verb = if closings.differs == 1 { "differs" } else { "differ" };
+        parts.push(format!("{} {verb} ({} USD)", count(closings.differs), signed(closings.difference_usd)));
+    }
+    if closings.open > 0 {
+        parts.push(format!("{} not closed", count(closings.open)));
+    }
+    format!("bill of {}: {}", closings.vendor, parts.join(", "))
 }
 
 /// `team (all costs count from 2026-11-20 on)`.
