@@ -64,7 +64,8 @@ def main():
         cluster = Cluster(programs, "wal_level = logical\nmax_wal_senders = 20\nmax_replication_slots = 40")
         stack.callback(cluster.close)
         print(cluster.psql("SELECT citus_version()"), flush=True)
-        tallyd = Tallyd(pathlib.Path(sys.argv[1]).resolve(), cluster.home / "tallyd", cluster.coordinator.url("require"))
+        archive = {"TALLYD_RETENTION_ARCHIVE": str(cluster.home / "archive")}
+        tallyd = Tallyd(pathlib.Path(sys.argv[1]).resolve(), cluster.home / "tallyd", cluster.coordinator.url("require"), **archive)
         stack.callback(tallyd.stop)
         world = World(cluster, tallyd)
         for function in ALL:

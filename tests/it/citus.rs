@@ -35,6 +35,30 @@ fn the_rules_find_what_citus_has_refused() {
     }
 }
 
+/// `TODAY` and `FILES`, a folder, are replaced.
+const COMMANDS: &str = "rollups rebuild --time-zone Asia/Tokyo --dry-run|rollups rebuild --time-zone UTC --yes|\
+    duplicates list|duplicates drop --yes|prices set claude of-tomorrow --from always --rate input=1 --rate output=2|\
+    reprice --from 2020-01-01 --to now --dry-run|reprice --from 2020-01-01 --to now --yes|\
+    adopt --from-log old.calls --from-daily old.days --dry-run|adopt --from-log old.calls --from-daily old.days --yes|\
+    partitions list|partitions drop --before 2025-03-10 --yes|partitions drop --before 2025-05-01 --yes|\
+    archive list|archive verify|archive restore 1|\
+    users list|users forget u2 --dry-run|users forget u2 --yes|users forget old3 --yes|\
+    dead-letters list|dead-letters groups|dead-letters retry --kind refused --unset colour|\
+    dimensions add team|dimensions list|dimensions remove team --yes|costs --by user|costs --by app|costs --by model|\
+    costs --by day --user u1|forecast|budgets set 5|budgets set 5 --for user=u1|\
+    budgets set 0.0000001 --period month --for user=u1 --for provider=claude|\
+    budgets set 5 --period week --for app=web --for model=of-tomorrow|budgets list|\
+    rules set days --metric cost --window 7d --alert 1 --where user=u1|\
+    rules set hours --metric calls --window 2h --alert 1 --where provider=claude|\
+    rules set app --metric calls --window 7d --alert 1 --where app=web|\
+    rules set burn --metric burn_rate --budget 1 --window 6h --short-window 1h --alert 6|rules list|\
+    report --period week|report --period month|explain --from TODAY --to TODAY --by user|\
+    explain --from TODAY --to TODAY --user u1|explain --from TODAY --to TODAY --app web --by app|\
+    units import FILES/units.csv|units list --by app|export focus --from TODAY --to TODAY --out FILES/focus.csv|\
+    export focus --from TODAY --to TODAY --by user --format parquet --out FILES/users.parquet|\
+    export calls --from TODAY --to TODAY --format ndjson --out FILES/calls.ndjson|\
+    alerts list|alerts acknowledge --all|migrate|reconcile|reconcile --changed";
+
 const OLD: &str = "CREATE SCHEMA old; CREATE TABLE old.calls (id uuid PRIMARY KEY, user_id text, api_type text, model text, input_tokens int, \
     output_tokens int, cost_usd numeric, timestamp timestamptz); \
     INSERT INTO old.calls SELECT gen_random_uuid(), 'old' || n, 'claude', 'm', n, n, 0.1, '2025-03-01Z'::timestamptz + n * interval '7 hours' \
@@ -46,10 +70,15 @@ const OLD: &str = "CREATE SCHEMA old; CREATE TABLE old.calls (id uuid PRIMARY KE
 #[test]
 fn every_statement_is_one_that_citus_takes() {
     let postgres = written_down();
-    let mut daemon = Daemon::on(&postgres.url()).with("TALLYD_ALERTS_INTERVAL_MS", "100").start();
+    let archive = tempfile::tempdir().unwrap();
+    let mut daemon = Daemon::on(&postgres.url())
+        .with("TALLYD_ALERTS_INTERVAL_MS", "100")
+        .with("TALLYD_RETENTION_ARCHIVE", archive.path().to_str().unwrap())
+        .start();
     let line = |n: usize| {
         format!(
-            "{{\"provider\":\"claude\",\"model\":\"of-tomorrow\",\"user_id\":\"u{}\",\"input_tokens\":{n}}}\n",
+            "{{\"provider\":\"claude\",\"model\":\"of-tomorrow\",\"user_id\":\"u{}\",\"input_tokens\":{n},\
+                \"app\":\"web\",\"tags\":{{\"team\":\"search\"}}}}\n",
             n % 9
         )
     };
@@ -58,14 +87,14 @@ fn every_statement_is_one_that_citus_takes() {
     postgres.until_calls(60);
     assert_eq!(daemon.terminate().code(), Some(0));
     postgres.psql(OLD);
-    let commands = "rollups rebuild --time-zone Asia/Tokyo --dry-run|rollups rebuild --time-zone UTC --yes|duplicates list|duplicates drop --yes|\
-        prices set claude of-tomorrow --from always --rate input=1 --rate output=2|\
-        reprice --from 2020-01-01 --to now --dry-run|reprice --from 2020-01-01 --to now --yes|\
-        adopt --from-log old.calls --from-daily old.days --dry-run|adopt --from-log old.calls --from-daily old.days --yes|\
-        partitions list|partitions drop --before 2025-03-10 --yes|partitions drop --before 2025-05-01 --yes|\
-        users list|users forget u2 --dry-run|users forget u2 --yes|users forget old3 --yes|dead-letters list|dead-letters groups|\
-        dead-letters retry --kind refused --unset colour|costs --by user|costs --by app|costs --by model|forecast|budgets set 5|budgets list|rules set u --metric cost --window 7d --alert 1 --where user=u1|rules list|\
-        report --period month|migrate|reconcile|reconcile --changed";
+    let files = tempfile::tempdir().unwrap();
+    let today = postgres.psql("SELECT current_date");
+    std::fs::write(
+        files.path().join("units.csv"),
+        format!("day,dimension,value,unit,quantity\n{today},app,web,order,3\n"),
+    )
+    .unwrap();
+    let commands = COMMANDS.replace("TODAY", &today).replace("FILES", files.path().to_str().unwrap());
     for command in commands.split('|') {
         let words: Vec<&str> = command.split_whitespace().collect();
         let output = daemon.run(&words);
@@ -79,7 +108,10 @@ fn every_statement_is_one_that_citus_takes() {
     daemon.up();
     postgres.until("SELECT count(*) FROM api_usage_log WHERE user_id = 'u2'", "0");
     daemon.assert_reconciled();
-    postgres.until("SELECT count(*) FROM tallyd_alert_rule_states", "1");
+    postgres.until("SELECT count(*) FROM tallyd_alert_rule_states", "4");
+    // The user's two budgets are evaluated, and the one that is exceeded is explained.
+    postgres.until("SELECT count(*) FROM api_budget_states", "4");
+    postgres.until("SELECT count(*) > 0 FROM api_alerts WHERE details ? 'top'", "t");
 
     let sent = taken(&postgres);
     // Proof that the statements were found: each table has each kind of change.

@@ -28,13 +28,14 @@
 //! Counts of the base are `int8`. Deltas that would make a row exceed it (SQLSTATE 22003) move to the other side, and
 //! stay deltas: the views add in `numeric`. All other rows are merged.
 
+use std::pin::Pin;
 use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes};
 use futures_util::SinkExt;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
-use tokio_postgres::{Client, Error};
+use tokio_postgres::{Client, CopyInSink, Error};
 
 use crate::citus::is_spread;
 use crate::load::copy_row::{EPOCH_OFFSET_US, HEADER, TRAILER, int8, sized, text};
@@ -73,20 +74,14 @@ impl Side {
     /// PostgreSQL's.
     pub async fn enter(client: &Client) -> Result<Self, Error> {
         let rows = client.query_typed("SELECT side FROM public.tallyd_delta_ring", &[]).await?;
-        // Without the ring's row the ring does not turn, and either side is right.
-        let side = Self(rows.first().map_or(0, |row| row.get(0)));
+        let side = Self::of_ring(rows.first().map(|row| row.get(0)));
         side.hold(client).await?;
         Ok(side)
     }
 
-    /// The same, with the ring read by another statement.
-    ///
-    /// # Errors
-    /// PostgreSQL's.
-    pub(crate) async fn read(client: &Client, ring: Option<i16>) -> Result<Self, Error> {
-        let side = Self(ring.unwrap_or(0));
-        side.hold(client).await?;
-        Ok(side)
+    /// The side that the ring names. Without the ring's row the ring does not turn, and either side is right.
+    pub(crate) fn of_ring(side: Option<i16>) -> Self {
+        Self(side.unwrap_or(0))
     }
 
     const fn table(self) -> &'static str {
@@ -97,8 +92,25 @@ impl Side {
         Self(1 - self.0)
     }
 
-    async fn hold(self, client: &Client) -> Result<(), Error> {
-        client.batch_execute(&format!("LOCK TABLE ONLY public.{} IN ROW EXCLUSIVE MODE", self.table())).await
+    /// Keeps merges from this side until the caller's transaction ends.
+    ///
+    /// # Errors
+    /// PostgreSQL's.
+    pub(crate) async fn hold(self, client: &Client) -> Result<(), Error> {
+        self.lock(client, "ROW EXCLUSIVE").await
+    }
+
+    /// Keeps writers of deltas from this side, and waits for those that have written.
+    async fn freeze(self, client: &Client) -> Result<(), Error> {
+        self.lock(client, "SHARE ROW EXCLUSIVE").await
+    }
+
+    /// Locks the table here. Citus would also send the statement to each node in turn; all who lock a side do so on the
+    /// coordinator.
+    async fn lock(self, client: &Client, mode: &str) -> Result<(), Error> {
+        let propagation = |value: &str| format!("SELECT set_config('citus.enable_ddl_propagation', '{value}', true)");
+        let lock = format!("LOCK TABLE ONLY public.{} IN {mode} MODE", self.table());
+        client.batch_execute(&[propagation("off"), lock, propagation("on")].join("; ")).await
     }
 
     async fn has_rows(self, client: &Client) -> Result<bool, Error> {
@@ -107,11 +119,16 @@ impl Side {
     }
 }
 
-/// Appends a batch's sums, sorted by user, in the caller's transaction, which has locked the side.
+/// Appends a batch's sums, sorted by user, in the caller's transaction, which has locked the side. The caller finishes
+/// the COPY.
 ///
 /// # Errors
 /// PostgreSQL's.
-pub(crate) async fn append(client: &Client, side: Side, users: &[(UserKey<'_>, &UserSums)]) -> Result<(), Error> {
+pub(crate) async fn append(
+    client: &Client,
+    side: Side,
+    users: &[(UserKey<'_>, &UserSums)],
+) -> Result<Pin<Box<CopyInSink<Bytes>>>, Error> {
     // A measure that is zero for every user is left out; the column's default applies.
     let used: Vec<_> =
         COUNTS.iter().filter(|(_, count)| users.iter().any(|(_, sums)| count(&sums.measures) != 0)).collect();
@@ -121,8 +138,7 @@ pub(crate) async fn append(client: &Client, side: Side, users: &[(UserKey<'_>, &
         side.table(),
         names.iter().map(|name| format!(", {name}")).collect::<String>(),
     );
-    let sink = client.copy_in::<_, Bytes>(&sql).await?;
-    let mut sink = std::pin::pin!(sink);
+    let mut sink = Box::pin(client.copy_in::<_, Bytes>(&sql).await?);
     let mut piece = HEADER.to_vec();
     for (key, sums) in users {
         // At most 15 measures.
@@ -144,7 +160,7 @@ pub(crate) async fn append(client: &Client, side: Side, users: &[(UserKey<'_>, &
     }
     piece.extend_from_slice(TRAILER);
     sink.feed(piece.into()).await?;
-    sink.finish().await.map(drop)
+    Ok(sink)
 }
 
 /// Keeps others from changing the base until the caller's transaction ends. Call it after locking the call log.
@@ -162,7 +178,7 @@ pub(crate) async fn hold_base(client: &Client) -> Result<(), Error> {
 pub(crate) async fn hold_all(client: &Client) -> Result<(), Error> {
     hold_base(client).await?;
     for side in SIDES {
-        freeze(client, side).await?;
+        side.freeze(client).await?;
     }
     Ok(())
 }
@@ -197,10 +213,6 @@ pub(crate) async fn absorb_all(client: &Client) -> Result<(), Error> {
         absorb(client, side).await?;
     }
     Ok(())
-}
-
-async fn freeze(client: &Client, side: Side) -> Result<(), Error> {
-    client.batch_execute(&format!("LOCK TABLE ONLY public.{} IN SHARE ROW EXCLUSIVE MODE", side.table())).await
 }
 
 /// Moves a side's rows into the base. The caller has locked both. Returns the number of rows.
@@ -347,7 +359,7 @@ async fn merge_side(client: &Client, side: Side) -> Result<Option<u64>, Error> {
         return Ok(None);
     }
     client.batch_execute(&format!("SET LOCAL lock_timeout = '{LOCK_WAIT}'; SET LOCAL work_mem = '{WORK_MEM}'")).await?;
-    freeze(client, side).await?;
+    side.freeze(client).await?;
     failpoint::hit("merge.frozen");
     client.batch_execute("SAVEPOINT frozen").await?;
     let rows = match absorb(client, side).await {

@@ -10,7 +10,7 @@ from nodes import until
 
 def repriced(world):
     """Unpriced calls get a price that was added later."""
-    world.tallyd.run("record", "--stdin", text="\n".join(json.dumps({"provider": "acme", "model": "m", "user_id": f"r{n}", "input_tokens": 1000}) for n in range(500)))
+    world.tallyd.run("record", "--stdin", text="\n".join(json.dumps({"provider": "acme", "model": "m", "user_id": f"r{n}", "input_tokens": 1000, "tags": {"team": f"t{n % 3}"}}) for n in range(500)))
     world.calls += 500
     world.loaded()
     world.tallyd.run("prices", "set", "acme", "m", "--rate", "input=3", "--rate", "output=15", "--from", "2020-01-01")
@@ -91,7 +91,7 @@ def adopted(world):
 
 
 def dropped(world):
-    """Old partitions are dropped; the rollups stay, and reconcile."""
+    """Old partitions are archived and dropped; the rollups stay, and reconcile."""
     before = world.psql("SELECT sum(calls) FROM user_api_totals")
     gone = world.count("SELECT count(*) FROM api_usage_log WHERE occurred_at < '2025-05-01Z'")
     assert gone > 0
@@ -99,6 +99,11 @@ def dropped(world):
     done = world.tallyd.json("partitions", "drop", "--before", "2025-05-01", "--yes")
     assert '"gone"' in json.dumps(done) and '"busy"' not in json.dumps(done) and '"emptied"' not in json.dumps(done), done
     assert world.psql("SELECT sum(calls) FROM user_api_totals") == before
+    files = world.tallyd.json("archive", "list")
+    assert sum(one["calls"] for one in files) == gone, files
+    world.tallyd.run("archive", "verify")
+    world.tallyd.run("archive", "restore", files[0]["id"])
+    assert world.count(f"SELECT count(*) FROM tallyd_restored_{files[0]['id']}") == files[0]["calls"]
     world.calls -= gone
     world.loaded()
 

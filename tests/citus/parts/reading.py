@@ -41,11 +41,11 @@ def questions(users):
 
 
 # Fields that differ between daemons, or between moments.
-VOLATILE = re.compile(r'"(?:generated_at|as_of|now|age_ms|updated_at|seen_at|created_at|at|id|next|cursor|committed_since_start|took_ms)":(?:"[^"]*"|[0-9.]+|null)')
+VOLATILE = re.compile(r'"(?:generated_at|as_of|now|age_ms|updated_at|seen_at|created_at|at|id|next|cursor|committed_since_start|took_ms|since|evaluated_at|changed_at)":\s*(?:"[^"]*"|[0-9.]+|null)')
 
 
 def answered(world):
-    """Every route answers as it does on a plain PostgreSQL with the same rows."""
+    """Every route and command answers as it does on a plain PostgreSQL with the same rows."""
     server = world.cluster.coordinator
     server.psql("CREATE DATABASE plain", database="postgres")
     url = server.url().replace("/tally?", "/plain?")
@@ -71,23 +71,67 @@ def answered(world):
     for one, token in zip((world.tallyd, plain), tokens):
         until("the daemon knows its token", lambda: (one.get("/api/v1/budgets", token) or "").startswith("{"))
     try:
-        for path in questions(world.psql("SELECT DISTINCT user_id FROM user_api_totals WHERE user_id <> '' ORDER BY 1 LIMIT 4").split()):
+        users = world.psql("SELECT DISTINCT user_id FROM user_api_totals WHERE user_id <> '' ORDER BY 1 LIMIT 4").split()
+        for path in questions(users):
             ours, theirs = (one.get(path, token) for one, token in zip((world.tallyd, plain), tokens))
             assert ours and not re.match(r"[45]\d\d: ", ours), f"{path}: {ours and ours[:500]}"
             assert theirs and not re.match(r"[45]\d\d: ", theirs), f"plain {path}: {theirs and theirs[:500]} {plain.log.read_text()[-1500:]}"
             asked += 1
-            if path.startswith(same_route_only):
-                continue
-            ours, theirs = (VOLATILE.sub("", text) for text in (ours, theirs))
-            if ours != theirs:
-                at = next((n for n, (a, b) in enumerate(zip(ours, theirs)) if a != b), min(len(ours), len(theirs)))
-                raise AssertionError(f"{path}: {ours[max(0, at - 150):at + 150]!r} is not {theirs[max(0, at - 150):at + 150]!r}")
+            if not path.startswith(same_route_only):
+                equal(path, ours, theirs)
+        print(f"  {asked} questions")
+        spending = "SELECT user_id FROM daily_user_api_costs WHERE day = current_date AND provider = 'claude' AND user_id <> '' ORDER BY cost_usd DESC LIMIT 1"
+        user = world.psql(spending)
+        change(world, plain, user)
+        for words in commands(user):
+            equal(" ".join(words), *(one.run(*words) for one in (world.tallyd, plain)))
     finally:
         plain.stop()
-    print(f"  {asked} questions")
-    for words in (["costs"], ["costs", "--by", "user"], ["costs", "--by", "app"], ["costs", "--by", "day"], ["users", "list"], ["forecast"], ["budgets", "list"], ["alerts", "list"], ["status"],
-                  ["prices", "list"], ["prices", "check"], ["dead-letters", "groups"], ["duplicates", "list"], ["budgets", "set", "5"]):
+    for words in (["alerts", "list"], ["status"], ["prices", "list"], ["prices", "check"], ["dead-letters", "groups"], ["duplicates", "list"]):
         world.tallyd.run(*words, ok=(0, 1))
+    world.loaded()
+
+
+def equal(what, ours, theirs):
+    ours, theirs = (VOLATILE.sub("", text) for text in (ours, theirs))
+    if ours != theirs:
+        at = next((n for n, (a, b) in enumerate(zip(ours, theirs)) if a != b), min(len(ours), len(theirs)))
+        raise AssertionError(f"{what}: {ours[max(0, at - 150):at + 150]!r} is not {theirs[max(0, at - 150):at + 150]!r}")
+
+
+def change(world, plain, user):
+    """Budgets and rules of each rollup, units and a dimension; waits until both daemons have evaluated them."""
+    units = world.tallyd.home / "units.csv"
+    units.write_text(f"day,dimension,value,unit,quantity,revenue_usd\n{datetime.date.today()},app,web,order,3,9\n")
+    claude = ("--for", "provider=claude")
+    for one in (world.tallyd, plain):
+        one.run("budgets", "set", "5")
+        one.run("budgets", "set", "0.0000001", "--period", "month", "--for", f"user={user}")
+        one.run("budgets", "set", "900", "--period", "month", "--for", f"user={user}", *claude)
+        one.run("budgets", "set", "0.0000001", "--period", "month", "--for", "app=web", *claude)
+        for name, where in (("user", f"user={user}"), ("app", "app=web"), ("model", "provider=claude")):
+            one.run("rules", "set", name, "--metric", "cost", "--window", "30d", "--alert", "1", "--where", where)
+        one.run("rules", "set", "burn", "--metric", "burn_rate", "--budget", "1", "--window", "6h", "--short-window", "1h", "--alert", "6")
+        one.run("units", "import", str(units))
+        one.run("dimensions", "add", "team")
+    for database in ("tally", "plain"):
+        states = "SELECT (SELECT count(*) FROM api_budget_states) + (SELECT count(*) FROM tallyd_alert_rule_states)"
+        until("budgets and rules are evaluated", lambda: world.psql(states, database=database) == "8")
+        explained = "SELECT count(DISTINCT details ->> 'budget_id') FROM api_alerts WHERE details ? 'top'"
+        until("exceeded budgets are explained", lambda: int(world.psql(explained, database=database)) >= 2)
+
+
+def commands(user):
+    """Commands whose answers are compared."""
+    today = datetime.datetime.now(datetime.timezone.utc).date()
+    days = ["--from", str(today - datetime.timedelta(days=20)), "--to", str(today)]
+    for words in ("budgets list", "rules list", "report --period week", "report --period month", "forecast", "users list", "units list --by app",
+                  "costs", "costs --by user", "costs --by app", "costs --by day", "costs --by tag:team", f"costs --by day --user {user}",
+                  "explain --provider claude", "explain --provider claude --by user", "explain --provider claude --by app", f"explain --provider claude --user {user}"):
+        yield [*words.split(), "--json"]
+    for by in ([], ["--by", "user"], ["--by", "app"], ["--by", "tag:team"]):
+        yield ["export", "focus", *days, "--billing-account", "x", *by]
+    yield ["export", "calls", *days, "--format", "ndjson"]
 
 
 def shown(world):
