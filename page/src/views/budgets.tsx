@@ -59,6 +59,7 @@ export function Bar({ budget }: { budget: BudgetState }) {
       </div>
       <div class="budget-foot">
         <Badge tone={TONES[budget.status]}>{standing(budget)}</Badge>
+        {budget.status === "exceeded" && budget.limit === "hard" && <Badge tone="bad">Calls are refused</Badge>}
         <span class="fine">{budget.status === "warning" ? "" : `${percentage(used)} · `}{span(budget)}</span>
         {budget.unpriced_calls > 0 && <Badge tone="warn">{noun(budget.unpriced_calls, "unpriced call", "unpriced calls")}</Badge>}
       </div>

@@ -2,7 +2,8 @@
 
 import { useMemo } from "preact/hooks";
 import { get, url } from "../api";
-import { type History, add, firstDay, fittingBucket, history } from "../costdata";
+import { type History, firstDay, fittingBucket, history } from "../costdata";
+import { byOf, openBar, opensWhat } from "../drill";
 import { DIMENSIONS, type Filters as Chosen, type RangeName, asCosts, filtersOf, path, rangeBefore, rangeName, rangeOf, wordOf } from "../filter";
 import { Filters, RangePicker } from "../filterbar";
 import { addDays, count, hourOf, longDay, noun, seconds, shortDay, today } from "../format";
@@ -11,13 +12,15 @@ import { type Attos, axisUsd, parse, sum, toFloat, usd, usdOf } from "../money";
 import { hasForecast, useOutlook, useOverlays } from "../outlook";
 import { amend, href, useRoute } from "../route";
 import { useSession } from "../session";
+import { add } from "../sums";
 import type { BudgetState, Costs, Dimension, Estimate, Forecast, GroupRow, LetterGroups, Status } from "../types";
 import { CostChange } from "../ui/change";
 import { Chart } from "../ui/chart";
 import { Badge, Card, Cost, Empty, Head, Loaded, Money, PrintButton, Tile, lacking } from "../ui/parts";
 import { Table } from "../ui/table";
 import { Bar, usedShare } from "./budgets";
-import { Movers, byOf, inWords, openBar, opensWhat } from "./costs";
+import { inWords } from "./costs";
+import { Movers } from "./groups";
 
 interface Overview {
   today: string;
