@@ -238,14 +238,18 @@ describe("changes", () => {
       // More than the demo's calls can cost up to the last day of any month: no threshold of this budget is reached.
       await tab.page.getByLabel("Amount in USD").fill("1,234,567.5");
       await tab.page.getByLabel("Period").selectOption("month");
+      await tab.page.getByLabel("Limit").selectOption("soft");
       await tab.page.getByRole("button", { name: "Save" }).click();
       await tab.page.getByText("of $1,234,567.50").waitFor();
       await until("it is evaluated", async () => !(await tab.page.locator(".budget").innerText()).includes("$0.00 of"));
       assert.deepEqual(await tab.axe(), [], "a budget");
       await tab.page.getByRole("button", { name: /^Edit/ }).click();
+      assert.equal(await tab.page.getByLabel("Limit").inputValue(), "soft");
+      await tab.page.getByLabel("Limit").selectOption("hard");
       await tab.page.getByLabel("Amount in USD").fill("0.01");
       await tab.page.getByRole("button", { name: "Save" }).click();
       await tab.page.getByText("Over budget", { exact: true }).waitFor();
+      await tab.page.getByText("Calls are refused", { exact: true }).waitFor();
       // A new budget in place of an existing one gives a notice.
       await tab.page.getByRole("button", { name: "Set a budget" }).click();
       await tab.page.getByLabel("Amount in USD").fill("0.02");
