@@ -5,7 +5,7 @@
 .PHONY: test-clients bench-typescript deb test-deploy
 .PHONY: fuzz golden snapshots model bench-forecast
 .PHONY: packages try-packages test-packages
-.PHONY: book page test-page measure-page test-typescript screenshots
+.PHONY: book page test-page measure-page test-typescript screenshots images
 .PHONY: check help run build test test-prices test-monitoring faults lint bench bench-quick bench-micro
 
 # What a test needs of the daemon. `make test` has built it by then, and tells the targets that it calls so.
@@ -112,6 +112,11 @@ screenshots: page ## Take pictures of each view, light and dark, wide and narrow
 	@scripts/need-chromium
 	$(BUILD)
 	cd page && node tests/screenshots.mjs
+
+images: page ## Draw the pictures of README and the guides anew: docs/images/page-*.png, story-*.png
+	@scripts/need-chromium
+	$(BUILD)
+	cd page && node tests/images.mjs
 
 test-prices: ## Compare 100,000 costs a vendor with those of LiteLLM and genai-prices; COUNT and SEED change that
 	$(BUILD)

@@ -1,10 +1,11 @@
 // Cost history for the chart and the table: a value per bar and series, without gaps.
 
 import { get, url } from "./api";
-import { type Filters, type Range, asCosts, filtersOfRow, path, wordOf } from "./filter";
+import { type Filters, type Range, asCosts, filtersOfRow, path } from "./filter";
 import { addDays, daysBetween, longDay, month, shortDay, today } from "./format";
-import { type Attos, parse, sum, text } from "./money";
+import { type Attos, parse } from "./money";
 import { COLORS, OTHER, colorsOf } from "./palette";
+import { OTHERS, ZERO, add, dimensionsOf, keyOf, minus, namesOf } from "./sums";
 import type { Costs, Dimension, Dimensions, GroupRow } from "./types";
 
 export type Bucket = "hour" | "day" | "week" | "month";
@@ -111,35 +112,6 @@ function hours(range: Range, zone: string): History["bars"] {
   return bars;
 }
 
-const COUNTS = [
-  "calls", "errors", "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens",
-  "requests", "unpriced_calls",
-] as const;
-
-const ZERO = {
-  calls: 0, errors: 0, input_tokens: 0, output_tokens: 0, cache_read_tokens: 0, cache_write_5m_tokens: 0,
-  cache_write_1h_tokens: 0, requests: 0, cost_usd: "0", unpriced_calls: 0,
-};
-/** The series of all groups without one of their own. */
-export const OTHERS = "All others";
-
-/** Adds up all fields. */
-export function add(rows: GroupRow[]): GroupRow {
-  const total: GroupRow = { ...ZERO };
-  for (const row of rows) {
-    for (const key of COUNTS) total[key] += row[key];
-  }
-  total.cost_usd = text(sum(rows.map((row) => parse(row.cost_usd))));
-  return total;
-}
-
-function minus(all: GroupRow, part: GroupRow): GroupRow {
-  const left: GroupRow = { ...ZERO };
-  for (const key of COUNTS) left[key] = all[key] - part[key];
-  left.cost_usd = text(parse(all.cost_usd) - parse(part.cost_usd));
-  return left;
-}
-
 /** The first day with a call. */
 export async function firstDay(zone: string, signal: AbortSignal): Promise<string> {
   const now = today(zone);
@@ -150,22 +122,8 @@ export async function firstDay(zone: string, signal: AbortSignal): Promise<strin
   return month.rows[0]?.bucket ?? first;
 }
 
-/** The names of groups. A name that two providers have is followed by its provider. */
-export function namesOf(rows: GroupRow[], by: Dimension): string[] {
-  const names = rows.map((row) => row[by] || row.provider || `(no ${wordOf(by)})`);
-  const times = new Map<string, number>();
-  for (const name of names) times.set(name, (times.get(name) ?? 0) + 1);
-  return names.map((name, at) => ((times.get(name) ?? 0) > 1 && rows[at]?.provider ? `${name} (${rows[at].provider})` : name));
-}
-
-/** The dimensions to group by: models and endpoints are named by their provider. Calls without a name go under the provider's own. */
-export const dimensionsOf = (by: Dimension): string => (by === "model" || by === "endpoint" ? `provider,${by}` : by);
-
 /** The groups that are asked for. The table has pages, and the file has all of them. */
 const GROUPS = 1_000;
-
-/** A group's key: its value, and for models and endpoints its provider. */
-const keyOf = (row: GroupRow, by: Dimension): string => JSON.stringify([row.provider ?? null, row[by] ?? ""]);
 
 /**
  * Loads a history: the sums of every group in the range and in the range before, then the largest groups' bars, each by a
@@ -174,7 +132,7 @@ const keyOf = (row: GroupRow, by: Dimension): string => JSON.stringify([row.prov
 export async function history(question: Question, zone: string, signal: AbortSignal): Promise<History> {
   const { by, range, before, bucket, filters } = question;
   const ask = (days: Range, more: Record<string, string | number>) => get<Costs>(path("/api/v1/costs", { ...days, ...more }, asCosts(filters)), signal);
-  const grouped = { bucket: "total", group_by: dimensionsOf(by), sort: "cost", limit: GROUPS };
+  const grouped = { bucket: "total", group_by: dimensionsOf(by).join(), sort: "cost", limit: GROUPS };
   const [ranked, whole, known, rankedBefore, wholeBefore] = await Promise.all([
     ask(range, grouped),
     ask(range, { bucket, limit: 10_000 }),

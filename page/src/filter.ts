@@ -83,7 +83,7 @@ export function wholeMonth(range: Range): string | null {
 }
 
 /** The longest range, days, of sums that are not in a rollup: the daemon adds up single calls for them. */
-const LOG_DAYS_MAX = 31;
+export const LOG_DAYS_MAX = 31;
 
 /** Whether sums by these dimensions can be had for a range: a rollup has them, or it is short. */
 export function canAsk(by: Dimension[], filters: Filters, range: Range): boolean {

@@ -4,6 +4,7 @@ import { useState } from "preact/hooks";
 import { get } from "./api";
 import { DIMENSIONS, RANGES, type Range, type RangeName, asCosts, filtersOf, nameOf, path, rangeChanges, rangeName, wordOf } from "./filter";
 import { amend, href } from "./route";
+import { SavedViews } from "./savedbar";
 import type { Costs, Dimension } from "./types";
 import { Choice } from "./ui/parts";
 
@@ -44,6 +45,7 @@ export function Filters({ query, range, tags }: { query: URLSearchParams; range:
       ))}
       {isOpen ? <AddFilter range={range} tags={tags} onDone={() => setOpen(false)} /> : <button type="button" onClick={() => setOpen(true)}>Add a filter</button>}
       {inForce.length > 1 && <button type="button" class="quiet" onClick={() => amend(Object.fromEntries(inForce.map(([by]) => [by, null])))}>Remove all</button>}
+      <SavedViews />
     </div>
   );
 }

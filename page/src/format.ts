@@ -36,6 +36,9 @@ export function seconds(value: number): string {
   return `${Math.floor(value / 86_400)} d ${Math.floor((value % 86_400) / 3600)} h`;
 }
 
+/** A latency. */
+export const milliseconds = (value: number): string => (value < 1_000 ? `${Math.round(value)} ms` : `${(value / 1_000).toFixed(value < 10_000 ? 2 : 1)} s`);
+
 // Days are dates of the reporting time zone, not instants: they are calculated in UTC, where each has 24 hours.
 const day = (text: string): Date => new Date(`${text}T00:00:00Z`);
 export const isoDay = (date: Date): string => date.toISOString().slice(0, 10);

@@ -32,7 +32,7 @@ function decoded(text: string): string {
 
 /** Whether a parameter belongs to all views. */
 const isShared = (name: string): boolean => name.startsWith("tag:") || SHARED.has(name);
-const SHARED = new Set(["days", "from", "to", "provider", "model", "endpoint", "user", "app", "by"]);
+const SHARED = new Set(["days", "from", "to", "provider", "model", "endpoint", "user", "app", "by", "split"]);
 
 function written(view: string, rest: string, query: URLSearchParams, changes: Changes): string {
   for (const [name, value] of Object.entries(changes)) {

@@ -258,3 +258,63 @@ export interface Forecast {
   parts: { name: string; next_30_days_usd: string }[];
   unusual_days: { day: string; provider: string; cost_usd: string; counted_usd: string }[];
 }
+
+export interface ReportSums {
+  cost_usd: string;
+  calls: number;
+  errors: number;
+  tokens: number;
+  unpriced_calls: number;
+}
+
+export interface ReportMover {
+  name: string;
+  cost_usd: string;
+  before_usd: string;
+}
+
+export interface Report {
+  period: "day" | "week" | "month";
+  first: string;
+  last: string;
+  before_first: string;
+  total: ReportSums;
+  before: ReportSums;
+  movers: { by: string; whole_from: string | null; movers: ReportMover[] }[];
+  budgets: { name: string; spent_usd: string; amount_usd: string; used_percent: string; forecast_usd: string | null }[];
+  unpriced: { provider: string; model: string; calls: number }[];
+}
+
+/** Latencies of a model's calls. */
+export interface Latency {
+  provider: string;
+  model: string;
+  calls: number;
+  p50_ms: number | null;
+  p95_ms: number | null;
+}
+
+/** A sum, and the range in which it lies once all of its calls are priced. */
+export interface Bounds {
+  exact: boolean;
+  cost_usd: string;
+  low_usd: string;
+  /** Null if the most is not known. Incomplete streams are not in it. */
+  high_usd: string | null;
+  /** Whether single calls were read, which have incomplete streams. */
+  log_is_read: boolean;
+  reasons: BoundsReason[];
+  reasons_left_off: number;
+}
+
+export interface BoundsReason {
+  reason: "unpriced" | "incomplete";
+  provider: string;
+  model: string;
+  calls: number;
+  low_usd: string;
+  high_usd: string | null;
+  low_model: string | null;
+  high_model: string | null;
+  note: string | null;
+}

@@ -35,8 +35,8 @@ async function inside(run, options = {}) {
 }
 
 const VIEWS = [
-  ["overview", "Month to date"], ["costs", "Totals"], ["costs?by=model&days=7", "claude-opus-4-5"], ["costs?by=user&days=90", "user-00001"],
-  ["users?search=user-0000", "user-00001"], ["users/user-00001?days=7", "Cost by day"], ["sessions", "Active sessions"], ["budgets", "budget"], ["alerts?show=all", "alert"], ["prices?provider=claude&search=sonnet", "claude-sonnet-4-5"],
+  ["overview", "Month to date"], ["costs", "Totals"], ["costs?by=model&days=7", "claude-opus-4-5"], ["costs?by=user&days=90", "user-00001"], ["costs?split=model", "Cost by provider and model"],
+  ["users?search=user-0000", "user-00001"], ["users/user-00001?days=7", "Cost by day"], ["sessions", "Active sessions"], ["budgets", "budget"], ["alerts?show=all", "alert"], ["rules", "No rule is set"], ["reports", "Compared with"], ["prices?provider=claude&search=sonnet", "claude-sonnet-4-5"],
   ["records?only=errors", "claude"], ["dead-letters", "missing"], ["pipeline", "Write-ahead log"], ["changes", "token.create"],
 ];
 
@@ -238,14 +238,18 @@ describe("changes", () => {
       // More than the demo's calls can cost up to the last day of any month: no threshold of this budget is reached.
       await tab.page.getByLabel("Amount in USD").fill("1,234,567.5");
       await tab.page.getByLabel("Period").selectOption("month");
+      await tab.page.getByLabel("Limit").selectOption("soft");
       await tab.page.getByRole("button", { name: "Save" }).click();
       await tab.page.getByText("of $1,234,567.50").waitFor();
       await until("it is evaluated", async () => !(await tab.page.locator(".budget").innerText()).includes("$0.00 of"));
       assert.deepEqual(await tab.axe(), [], "a budget");
       await tab.page.getByRole("button", { name: /^Edit/ }).click();
+      assert.equal(await tab.page.getByLabel("Limit").inputValue(), "soft");
+      await tab.page.getByLabel("Limit").selectOption("hard");
       await tab.page.getByLabel("Amount in USD").fill("0.01");
       await tab.page.getByRole("button", { name: "Save" }).click();
       await tab.page.getByText("Over budget", { exact: true }).waitFor();
+      await tab.page.getByText("Calls are refused", { exact: true }).waitFor();
       // A new budget in place of an existing one gives a notice.
       await tab.page.getByRole("button", { name: "Set a budget" }).click();
       await tab.page.getByLabel("Amount in USD").fill("0.02");
@@ -329,7 +333,7 @@ describe("changes", () => {
   test("whoever may only read is offered no change", async () => {
     const reader = await daemon.token("read");
     await inside(async (tab) => {
-      for (const path of ["budgets", "prices", "dead-letters"]) {
+      for (const path of ["budgets", "rules", "prices", "dead-letters"]) {
         await show(tab, daemon, path);
         assert.equal(await tab.page.locator("main button.primary, main button.danger").count(), 0, path);
       }
@@ -408,7 +412,7 @@ describe("files and weather", () => {
     try {
       const tab = await open(browser, fresh);
       await signIn(tab, fresh, await fresh.token("admin"));
-      for (const [path, text] of [["overview", "No calls recorded yet"], ["costs", "No calls in this range"], ["users", "No users yet"], ["sessions", "No session tables"], ["records", "No calls match"], ["dead-letters", "No dead letters"]]) {
+      for (const [path, text] of [["overview", "No calls recorded yet"], ["costs", "No calls in this range"], ["users", "No users yet"], ["sessions", "No session tables"], ["rules", "No rule is set"], ["reports", "No calls in this week"], ["records", "No calls match"], ["dead-letters", "No dead letters"]]) {
         await show(tab, fresh, path);
         await tab.page.getByText(text).waitFor();
         assert.deepEqual(await tab.axe(), [], path);

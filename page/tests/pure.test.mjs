@@ -1,4 +1,5 @@
-// Calculations of the page without a browser: ranges to compare with, the pace of a budget, the saving by caching.
+// Calculations of the page without a browser: ranges to compare with, the pace of a budget, the saving by caching, two
+// dimensions at once, saved views, the form of alert rules.
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { build } from "esbuild";
@@ -11,6 +12,9 @@ const { nextDimension, rangeBefore, rangeOf } = await load("filter");
 const { paceOf } = await load("pace");
 const { savedAt } = await load("rates");
 const { parse, text } = await load("money");
+const { COLUMNS_MAX, ROWS_MAX, pivotOf, sumsBy } = await load("pivot");
+const { NAME_MAX, VIEWS_MAX, readViews, renamed, withView } = await load("savedviews");
+const { fieldOf, ruleOf } = await load("rule");
 
 test("a range is compared with the same days of the month before, or with as many days before it", () => {
   const today = "2026-03-31";
@@ -76,4 +80,66 @@ test("the saving by caching is reads less the surcharge of writes, where a list 
   assert.deepEqual(of(row("sonnet", 1_000_000, 0), row("other", 5, 0)), ["2.7", false]);
   assert.deepEqual(of(row("other", 0, 0)), ["0", true]);
   assert.deepEqual(of(row("sonnet", 0, 0, { cache_write_1h_tokens: 5 })), ["0", false]);
+});
+
+test("rows and columns of two dimensions add up to the last digit, with all others in a row and a column", () => {
+  const zero = { calls: 0, errors: 0, input_tokens: 0, output_tokens: 0, cache_read_tokens: 0, cache_write_5m_tokens: 0, cache_write_1h_tokens: 0, requests: 0, unpriced_calls: 0 };
+  const pair = (app, model, cost, provider = "p") => ({ ...zero, app, provider, model, calls: 1, cost_usd: cost });
+  const whole = (pairs) => text(pairs.reduce((sum, { cost_usd }) => sum + parse(cost_usd), 0n));
+  const check = (pivot, total) => {
+    const of = (row) => parse(row.cost_usd);
+    const sum = (rows) => text(rows.reduce((all, row) => all + of(row), 0n));
+    for (const row of pivot.rows) assert.equal(sum(row.cells), row.sums.cost_usd, row.name);
+    for (const [at, column] of pivot.columns.entries()) assert.equal(sum(pivot.rows.map(({ cells }) => cells[at])), column.sums.cost_usd, column.name);
+    for (const heads of [pivot.rows, pivot.columns]) assert.equal(sum(heads.map(({ sums }) => sums)), total);
+    assert.equal(pivot.total.cost_usd, total);
+  };
+  const pairs = [];
+  for (let app = 0; app < ROWS_MAX + 5; app += 1) for (let model = 0; model < COLUMNS_MAX + 3; model += 1) pairs.push(pair(`a${app}`, `m${model}`, `${100 - app}.00000000000000000${model}`));
+  // The same model of a second provider is a column of its own.
+  pairs.push(pair("a0", "m0", "1000", "q"));
+  const total = whole(pairs);
+  const of = (some) => pivotOf(some, sumsBy(pairs, "app"), sumsBy(pairs, "model"), { ...zero, calls: pairs.length, cost_usd: total }, "app", "model");
+  const all = of(pairs);
+  check(all, total);
+  assert.deepEqual([all.rows.length, all.columns.length], [ROWS_MAX + 1, COLUMNS_MAX + 1]);
+  assert.deepEqual(all.columns.slice(0, 2).map(({ name }) => name), ["m8", "m7"]);
+  assert.deepEqual([all.rows[0].name, all.rows[0].sums.cost_usd, all.rows.at(-1).name], ["a0", "1900.000000000000000036", "All others"]);
+  // Pairs that were not loaded are in "All others".
+  check(of(pairs.slice(40)), total);
+  const few = [pair("x", "m", "1"), pair("y", "n", "2")];
+  const small = pivotOf(few, sumsBy(few, "app"), sumsBy(few, "model"), { ...zero, calls: 2, cost_usd: "3" }, "app", "model");
+  assert.deepEqual(small.rows.map(({ name, cells }) => [name, cells.map(({ cost_usd }) => cost_usd).join()]), [["y", "2,0"], ["x", "0,1"]]);
+});
+
+test("saved views are bounded, and what another script has stored is not followed", () => {
+  const view = (name, to = "#/costs") => ({ name, to });
+  assert.deepEqual(readViews(JSON.stringify([view("a"), { name: "b", to: "javascript:alert(1)" }, view(""), view("x".repeat(NAME_MAX + 1)), view("c", `#/${"x".repeat(3_000)}`), null, 5])), [view("a")]);
+  for (const text of [null, "", "{", "{}", "5"]) assert.deepEqual(readViews(text), []);
+  let views = [];
+  for (let at = 0; at < VIEWS_MAX; at += 1) views = withView(views, view(`v${at}`));
+  assert.throws(() => withView(views, view("one more")), /30 saved views/);
+  assert.equal(withView(views, view("v3", "#/users")).find(({ name }) => name === "v3").to, "#/users");
+  assert.equal(readViews(JSON.stringify([...views, view("beyond")])).length, VIEWS_MAX);
+  assert.throws(() => renamed(views, "v1", "v2"), /there already/);
+  assert.deepEqual(renamed(views, "v1", "w").filter(({ name }) => ["v1", "w"].includes(name)), [view("w")]);
+  for (const name of [" ", "x".repeat(NAME_MAX + 1)]) assert.throws(() => renamed(views, "v1", name), /characters/);
+});
+
+test("the form of a rule names the field and the value that is wrong", () => {
+  const form = (more) => (name) => ({ name: "spend", metric: "cost", window: "24h", alert: "100", ...more })[name] ?? "";
+  const rule = ruleOf(form({ provider: "claude", alert: "$1,000.50", quiet: "22:00 - 07:00" }), false);
+  assert.deepEqual(rule, { name: "spend", metric: "cost", filter: { provider: "claude" }, window: "24h", short_window: null, warning: null, alert: "1000.50", no_data: false, budget_id: null, owner: "", route: "default", quiet: "22:00-07:00" });
+  assert.equal(ruleOf(form({ metric: "forecast_percent", budget: "7", window: "" }), true).no_data, false);
+  assert.deepEqual(ruleOf(form({ alert: "", window: "2h" }), true).no_data, true);
+  for (const [more, field, message] of [
+    [{ name: "" }, "name", /has a name/], [{ window: "5x" }, "window", /“5x” is not a window/], [{ window: "2161h" }, "window", /2160h/], [{ window: "91d" }, "window", /90d/],
+    [{ alert: "ten" }, "alert", /“ten” is not a number/], [{ alert: "0" }, "alert", /above 0/], [{ warning: "100" }, "warning", /100 is not below the alert of 100/],
+    [{ alert: "" }, "alert", /never apply/], [{ quiet: "22-7" }, "quiet", /“22-7” is not a part of the day/], [{ quiet: "07:00-07:00" }, "quiet", /part of the day/],
+    [{ other: "team" }, "value", /Name the team/], [{ other: "team", value: "search" }, "window", /in days/], [{ other: "user", value: "u", model: "m", window: "1d" }, "model", /provider alone/],
+    [{ metric: "burn_rate" }, "budget", /Choose a budget/], [{ metric: "burn_rate", budget: "7", short_window: "1d" }, "short_window", /“1d” is not shorter than “24h”/],
+  ]) assert.throws(() => ruleOf(form(more), false), (error) => error.field === field && message.test(error.message), JSON.stringify(more));
+  for (const [message, field] of [["Route: none of this name is configured.", "route"], ["Name and owner: at most 100 characters.", "name"], ["Budget_id: there is no budget 9.", "budget"], ["Filter: the rollups do not have these together.", "other"], ["The database is away.", null]]) {
+    assert.equal(fieldOf(message), field, message);
+  }
 });

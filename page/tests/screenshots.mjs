@@ -18,6 +18,9 @@ const VIEWS = {
   "costs-movers": { path: "costs?by=user&days=month&table=movers" },
   "costs-causes": { path: "costs?days=month&table=causes" },
   "costs-tokens": { path: "costs?by=model&days=90&show=tokens" },
+  "costs-pivot": { path: "costs?by=provider&split=model&days=30" },
+  "costs-pivot-users": { path: "costs?by=user&split=model&days=30" },
+  "saved-views": { path: "costs?by=model&days=month", then: savedViews },
   users: { path: "users" },
   user: { path: "users/user-00001" },
   sessions: { path: "sessions" },
@@ -25,6 +28,10 @@ const VIEWS = {
   "budget-edit": { path: "budgets", then: (page) => page.getByRole("button", { name: "Set a budget" }).click() },
   alerts: { path: "alerts" },
   "alerts-all": { path: "alerts?show=all" },
+  rules: { path: "rules" },
+  "rule-edit": { path: "rules", then: wrongRule },
+  reports: { path: "reports" },
+  "reports-month": { path: "reports?period=month" },
   prices: { path: "prices?provider=claude" },
   "price-edit": { path: "prices?provider=claude&search=sonnet-4-5", then: price },
   records: { path: "records?days=7", then: (page) => page.locator("tbody .sort").first().click() },
@@ -40,6 +47,25 @@ async function hover(page) {
   const { width } = await plot.boundingBox();
   await plot.hover({ position: { x: width * 0.62, y: 120 } });
   await page.locator(".tooltip").waitFor();
+}
+
+/** A list of views, one of which is the present one. */
+async function savedViews(page) {
+  const here = "#/costs?by=model&days=month";
+  const views = [["Models this month", here], ["Search team, 90 days", "#/costs?tag:team=search&days=90&by=model"], ["Users by model", "#/costs?by=user&split=model"]];
+  await page.evaluate((views) => localStorage.setItem("tallyd.views", JSON.stringify(views.map(([name, to]) => ({ name, to })))), views);
+  await page.reload();
+  await page.getByRole("button", { name: "View: Models this month" }).click();
+  await page.locator(".fresh", { hasText: "Live" }).waitFor();
+}
+
+/** A form with a value that is wrong. */
+async function wrongRule(page) {
+  await page.getByRole("button", { name: "Set a rule" }).click();
+  await page.getByLabel("Name", { exact: true }).fill("search");
+  await page.getByLabel("Window").fill("5x");
+  await page.getByLabel("Alert from").fill("40");
+  await page.getByRole("button", { name: "Save" }).click();
 }
 
 async function price(page) {
@@ -135,6 +161,13 @@ async function everyView() {
     budget(spent("day >= date_trunc('month', current_date) AND model = 'claude-opus-4-5'") / 1.3, "--period", "month", "--for", "model=claude-opus-4-5");
     // Budgets are evaluated every few seconds.
     await until("budgets are evaluated", () => daemon.sql("SELECT count(*) FROM api_budget_states") === "4");
+    for (const words of [
+      ["spend", "--metric", "cost", "--window", "24h", "--warning", "4", "--alert", "9", "--owner", "platform"],
+      ["errors", "--metric", "error_percent", "--window", "1h", "--alert", "40", "--where", "provider=claude", "--quiet", "22:00-07:00"],
+      ["month", "--metric", "forecast_percent", "--budget", daemon.sql("SELECT min(id) FROM api_budgets WHERE period = 'month'"), "--warning", "90", "--alert", "400", "--owner", "finance"],
+      ["silent", "--metric", "calls", "--window", "2h", "--no-data"],
+    ]) daemon.run("rules", "set", ...words);
+    await until("rules are evaluated", () => daemon.sql("SELECT count(*) FROM tallyd_alert_rule_states") === "4");
     await until("alerts are raised", () => Number(daemon.sql("SELECT count(*) FROM api_alerts")) >= 3);
     const seen = daemon.sql("SELECT max(id) FROM api_alerts WHERE id < (SELECT max(id) - 1 FROM api_alerts)");
     daemon.run("alerts", "acknowledge", seen);

@@ -5,14 +5,14 @@ import { Failure, change, get, url } from "../api";
 import { instant, percentage, shortDay } from "../format";
 import { useLive } from "../live";
 import { parse, percent as share, usd } from "../money";
-import { amend, useRoute } from "../route";
+import { amend, href, useRoute } from "../route";
 import { useSession } from "../session";
 import type { Alert, AlertsAnswer } from "../types";
 import { Badge, Card, Choice, Empty, Head, Loaded, Problem } from "../ui/parts";
 import { Pager } from "../ui/table";
 
 const PAGE = 50;
-const KINDS: Record<string, string> = { budget: "Budget", spend: "Unusual spend" };
+const KINDS: Record<string, string> = { budget: "Budget", spend: "Unusual spend", rule: "Rule", report: "Report", test: "Test" };
 const PERIODS: Record<string, string> = { day: "Daily", week: "Weekly", month: "Monthly" };
 
 export function Alerts() {
@@ -38,7 +38,7 @@ export function Alerts() {
   const newest = live.data?.alerts[0]?.id;
   return (
     <>
-      <Head title="Alerts" lead="Budgets that reached a threshold, and unusual spend." live={live}>
+      <Head title="Alerts" lead={<>Budgets that reached a threshold, rules, and unusual spend. <a href={href("rules")}>Alert rules</a></>} live={live}>
         {mayChange && newest !== undefined && (live.data?.new ?? 0) > 0 && before.length === 0 && (
           <button type="button" onClick={() => void acknowledge({ up_to: newest })}>Acknowledge all</button>
         )}

@@ -59,6 +59,7 @@ export function Bar({ budget }: { budget: BudgetState }) {
       </div>
       <div class="budget-foot">
         <Badge tone={TONES[budget.status]}>{standing(budget)}</Badge>
+        {budget.status === "exceeded" && budget.limit === "hard" && <Badge tone="bad">Calls are refused</Badge>}
         <span class="fine">{budget.status === "warning" ? "" : `${percentage(used)} · `}{span(budget)}</span>
         {budget.unpriced_calls > 0 && <Badge tone="warn">{noun(budget.unpriced_calls, "unpriced call", "unpriced calls")}</Badge>}
       </div>
@@ -168,7 +169,7 @@ function Editor(props: { budget: BudgetState | null; onClose: () => void; onSave
           <label>Amount in USD <input name="amount" inputMode="decimal" required defaultValue={budget?.amount_usd ?? ""} placeholder="25" /></label>
           <label>Warning at percent <input name="warning" type="number" min={0} max={100} required defaultValue={String(budget?.warning_percent ?? 80)} /></label>
           <label>Alerts at percent <input name="alerts" defaultValue={(budget?.alert_percents ?? [50, 80, 100]).join(", ")} /></label>
-          <label>Limit <select name="limit" defaultValue={budget?.limit ?? "hard"}><option value="hard">Hard: applications refuse calls</option><option value="soft">Soft: alerts only</option></select></label>
+          <label>Limit <select name="limit"><option value="hard">Hard: applications refuse calls</option><option value="soft" selected={budget?.limit === "soft"}>Soft: alerts only</option></select></label>
         </div>
         <div class="actions"><button type="button" onClick={props.onClose}>Cancel</button><button type="submit" class="primary">Save</button></div>
       </form>

@@ -10,6 +10,8 @@ import { Overview } from "./overview";
 import { Pipeline } from "./pipeline";
 import { Prices } from "./prices";
 import { Records } from "./records";
+import { Reports } from "./reports";
+import { AlertRules } from "./rules";
 import { Sessions } from "./sessions";
 import { Users } from "./users";
 
@@ -28,6 +30,8 @@ export const VIEWS: View[] = [
   { id: "sessions", label: "Sessions", icon: "M8 14a6 6 0 1 0 0-12 6 6 0 0 0 0 12zM8 4.5V8l2.5 1.5", view: Sessions },
   { id: "budgets", label: "Budgets", icon: "M2.5 11.5a5.5 5.5 0 0 1 11 0zM8 11.5l2.5-3.5", view: Budgets },
   { id: "alerts", label: "Alerts", icon: "M8 2v1.2M4.2 11.5h7.6l-1-1.8V7.3a2.8 2.8 0 0 0-5.6 0v2.4zM6.8 13.6h2.4", view: Alerts },
+  { id: "rules", label: "Alert rules", icon: "M2.5 4h7M12.5 4h1M2.5 8h2M7.5 8h6M2.5 12h7M12.5 12h1M11 2.5v3M6 6.5v3M11 10.5v3", view: AlertRules },
+  { id: "reports", label: "Reports", icon: "M3.5 1.8h6l3 3v9.4h-9zM9.5 1.8v3h3M6 8h4M6 10.8h4", view: Reports },
   { id: "prices", label: "Prices", icon: "M8 2.5h5.5V8L7.5 14 2 8.5zM10.7 5.3h.01", view: Prices },
   { id: "records", label: "Records", icon: "M2.5 4h11M2.5 8h11M2.5 12h7", view: Records },
   { id: "dead-letters", label: "Dead letters", icon: "M2 4h12v8.5H2zM2 4.5l6 4.5 6-4.5", view: Letters },

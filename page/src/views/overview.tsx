@@ -2,7 +2,8 @@
 
 import { useMemo } from "preact/hooks";
 import { get, url } from "../api";
-import { type History, add, firstDay, fittingBucket, history } from "../costdata";
+import { type History, firstDay, fittingBucket, history } from "../costdata";
+import { byOf, openBar, opensWhat } from "../drill";
 import { DIMENSIONS, type Filters as Chosen, type RangeName, asCosts, filtersOf, path, rangeBefore, rangeName, rangeOf, wordOf } from "../filter";
 import { Filters, RangePicker } from "../filterbar";
 import { addDays, count, hourOf, longDay, noun, seconds, shortDay, today } from "../format";
@@ -11,13 +12,16 @@ import { type Attos, axisUsd, parse, sum, toFloat, usd, usdOf } from "../money";
 import { hasForecast, useOutlook, useOverlays } from "../outlook";
 import { amend, href, useRoute } from "../route";
 import { useSession } from "../session";
+import { add } from "../sums";
 import type { BudgetState, Costs, Dimension, Estimate, Forecast, GroupRow, LetterGroups, Status } from "../types";
 import { CostChange } from "../ui/change";
 import { Chart } from "../ui/chart";
 import { Badge, Card, Cost, Empty, Head, Loaded, Money, PrintButton, Tile, lacking } from "../ui/parts";
 import { Table } from "../ui/table";
+import { Bounds } from "./bounds";
 import { Bar, usedShare } from "./budgets";
-import { Movers, byOf, inWords, openBar, opensWhat } from "./costs";
+import { inWords } from "./costs";
+import { Movers } from "./groups";
 
 interface Overview {
   today: string;
@@ -244,6 +248,7 @@ function Spend({ data }: { data: Overview }) {
         <strong><Cost amount={history.cost} unpriced={total.unpriced_calls} /></strong>
         {before && question.before && <> <CostChange now={history.cost} before={parse(before.cost_usd)} long /> on {inWords(question.before)}. <a href={href("costs", { table: "causes" })}>Why?</a></>}
       </p>
+      {total.unpriced_calls > 0 && <Bounds range={question.range} filters={question.filters} isBrief />}
       <Chart label={`Cost by ${wordOf(question.by)}`} height={250} bars={bars} series={series} lines={lines} format={usdOf} axis={axisUsd} now={nowAt} expected={expected}
         opens={opensWhat(history)} onOpen={(at, name) => openBar(history, at, name)} />
     </Card>
