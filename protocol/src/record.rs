@@ -71,6 +71,16 @@ macro_rules! record {
 
 for_each_field!(record);
 
+/// The id of the first of some encoded records: after the array's head (1 or 3 bytes) comes `bin 8` of 16 bytes, or of 17 if
+/// the client made the id.
+#[must_use]
+pub fn id_of(records: &[u8]) -> Option<[u8; 16]> {
+    let head = if *records.first()? == 0xdc { 3 } else { 1 };
+    let id = records.get(head..)?.strip_prefix(&[0xc4])?;
+    let id = id.strip_prefix(&[16]).or_else(|| id.strip_prefix(&[17, MADE_ID]))?;
+    id.first_chunk().copied()
+}
+
 /// The fields up to `provider` are always written.
 const ALWAYS: u32 = 3;
 /// Every write goes into a `Vec`, which cannot fail.

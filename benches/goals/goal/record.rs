@@ -1,5 +1,6 @@
 //! The cost of `Recorder::record()` for its caller, with the daemon healthy, dead and stuck: it must be the same.
-//! `full` is a dead daemon whose ring has filled up, so that every record is dropped.
+//! `full` is a dead daemon whose ring has filled up, so that every record is dropped. `spool` is a healthy daemon, and a spool
+//! instead of the ring: the record is encoded and copied into a file's pages.
 //!
 //! Calls are timed one by one, paced so that the ring of a healthy daemon does not fill up. Two readings of the clock
 //! enclose each call; their own time, the median of the same round, is subtracted. The cases take turns, so that
@@ -16,7 +17,9 @@ use crate::support::{Cluster, Daemon, quantile};
 
 const CALLS: usize = 200_000;
 const PACE: Duration = Duration::from_micros(2);
-const CASES: [&str; 4] = ["healthy", "dead", "stuck", "full"];
+const CASES: [&str; 5] = ["healthy", "dead", "stuck", "full", "spool"];
+/// The goal of the median with a spool, in nanoseconds.
+const SPOOL_GOAL: f64 = 150.0;
 const GOALS: [(f64, &str, f64); 3] = [(0.5, "p50", 60.0), (0.99, "p99", 1_000.0), (0.999, "p99.9", 20_000.0)];
 
 pub fn measure(options: &Options, report: &mut Report) {
@@ -37,7 +40,11 @@ pub fn measure(options: &Options, report: &mut Report) {
     report.add("two readings of the clock (taken off)", "ns", Goal::Shown, clock);
     for (case, quantiles) in CASES.iter().zip(cases) {
         for ((_, name, goal), rounds) in GOALS.iter().zip(quantiles) {
-            let goal = if *case == "full" { Goal::Shown } else { Goal::AtMost(*goal) };
+            let goal = match (*case, *name) {
+                ("full", _) => Goal::Shown,
+                ("spool", "p50") => Goal::AtMost(SPOOL_GOAL),
+                _ => Goal::AtMost(*goal),
+            };
             report.add(format!("`record()` {name}, {case}"), "ns", goal, rounds);
         }
     }
@@ -46,7 +53,7 @@ pub fn measure(options: &Options, report: &mut Report) {
 fn run(case: &str, cluster: &Cluster) -> Vec<f64> {
     let nobody = tempfile::tempdir().expect("a folder");
     let daemon = match case {
-        "healthy" | "stuck" => Some(Daemon::start(cluster, Daemon::program())),
+        "healthy" | "stuck" | "spool" => Some(Daemon::start(cluster, Daemon::program())),
         _ => None,
     };
     let nowhere = Endpoint::unix(nobody.path().join("tallyd.sock"));
@@ -54,6 +61,9 @@ fn run(case: &str, cluster: &Cluster) -> Vec<f64> {
     let mut builder = Recorder::builder(endpoint).drop_deadline(Duration::from_millis(10));
     if case == "full" {
         builder = builder.ring_capacity(1).window_bytes(1);
+    }
+    if case == "spool" {
+        builder = builder.spool(nobody.path().join("spool"));
     }
     let recorder = builder.build();
     if let (Some(daemon), "stuck") = (&daemon, case) {

@@ -41,8 +41,12 @@
 //! The client uses the daemon's Unix socket or TCP, not HTTPS. From other hosts, an OTLP exporter can send spans to the
 //! daemon's `/v1/traces`, or a program can post records to `/api/v1/records`.
 //!
-//! It keeps nothing on disk: records that the daemon has not acknowledged are lost with the process. Dropping the
-//! [`Recorder`] waits for them for a bounded time; [`Recorder::close`] returns the number that is left.
+//! Without a spool it keeps nothing on disk: records that the daemon has not acknowledged are lost with the process. Dropping
+//! the [`Recorder`] waits for them for a bounded time; [`Recorder::close`] returns the number that is left.
+//!
+//! # The spool
+//! With [`Builder::spool`] the ring is a file in a folder. A record that `record()` has taken survives a SIGKILL of the process,
+//! and the next recorder with this folder delivers it, exactly once. Nothing is synced: a loss of power can cost records.
 //!
 //! # Fork
 //! A child process has no sender thread. Build the [`Recorder`] after `fork`, or in each worker.
@@ -52,11 +56,14 @@ mod clock;
 mod endpoint;
 mod inbox;
 mod name;
+mod own;
+mod queue;
 mod recorder;
 mod ring;
 mod rng;
 mod sender;
 mod session;
+mod spool;
 mod stats;
 mod sync;
 #[cfg(feature = "usage")]

@@ -8,9 +8,7 @@ use crate::rng::Rng;
 pub fn default_producer(app: &str, rng: &mut Rng) -> String {
     let app = if app.is_empty() { program() } else { app.to_owned() };
     let tail = format!("-{}-{:016x}", std::process::id(), rng.next_u128() >> 64);
-    let mut name = format!("{app}@{}", host());
-    name.truncate(name.floor_char_boundary_at(PRODUCER_BYTES - tail.len()));
-    name + &tail
+    with_tail(format!("{app}@{}", host()), &tail)
 }
 
 /// Fits an application's name into the protocol's bounds: NUL becomes `_`; a long name is cut and gets a hash of the whole,
@@ -19,10 +17,15 @@ pub fn chosen_producer(name: &str) -> Option<String> {
     let mut name = name.replace('\0', "_");
     if name.len() > PRODUCER_BYTES {
         let tail = format!("-{:016x}", fnv1a(name.as_bytes()));
-        name.truncate(name.floor_char_boundary_at(PRODUCER_BYTES - tail.len()));
-        name += &tail;
+        name = with_tail(name, &tail);
     }
     (!name.is_empty()).then_some(name)
+}
+
+/// The name, cut if need be, and its end.
+pub fn with_tail(mut name: String, tail: &str) -> String {
+    name.truncate(name.floor_char_boundary_at(PRODUCER_BYTES - tail.len()));
+    name + tail
 }
 
 /// 128 random bits as hex digits: a producer's secret.

@@ -1,6 +1,7 @@
 //! The recorder: the API of an application that records calls.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
@@ -10,11 +11,14 @@ use tallyd_protocol::check::Defaults;
 use tallyd_protocol::record::Text;
 use tallyd_protocol::{AckMode, CallScope, Decision, Record};
 
+use crate::own::Own;
+use crate::queue::Queue;
 use crate::ring::Ring;
 use crate::rng::Rng;
 use crate::sender::{Sender, Settings};
 use crate::session::HelloOptions;
-use crate::stats::{FlushOutcome, OnDrop, OnReject, Rejected, Shared, Stats};
+use crate::spool::{Drain, Spool};
+use crate::stats::{FlushOutcome, Notice, OnDrop, OnReject, Rejected, Shared, Stats};
 use crate::{Endpoint, clock, name};
 
 /// Records paid API calls. One for the whole process; share it behind an `Arc`.
@@ -25,8 +29,7 @@ pub struct Recorder {
     /// Whether the recorder keeps nothing and opens nothing.
     is_disabled: bool,
     drop_deadline: Duration,
-    app: Text,
-    tags: Vec<(Text, Text)>,
+    own: Own,
     /// Whether calls are refused while the state of budgets is unknown.
     refuses_unknown: bool,
 }
@@ -40,8 +43,8 @@ impl Recorder {
     /// Records one call, with the current time if it has no time. Returns whether it was taken. False means that the ring is
     /// full; the record was counted and given to the drop callback.
     ///
-    /// Never blocks, never panics, allocates nothing and wakes no thread; the drop callback may do any of these. Fields are
-    /// not checked here: the daemon refuses an invalid record, and the reject callback gets it.
+    /// Never blocks, never panics, allocates nothing and wakes no thread; the drop callback may do any of these. With a
+    /// spool it encodes the record, for which a thread's first call allocates a buffer. Fields are not checked here: the daemon refuses an invalid record, and the reject callback gets it.
     #[inline]
     pub fn record(&self, mut record: Record) -> bool {
         if self.is_disabled {
@@ -50,7 +53,7 @@ impl Recorder {
         if record.occurred_at.is_none() {
             record.occurred_at = Some(clock::unix_us());
         }
-        match self.shared.ring.push(record) {
+        match self.shared.queue.push(record) {
             Ok(()) => true,
             Err(record) => {
                 self.shared.drop_record(record);
@@ -89,7 +92,7 @@ impl Recorder {
     /// }
     /// ```
     pub fn room(&self, deadline: Duration) -> bool {
-        if self.shared.ring.has_room() {
+        if self.shared.queue.has_room() {
             return true;
         }
         self.wake();
@@ -123,7 +126,7 @@ impl Recorder {
         if self.is_disabled {
             return Decision::default();
         }
-        let defaults = Defaults { app: &self.app, tags: &self.tags };
+        let defaults = Defaults { app: &self.own.app, tags: &self.own.tags };
         let answer = self.shared.standing.ask(Instant::now(), |checker| checker.check(call, &defaults));
         answer.unwrap_or_else(|| Decision::unknown(!self.refuses_unknown))
     }
@@ -134,8 +137,8 @@ impl Recorder {
         !self.is_disabled && self.shared.wait_until(clock::after(deadline), |control| control.welcomed)
     }
 
-    /// Flushes within `deadline` and ends the sender. Records that are then outstanding are lost to this process. Those still
-    /// in the ring go to the drop callback, which gets 200 ms more. Dropping the recorder does the same with the builder's
+    /// Flushes within `deadline` and ends the sender. Records that are then outstanding are lost to this process, or wait in the
+    /// spool for the next one. Those still in the ring go to the drop callback, which gets 200 ms more. Dropping the recorder does the same with the builder's
     /// deadline.
     pub fn close(mut self, deadline: Duration) -> FlushOutcome {
         self.stop(deadline)
@@ -162,6 +165,7 @@ impl Recorder {
         if own || !self.shared.wait_until(grace, |control| control.left.is_some()) {
             return outcome(self.shared.in_flight());
         }
+        self.shared.wait_until(until, |control| !control.recovering);
         let left = self.shared.control().left.unwrap_or(0);
         // The thread has finished its work; the panic hook would have reported a panic.
         let _ = handle.join();
@@ -193,6 +197,8 @@ pub struct Builder {
     settings: Settings,
     ring_capacity: usize,
     ring_bytes: usize,
+    spool: Option<PathBuf>,
+    spool_bytes: usize,
     drop_deadline: Duration,
     on_drop: Option<OnDrop>,
     on_reject: Option<OnReject>,
@@ -206,8 +212,7 @@ impl Builder {
         let settings = Settings {
             endpoint,
             hello: HelloOptions::new(""),
-            app: Text::Borrowed(""),
-            tags: Vec::new(),
+            own: Own { app: Text::Borrowed(""), tags: Vec::new() },
             window_bytes: 32 * 1024 * 1024,
             window_frames: 4096,
             backoff_min: Duration::from_millis(50),
@@ -219,6 +224,8 @@ impl Builder {
             settings,
             ring_capacity: 16_384,
             ring_bytes: 64 * 1024 * 1024,
+            spool: None,
+            spool_bytes: 64 * 1024 * 1024,
             drop_deadline: Duration::from_secs(2),
             on_drop: None,
             on_reject: None,
@@ -230,13 +237,13 @@ impl Builder {
 
     /// The application's name: the default of [`Record::app`], and the start of the default producer name.
     pub fn app(mut self, app: impl Into<Text>) -> Self {
-        self.settings.app = app.into();
+        self.settings.own.app = app.into();
         self
     }
 
     /// A tag of every record that does not have it, such as `environment`.
     pub fn tag(mut self, name: impl Into<Text>, value: impl Into<Text>) -> Self {
-        self.settings.tags.push((name.into(), value.into()));
+        self.settings.own.tags.push((name.into(), value.into()));
         self
     }
 
@@ -260,6 +267,25 @@ impl Builder {
     /// Constant text does not count.
     pub fn ring_bytes(mut self, bytes: usize) -> Self {
         self.ring_bytes = bytes;
+        self
+    }
+
+    /// Keeps records in a file in this folder until they are settled, instead of the ring. A SIGKILL of the process does not
+    /// lose them: the next recorder with this folder, or one that runs, delivers them under this recorder's producer, exactly
+    /// once. Processes may share the folder, on a local file system. Files are readable by their user alone.
+    ///
+    /// `record()` then encodes the record itself. If the file cannot be made, the ring is used: a line on standard error and
+    /// [`Stats::last_error`] say why. A producer name that was chosen gets a random end, because the producers of earlier
+    /// processes may be connected at the same time.
+    pub fn spool(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.spool = Some(folder.into());
+        self
+    }
+
+    /// The spool file's room, allocated when the recorder is built. Default 64 MiB, some 300,000 records; at least 4 MiB. A full
+    /// spool behaves like a full ring.
+    pub fn spool_bytes(mut self, bytes: usize) -> Self {
+        self.spool_bytes = bytes;
         self
     }
 
@@ -349,15 +375,21 @@ impl Builder {
     /// ring does. [`Stats::last_error`] then has the reason.
     pub fn build(mut self) -> Recorder {
         let mut rng = Rng::from_entropy();
-        let producer = name::chosen_producer(&self.settings.hello.producer);
-        self.settings.hello.producer = producer.unwrap_or_else(|| name::default_producer(&self.settings.app, &mut rng));
+        let own = self.settings.own.clone();
+        self.settings.hello.producer = self.producer_name(&mut rng);
         let is_disabled = self.disabled.unwrap_or_else(is_switched_off);
-        let ring = if is_disabled { Ring::new(1, 0) } else { Ring::new(self.ring_capacity, self.ring_bytes) };
-        let shared = Arc::new(Shared::new(ring, self.on_drop, self.on_reject, self.quiet));
-        let (app, tags) = (self.settings.app.clone(), self.settings.tags.clone());
+        let (queue, trouble) = self.queue(is_disabled);
+        let shared = Arc::new(Shared::new(queue, self.on_drop, self.on_reject, self.quiet));
         let (drop_deadline, refuses_unknown) = (self.drop_deadline, self.refuses_unknown);
         if is_disabled {
-            return Recorder { shared, thread: None, is_disabled, drop_deadline, app, tags, refuses_unknown };
+            return Recorder { shared, thread: None, is_disabled, drop_deadline, own, refuses_unknown };
+        }
+        if let Some(text) = trouble {
+            shared.notices.tell(Notice::Spool, format_args!("{text}"));
+            shared.update(|control| control.last_error = Some(text));
+        }
+        if let Some(folder) = &self.spool {
+            Drain::start(&shared, self.settings.endpoint.clone(), folder);
         }
         let sender = Sender::new(Arc::clone(&shared), self.settings, rng);
         let thread = match thread::Builder::new().name("tallyd-sender".to_owned()).spawn(|| sender.run()) {
@@ -368,7 +400,31 @@ impl Builder {
                 None
             }
         };
-        Recorder { shared, thread, is_disabled, drop_deadline, app, tags, refuses_unknown }
+        Recorder { shared, thread, is_disabled, drop_deadline, own, refuses_unknown }
+    }
+
+    fn producer_name(&self, rng: &mut Rng) -> String {
+        match name::chosen_producer(&self.settings.hello.producer) {
+            None => name::default_producer(&self.settings.own.app, rng),
+            Some(chosen) if self.spool.is_none() => chosen,
+            Some(chosen) => name::with_tail(chosen, &format!("-{:016x}", rng.next_u128() >> 64)),
+        }
+    }
+
+    /// The ring or the spool, and why the spool could not be made.
+    fn queue(&self, is_disabled: bool) -> (Queue, Option<String>) {
+        if is_disabled {
+            return (Queue::Memory(Ring::new(1, 0)), None);
+        }
+        let ring = || Queue::Memory(Ring::new(self.ring_capacity, self.ring_bytes));
+        let Some(folder) = &self.spool else { return (ring(), None) };
+        match Spool::create(folder, self.spool_bytes, &self.settings.hello, self.settings.own.clone()) {
+            Ok(spool) => (Queue::File(spool), None),
+            Err(error) => {
+                let folder = folder.display();
+                (ring(), Some(format!("there is no spool in {folder}, so records are in memory alone: {error}")))
+            }
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::fmt;
 use std::io::{self, Write};
 use std::time::Duration;
 
-use tallyd_protocol::message::write_records_frame;
+use tallyd_protocol::message::{write_records_frame, write_records_head};
 use tallyd_protocol::{
     Ack, AckMode, ClientMessage, Hello, PROTOCOL_VERSION, Record, ServerMessage, Watch, Welcome, frame,
 };
@@ -221,6 +221,20 @@ impl Session {
         if bytes > max {
             return Err(SessionError::TooLarge { bytes, max });
         }
+        self.stream.write_all(&self.out).map_err(|error| self.last_words(error))
+    }
+
+    /// As [`Session::send`], with records that are encoded already and within the daemon's bounds.
+    pub(crate) fn send_encoded<'a>(
+        &mut self,
+        first_seq: u64,
+        records: impl ExactSizeIterator<Item = &'a [u8]>,
+    ) -> Result<(), SessionError> {
+        self.out.clear();
+        frame::write(&mut self.out, |body| {
+            write_records_head(body, first_seq, u32::try_from(records.len()).unwrap_or(u32::MAX));
+            records.for_each(|record| body.extend_from_slice(record));
+        });
         self.stream.write_all(&self.out).map_err(|error| self.last_words(error))
     }
 

@@ -10,7 +10,7 @@ use std::time::Instant;
 use tallyd_protocol::budgets::BELIEVED;
 use tallyd_protocol::{Checker, Record};
 
-use crate::ring::Ring;
+use crate::queue::Queue;
 
 /// A snapshot of the counters, in records unless stated otherwise. Each is exact, but they are read one after the other,
 /// so under load they may be a few records apart.
@@ -26,6 +26,8 @@ pub struct Stats {
     pub rejected: u64,
     /// Recorded and not settled yet.
     pub in_flight: u64,
+    /// Delivered from the spools of processes that had ended. None of the other counts has them.
+    pub recovered: u64,
     /// Connections made after the first.
     pub reconnects: u64,
     /// How often another connection has taken over this producer. Above 0: a copy of this process has its secret.
@@ -71,10 +73,11 @@ pub type OnReject = Box<dyn Fn(Rejected) + Send + Sync>;
 
 /// State of the recorder and its sender.
 pub struct Shared {
-    pub ring: Ring,
+    pub queue: Queue,
     pub dropped: AtomicU64,
     pub acked: AtomicU64,
     pub rejected: AtomicU64,
+    pub recovered: AtomicU64,
     pub reconnects: AtomicU64,
     pub fenced: AtomicU64,
     pub connected: AtomicBool,
@@ -101,17 +104,20 @@ pub struct Control {
     pub stop_at: Option<Instant>,
     /// The number of records that the sender left, once it has ended.
     pub left: Option<u64>,
+    /// Whether spools of earlier processes are being delivered.
+    pub recovering: bool,
     pub last_error: Option<String>,
     pub last_warning: Option<String>,
 }
 
 impl Shared {
-    pub fn new(ring: Ring, on_drop: Option<OnDrop>, on_reject: Option<OnReject>, quiet: bool) -> Self {
+    pub fn new(queue: Queue, on_drop: Option<OnDrop>, on_reject: Option<OnReject>, quiet: bool) -> Self {
         Self {
-            ring,
+            queue,
             dropped: AtomicU64::new(0),
             acked: AtomicU64::new(0),
             rejected: AtomicU64::new(0),
+            recovered: AtomicU64::new(0),
             reconnects: AtomicU64::new(0),
             fenced: AtomicU64::new(0),
             connected: AtomicBool::new(false),
@@ -155,15 +161,15 @@ impl Shared {
         self.roomless.fetch_add(1, Ordering::Relaxed);
         // Either this thread sees the sender's next pop, or the sender sees this thread (`took`).
         fence(Ordering::SeqCst);
-        let found = self.wait_until(deadline, |control| self.ring.has_room() || control.left.is_some());
+        let found = self.wait_until(deadline, |control| self.queue.has_room() || control.left.is_some());
         self.roomless.fetch_sub(1, Ordering::Relaxed);
-        found && self.ring.has_room()
+        found && self.queue.has_room()
     }
 
     /// Called after the sender has taken records: wakes threads that wait for room.
     pub fn took(&self) {
         fence(Ordering::SeqCst);
-        if self.roomless.load(Ordering::Relaxed) > 0 && self.ring.has_room() {
+        if self.roomless.load(Ordering::Relaxed) > 0 && self.queue.has_room() {
             self.update(|_| ());
         }
     }
@@ -174,15 +180,21 @@ impl Shared {
         if let Some(on_drop) = &self.on_drop {
             let _ = catch_unwind(AssertUnwindSafe(|| on_drop(record)));
         } else {
-            let why = "the ring is full, because the daemon is away or too slow, or the recorder was closed";
+            let why =
+                "the ring or the spool is full, because the daemon is away or too slow, or the recorder was closed";
             self.notices
                 .tell(Notice::Dropped, format_args!("a record was not kept: {why}. Stats::dropped counts them"));
         }
     }
 
-    /// Counts a refused record, and reports it. Catches a panic of the callback.
+    /// Counts a refused record, and reports it.
     pub fn reject(&self, rejected: Rejected) {
         self.rejected.fetch_add(1, Ordering::Relaxed);
+        self.report(rejected);
+    }
+
+    /// Reports a refused record. Catches a panic of the callback.
+    pub fn report(&self, rejected: Rejected) {
         if let Some(on_reject) = &self.on_reject {
             let _ = catch_unwind(AssertUnwindSafe(|| on_reject(rejected)));
         } else {
@@ -195,7 +207,7 @@ impl Shared {
     /// Records accepted and not settled.
     pub fn in_flight(&self) -> u64 {
         let settled = self.acked.load(Ordering::Acquire) + self.rejected.load(Ordering::Acquire);
-        self.ring.pushed().saturating_sub(settled)
+        self.queue.pushed().saturating_sub(settled)
     }
 
     pub fn stats(&self) -> Stats {
@@ -205,10 +217,11 @@ impl Shared {
         };
         Stats {
             in_flight: self.in_flight(),
-            recorded: self.ring.pushed(),
+            recorded: self.queue.pushed(),
             dropped: self.dropped.load(Ordering::Relaxed),
             acked: self.acked.load(Ordering::Relaxed),
             rejected: self.rejected.load(Ordering::Relaxed),
+            recovered: self.recovered.load(Ordering::Relaxed),
             reconnects: self.reconnects.load(Ordering::Relaxed),
             fenced: self.fenced.load(Ordering::Relaxed),
             connected: self.connected.load(Ordering::Relaxed),
@@ -227,6 +240,7 @@ pub enum Notice {
     Away = 4,
     Warned = 8,
     Lost = 16,
+    Spool = 32,
 }
 
 /// The kinds of notices that were written already. The first of each kind goes to standard error, so that neither losses

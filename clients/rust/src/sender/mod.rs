@@ -15,15 +15,19 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tallyd_protocol::record::Text;
-use tallyd_protocol::{Ack, Checker, Record, Warning, id, limits};
+use tallyd_protocol::record::id_of;
+use tallyd_protocol::{Ack, Checker, Warning, limits};
 
 use self::link::{Connection, Exchange, Link};
-use self::window::Window;
+use self::window::{HEAD_BYTES, Window};
 use crate::clock;
 use crate::endpoint::Endpoint;
+use crate::own::Own;
+use crate::queue::Queue;
+use crate::ring::Ring;
 use crate::rng::Rng;
 use crate::session::{HelloOptions, Session, SessionError};
+use crate::spool::Spool;
 use crate::stats::{Notice, Rejected, Shared};
 
 const NAP_MIN: Duration = Duration::from_micros(500);
@@ -39,9 +43,7 @@ const FENCED: &str = "fenced";
 pub struct Settings {
     pub endpoint: Endpoint,
     pub hello: HelloOptions,
-    pub app: Text,
-    /// Of every record that does not have them.
-    pub tags: Vec<(Text, Text)>,
+    pub own: Own,
     pub window_bytes: usize,
     pub window_frames: usize,
     pub backoff_min: Duration,
@@ -77,7 +79,11 @@ impl Drop for Gone {
         let left = self.0.in_flight();
         if left > 0 {
             let (records, are) = if left == 1 { ("record was", "is") } else { ("records were", "are") };
-            let message = format_args!("{left} {records} not delivered before the end of the recorder, and {are} lost");
+            let message = match &self.0.queue {
+                Queue::Memory(_) => format!("and {are} lost"),
+                Queue::File(spool) => format!("and {are} in {} for the next start", spool.folder().display()),
+            };
+            let message = format_args!("{left} {records} not delivered before the end of the recorder, {message}");
             self.0.notices.tell(Notice::Lost, message);
         }
         self.0.update(|control| control.left = Some(left));
@@ -110,10 +116,11 @@ impl Sender {
         loop {
             let took = self.take_in();
             let moved = self.drive();
+            self.settle_spool();
             let asked = self.settle_flushes();
             let stop_at = self.shared.control().stop_at;
             if let Some(stop_at) = stop_at {
-                let done = self.window.records() == 0 && self.shared.ring.is_empty();
+                let done = self.window.records() == 0 && self.shared.queue.is_empty();
                 if done || Instant::now() >= stop_at {
                     break;
                 }
@@ -128,8 +135,10 @@ impl Sender {
             thread::park_timeout(nap);
             nap = (nap * 2).min(NAP_MAX);
         }
-        while let Some(record) = self.shared.ring.pop() {
-            self.shared.drop_record(record);
+        match &self.shared.queue {
+            Queue::Memory(ring) => std::iter::from_fn(|| ring.pop()).for_each(|record| self.shared.drop_record(record)),
+            Queue::File(spool) if self.window.records() == 0 && self.shared.queue.is_empty() => spool.remove(),
+            Queue::File(_) => {}
         }
         drop(gone);
     }
@@ -140,15 +149,17 @@ impl Sender {
             Link::Up(connection) => connection.max_frame_bytes,
             _ => limits::FRAME_BYTES,
         };
+        let shared = Arc::clone(&self.shared);
         let mut took = 0;
         while took < INTAKE && self.window.has_room() {
-            let Some(mut record) = self.shared.ring.pop() else { break };
-            took += 1;
-            self.complete(&mut record);
-            let position = self.shared.ring.popped() - 1;
-            if let Err(bytes) = self.window.add(&record, position, max) {
-                self.refuse_oversized(0, record.id, &format!("the record is {bytes} bytes, a frame holds {max}"));
+            let is_taken = match &shared.queue {
+                Queue::Memory(ring) => self.take_from_ring(ring, max),
+                Queue::File(spool) => self.take_from_spool(spool, max),
+            };
+            if !is_taken {
+                break;
             }
+            took += 1;
         }
         if took > 0 {
             self.shared.took();
@@ -156,19 +167,31 @@ impl Sender {
         took > 0
     }
 
-    /// Fills in fields that the application left out. The id sorts by the time of the call.
-    fn complete(&mut self, record: &mut Record) {
-        if record.id.is_none() {
-            record.id = Some(id::v7(record.occurred_at.unwrap_or(0), self.rng.next_u128()));
-            record.made_id = true;
+    fn take_from_ring(&mut self, ring: &Ring, max: usize) -> bool {
+        let Some(mut record) = ring.pop() else { return false };
+        self.settings.own.complete(&mut record, &mut self.rng);
+        if let Err(bytes) = self.window.add(&record, ring.popped() - 1, max) {
+            self.refuse_oversized(0, record.id, &format!("the record is {bytes} bytes, a frame holds {max}"));
         }
-        if record.app.is_empty() {
-            record.app = self.settings.app.clone();
+        true
+    }
+
+    /// The record was completed and encoded by `record()`.
+    fn take_from_spool(&mut self, spool: &Spool, max: usize) -> bool {
+        let Some((seq, record)) = spool.next() else { return false };
+        if record.len() + HEAD_BYTES > max {
+            let what = format!("the record is {} bytes, a frame holds {max}", record.len());
+            self.refuse_oversized(seq, id_of(record), &what);
+        } else {
+            self.window.add_numbered(record, seq);
         }
-        for (name, value) in &self.settings.tags {
-            if !record.tags.iter().any(|(known, _)| known == name) {
-                record.tags.push((name.clone(), value.clone()));
-            }
+        true
+    }
+
+    /// Gives the room of settled records in the spool away.
+    fn settle_spool(&self) {
+        if let Queue::File(spool) = &self.shared.queue {
+            spool.settle(self.window.position().unwrap_or_else(|| spool.taken()));
         }
     }
 
@@ -323,9 +346,9 @@ impl Sender {
         let new = asked != self.flushes_seen;
         if new {
             self.flushes_seen = asked;
-            self.flush = Some((asked, self.shared.ring.barrier()));
+            self.flush = Some((asked, self.shared.queue.barrier()));
         }
-        let settled = self.window.position().unwrap_or_else(|| self.shared.ring.popped());
+        let settled = self.window.position().unwrap_or_else(|| self.shared.queue.popped());
         if let Some((asked, barrier)) = self.flush
             && settled >= barrier
         {

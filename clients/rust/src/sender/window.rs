@@ -8,11 +8,14 @@
 //! the daemon may have it. A frame that a broken connection cut short cannot have been accepted, so its numbers are given
 //! back. This matters when two processes share a producer by mistake: a record that was never sent is never mistaken for
 //! a durable one, even if the other process used its number.
+//!
+//! Records of a spool come with their numbers, and keep them ([`Window::add_numbered`]): nobody else has the spool's secret,
+//! and another process may have to send them again.
 
 use std::collections::VecDeque;
 
 use tallyd_protocol::message::write_records_head;
-use tallyd_protocol::record::MADE_ID;
+use tallyd_protocol::record::id_of;
 use tallyd_protocol::{Record, frame, record, scan};
 
 /// Records and bytes after which a frame is closed: large enough that the daemon's work per frame is negligible, small
@@ -20,16 +23,20 @@ use tallyd_protocol::{Record, frame, record, scan};
 const FRAME_RECORDS: u32 = 1024;
 const FRAME_BYTES: usize = 64 * 1024;
 /// Bound of the bytes around the records of a `records` body: the names, `first_seq`, and the array's head.
-const HEAD_BYTES: usize = 48;
+pub const HEAD_BYTES: usize = 48;
 
 /// Some encoded records.
 #[derive(Debug)]
 struct Frame {
     /// 0 until numbered: sequence numbers start at 1.
     first_seq: u64,
+    /// Whether its records came with their numbers.
+    numbered: bool,
     count: u32,
     /// The records' array forms, concatenated.
     records: Vec<u8>,
+    /// Whether it was handed out: it takes no more records, unless its numbers are given back.
+    closed: bool,
     /// Whether a socket once took all of it.
     written: bool,
     /// The ring position of its first record.
@@ -42,7 +49,7 @@ impl Frame {
     }
 
     fn is_open(&self) -> bool {
-        self.first_seq == 0 && self.count < FRAME_RECORDS && self.records.len() < FRAME_BYTES
+        !self.closed && self.count < FRAME_RECORDS && self.records.len() < FRAME_BYTES
     }
 
     /// Splits the frame; this one keeps the first half.
@@ -125,11 +132,7 @@ impl Window {
     /// # Errors
     /// The length of the encoding in bytes, if it exceeds `max`. The record is not kept then.
     pub fn add(&mut self, record: &Record, position: u64, max: usize) -> Result<(), usize> {
-        if !self.frames.back().is_some_and(Frame::is_open) {
-            let frame = Frame { first_seq: 0, count: 0, records: Vec::new(), written: false, position };
-            self.frames.push_back(frame);
-        }
-        let Some(open) = self.frames.back_mut() else { return Ok(()) };
+        let open = self.open(0, position);
         let before = open.records.len();
         record::write(&mut open.records, record);
         let bytes = open.records.len() - before;
@@ -144,6 +147,27 @@ impl Window {
         self.records += 1;
         self.bytes += bytes;
         Ok(())
+    }
+
+    /// Appends an encoded record that has a number. Numbers rise; its place in the order is the one before its number.
+    pub fn add_numbered(&mut self, record: &[u8], seq: u64) {
+        let open = self.open(seq, seq - 1);
+        open.records.extend_from_slice(record);
+        open.count += 1;
+        self.records += 1;
+        self.bytes += record.len();
+    }
+
+    /// The frame that takes the next record: the last one, if it is open and its numbers go on with `seq`, or a new one.
+    fn open(&mut self, seq: u64, position: u64) -> &mut Frame {
+        let goes_on = |frame: &Frame| frame.is_open() && (seq == 0 || frame.last_seq() + 1 == seq);
+        if !self.frames.back().is_some_and(goes_on) {
+            let (count, records) = (0, Vec::new());
+            let (numbered, closed, written) = (seq != 0, false, false);
+            self.frames.push_back(Frame { first_seq: seq, numbered, count, records, closed, written, position });
+        }
+        let last = self.frames.len() - 1;
+        &mut self.frames[last]
     }
 
     /// Begins a connection. The daemon has everything up to `last_seq`. Returns the number of records settled by that.
@@ -161,9 +185,10 @@ impl Window {
     /// Ends a connection: all frames will be written again, in order.
     pub fn disconnected(&mut self) {
         self.cursor = 0;
-        if let Some(cut) = self.frames.iter().position(|frame| frame.first_seq != 0 && !frame.written) {
+        let is_cut = |frame: &Frame| frame.closed && !frame.written && !frame.numbered;
+        if let Some(cut) = self.frames.iter().position(is_cut) {
             self.next_seq = self.frames[cut].first_seq;
-            self.frames.iter_mut().skip(cut).for_each(|frame| frame.first_seq = 0);
+            self.frames.iter_mut().skip(cut).for_each(|frame| (frame.first_seq, frame.closed) = (0, false));
         }
     }
 
@@ -182,6 +207,7 @@ impl Window {
             self.frames.insert(self.cursor + 1, rest);
         }
         let frame = &mut self.frames[self.cursor];
+        frame.closed = true;
         if frame.first_seq == 0 {
             frame.first_seq = self.next_seq;
             self.next_seq += u64::from(frame.count);
@@ -238,15 +264,6 @@ impl Window {
             self.records -= u64::from(frame.count);
         }
     }
-}
-
-/// The id of the first record: after the array's head (1 or 3 bytes for at most 20 fields) comes `bin 8` of 16 bytes, or
-/// of 17 if the client made the id.
-fn id_of(records: &[u8]) -> Option<[u8; 16]> {
-    let head = if *records.first()? == 0xdc { 3 } else { 1 };
-    let id = records.get(head..)?.strip_prefix(&[0xc4])?;
-    let id = id.strip_prefix(&[16]).or_else(|| id.strip_prefix(&[17, MADE_ID]))?;
-    id.first_chunk().copied()
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ mod bounds;
 mod call;
 mod delivery;
 mod off;
+mod spool;
 #[path = "../support/mod.rs"]
 mod support;
 

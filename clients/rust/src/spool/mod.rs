@@ -1,0 +1,275 @@
+//! The spool: a ring of records in a memory-mapped file, which survives the end of the process.
+//!
+//! `record()` encodes the record, reserves room for it by one compare-and-swap, and copies it into the map. From then on it
+//! is in the page cache: a SIGKILL of the process leaves it there, a loss of power may not. Nothing is synced.
+//!
+//! ```text
+//! head │ settled … │ sent, not settled … │ not taken by the sender … │ free …
+//!       0           freed                 read                        tail
+//! ```
+//! * The reservation gives each record its number, and the sender sends it under this number. So another process that
+//!   finds the file resends each record under the number that the daemon may have, as the same producer.
+//! * An entry's number is written last. The sender takes entries in order, and waits at one without a number. If the process
+//!   ends there, the number was never used, and the next one is sent after a gap.
+//! * Settled entries lose their numbers before their room is given away again, so a free unit never looks like an entry.
+//! * `record()` waits for no other thread. If the room is used up, it gives the record back, as the ring does.
+
+mod drain;
+mod folder;
+mod format;
+#[cfg(test)]
+mod tests;
+
+use std::cell::Cell;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::ptr;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use memmap2::MmapRaw;
+use tallyd_protocol::{Record, record};
+
+pub use self::drain::Drain;
+use self::format::{ENTRY_BYTES, HEAD_BYTES, Head, SETTLED_AT, UNIT, checksum, units};
+use crate::own::Own;
+use crate::rng::Rng;
+use crate::session::HelloOptions;
+
+/// In place of a number: the rest up to the end of the area is left empty, because an entry is not divided.
+const PAD: u64 = u64::MAX;
+/// The smallest room for entries, in bytes: more than twice the largest record, so that one fits wherever the last one ended.
+const AREA_MIN: usize = 4 << 20;
+/// The largest room, 64 GiB: then positions and numbers of one file differ by less than 2^32.
+const AREA_MAX: usize = 1 << 36;
+/// The free bytes that [`Spool::has_room`] needs: one record for each of 64 threads.
+const ROOM: u64 = 128 * 1024;
+
+/// A cache line pair of its own, as in the ring.
+#[repr(align(128))]
+struct Apart(AtomicU64);
+
+/// A thread's buffer for encoding.
+struct Scratch {
+    bytes: Vec<u8>,
+    rng: Rng,
+}
+
+thread_local! {
+    /// Taken out while it is in use.
+    static SCRATCH: Cell<Option<Box<Scratch>>> = const { Cell::new(None) };
+}
+
+/// The spool of one recorder. See the module.
+pub struct Spool {
+    map: MmapRaw,
+    /// Keeps the lock.
+    _file: File,
+    path: PathBuf,
+    /// Units in the area.
+    area: u64,
+    salted: u32,
+    own: Own,
+    /// Both halves count on modulo 2^32: the last number, and the first free unit. Written by recording threads.
+    tail: Apart,
+    /// The first unit that is not free, of all that were ever written.
+    freed: Apart,
+    /// The highest settled number. Like `freed`, `read` and `taken` it is written by the sender alone.
+    settled: AtomicU64,
+    /// The next unit for the sender.
+    read: AtomicU64,
+    /// The last number that the sender has taken.
+    taken: AtomicU64,
+}
+
+impl Spool {
+    /// Makes a file in `folder`, with room for `bytes` of entries.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn create(folder: &Path, bytes: usize, hello: &HelloOptions, own: Own) -> io::Result<Self> {
+        Self::with_area(folder, bytes.clamp(AREA_MIN, AREA_MAX).next_multiple_of(UNIT), hello, own)
+    }
+
+    fn with_area(folder: &Path, area: usize, hello: &HelloOptions, own: Own) -> io::Result<Self> {
+        let salt = Rng::from_entropy().next_u128().to_le_bytes();
+        let head = Head {
+            producer: hello.producer.clone(),
+            secret: hello.secret.clone(),
+            salt: *salt.first_chunk().unwrap_or(&[0; 8]),
+            area,
+        };
+        let (file, path) = folder::create(folder, &head)?;
+        let zero = || AtomicU64::new(0);
+        Ok(Self {
+            map: MmapRaw::map_raw(&file)?,
+            _file: file,
+            path,
+            area: (area / UNIT) as u64,
+            salted: head.salted(),
+            own,
+            tail: Apart(zero()),
+            freed: Apart(zero()),
+            settled: zero(),
+            read: zero(),
+            taken: zero(),
+        })
+    }
+
+    /// Completes the record and copies it into the file, or gives it back if there is no room.
+    ///
+    /// # Errors
+    /// The record itself.
+    #[expect(clippy::result_large_err, reason = "the record is moved back to the caller; boxing it would allocate")]
+    pub fn push(&self, mut record: Record) -> Result<(), Record> {
+        let new = || Box::new(Scratch { bytes: Vec::with_capacity(512), rng: Rng::from_entropy() });
+        // Neither a thread at its end nor a signal handler that interrupts this function finds a buffer.
+        let mut scratch = SCRATCH.try_with(Cell::take).ok().flatten().unwrap_or_else(new);
+        self.own.complete(&mut record, &mut scratch.rng);
+        scratch.bytes.clear();
+        record::write(&mut scratch.bytes, &record);
+        let is_kept = self.append(&scratch.bytes);
+        let _ = SCRATCH.try_with(|place| place.set(Some(scratch)));
+        if is_kept { Ok(()) } else { Err(record) }
+    }
+
+    fn append(&self, record: &[u8]) -> bool {
+        let Ok(bytes) = u32::try_from(record.len()) else { return false };
+        let Some((seq, pad, at)) = self.reserve(units(record.len()) as u64) else { return false };
+        if let Some(pad) = pad {
+            self.word(pad).store(PAD, Ordering::Release);
+        }
+        let sum = checksum(self.salted, record, seq);
+        let entry = self.unit(at);
+        // SAFETY: the reservation gave the units from `at` on to this call alone, and they end within the map.
+        unsafe {
+            ptr::copy_nonoverlapping(bytes.to_le_bytes().as_ptr(), entry.add(8), 4);
+            ptr::copy_nonoverlapping(sum.to_le_bytes().as_ptr(), entry.add(12), 4);
+            ptr::copy_nonoverlapping(record.as_ptr(), entry.add(ENTRY_BYTES), record.len());
+        }
+        self.word(at).store(seq.to_le(), Ordering::Release);
+        true
+    }
+
+    /// Reserves units in one piece: the record's number, the unit before the piece that is left empty, if any, and the
+    /// first unit of the piece.
+    fn reserve(&self, units: u64) -> Option<(u64, Option<u64>, u64)> {
+        loop {
+            // Before the tail, so that they are never ahead of it.
+            let (settled, freed) = (self.settled.load(Ordering::Acquire), self.freed.0.load(Ordering::Acquire));
+            let tail = self.tail.0.load(Ordering::Relaxed);
+            let (last, free) = (onward(settled, tail >> 32), onward(freed, tail));
+            let before_end = self.area - free % self.area;
+            let (pad, at) = if units > before_end { (Some(free), free + before_end) } else { (None, free) };
+            if at + units - freed > self.area {
+                return None;
+            }
+            let next = (last + 1) << 32 | low(at + units);
+            if self.tail.0.compare_exchange_weak(tail, next, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+                return Some((last + 1, pad, at));
+            }
+        }
+    }
+
+    /// The next record's number and array form. Only the sender calls it. The bytes stay until the sender settles them.
+    pub fn next(&self) -> Option<(u64, &[u8])> {
+        let (seq, mut at) = (self.taken.load(Ordering::Relaxed) + 1, self.read.load(Ordering::Relaxed));
+        if self.word(at).load(Ordering::Acquire) == PAD {
+            at = self.after_pad(at);
+        }
+        if u64::from_le(self.word(at).load(Ordering::Acquire)) != seq {
+            return None;
+        }
+        let bytes = self.record_bytes(at);
+        // SAFETY: the number is there, so the entry is whole, and nobody writes into it before it is settled.
+        let record = unsafe { std::slice::from_raw_parts(self.unit(at).add(ENTRY_BYTES), bytes) };
+        self.taken.store(seq, Ordering::Relaxed);
+        self.read.store(at + units(bytes) as u64, Ordering::Relaxed);
+        Some((seq, record))
+    }
+
+    /// Gives the room of all records up to `seq` away. Only the sender calls it, for records that it has taken.
+    pub fn settle(&self, seq: u64) {
+        let settled = self.settled.load(Ordering::Relaxed);
+        if seq <= settled {
+            return;
+        }
+        // SAFETY: the place is within the head, aligned, and written by this thread alone.
+        let place = unsafe { AtomicU64::from_ptr(self.map.as_mut_ptr().add(SETTLED_AT).cast()) };
+        place.store(seq.to_le(), Ordering::Release);
+        let mut at = self.freed.0.load(Ordering::Relaxed);
+        for _ in settled..seq {
+            if self.word(at).load(Ordering::Relaxed) == PAD {
+                self.word(at).store(0, Ordering::Relaxed);
+                at = self.after_pad(at);
+            }
+            let end = at + units(self.record_bytes(at)) as u64;
+            (at..end).for_each(|unit| self.word(unit).store(0, Ordering::Relaxed));
+            at = end;
+        }
+        self.settled.store(seq, Ordering::Release);
+        self.freed.0.store(at, Ordering::Release);
+    }
+
+    /// Whether it would take a record of each of several threads now.
+    pub fn has_room(&self) -> bool {
+        let room = (ROOM / UNIT as u64).min(self.area / 2);
+        let freed = self.freed.0.load(Ordering::Acquire);
+        onward(freed, self.tail.0.load(Ordering::Relaxed)) - freed + room <= self.area
+    }
+
+    /// Records that were ever put in.
+    pub fn pushed(&self) -> u64 {
+        let settled = self.settled.load(Ordering::Acquire);
+        onward(settled, self.tail.0.load(Ordering::Relaxed) >> 32)
+    }
+
+    /// Records that the sender has taken.
+    pub fn taken(&self) -> u64 {
+        self.taken.load(Ordering::Relaxed)
+    }
+
+    /// Deletes the file: everything in it is settled.
+    pub fn remove(&self) {
+        // If it fails, the next start finds an empty spool, and deletes it.
+        let _ = fs::remove_file(&self.path);
+    }
+
+    /// The folder, for messages.
+    pub fn folder(&self) -> &Path {
+        self.path.parent().unwrap_or(&self.path)
+    }
+
+    fn after_pad(&self, at: u64) -> u64 {
+        at + self.area - at % self.area
+    }
+
+    fn record_bytes(&self, at: u64) -> usize {
+        let mut bytes = [0; 4];
+        // SAFETY: within the map. The caller has read the entry's number, so its length does not change.
+        unsafe { ptr::copy_nonoverlapping(self.unit(at).add(8), bytes.as_mut_ptr(), 4) };
+        u32::from_le_bytes(bytes) as usize
+    }
+
+    /// The place of a unit's number.
+    fn word(&self, unit: u64) -> &AtomicU64 {
+        // SAFETY: within the map and aligned to 64 bytes. Each access to a unit that may be reserved goes through this.
+        unsafe { AtomicU64::from_ptr(self.unit(unit).cast()) }
+    }
+
+    fn unit(&self, unit: u64) -> *mut u8 {
+        // The area was mapped, so its units fit a usize.
+        let at = HEAD_BYTES + (unit % self.area) as usize * UNIT;
+        // SAFETY: the map has the head and all units of the area.
+        unsafe { self.map.as_mut_ptr().add(at) }
+    }
+}
+
+fn low(count: u64) -> u64 {
+    count & u64::from(u32::MAX)
+}
+
+/// The count whose lower half is that of `half`, from `base` on.
+fn onward(base: u64, half: u64) -> u64 {
+    base + low(half.wrapping_sub(base))
+}
