@@ -203,7 +203,8 @@ mod tests {
     #[test]
     fn every_dashboard_and_data_source_is_written() {
         let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("grafana");
-        let written: Vec<String> = monitoring(&answers()).into_iter().map(|file| file.path.display().to_string()).collect();
+        let written: Vec<String> =
+            monitoring(&answers()).into_iter().map(|file| file.path.display().to_string()).collect();
         let mut found = 0;
         for folder in ["dashboards", "provisioning/dashboards", "provisioning/datasources", "prometheus"] {
             for entry in std::fs::read_dir(root.join(folder)).unwrap() {
