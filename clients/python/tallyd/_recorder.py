@@ -63,10 +63,10 @@ class Recorder:
     notices, and must not block. Without them a warning is logged, once a kind; not with `quiet`. `disabled` (default:
     `TALLYD_DISABLED`) makes a recorder that keeps nothing and opens nothing, for tests. `tags` go
     into all records, such as `{"environment": "production"}`; tags of the context and of the record win.
-    `deny_unknown` makes `check` deny calls while the state of budgets is not known. `ack` says when
-    records are acknowledged: `"durable"`, after the sync of the daemon's disk, or `"committed"`, after PostgreSQL's
-    COMMIT, so that nothing acknowledged is lost with that disk. The daemon's own setting holds if it is stricter, and always over HTTP. `ca` is a PEM file with the
-    authorities of an `https://` endpoint, in place of the system's.
+    `deny_unknown` makes `check` deny calls while the state of budgets is not known. `ack` says when records are
+    acknowledged: `"durable"`, after the sync of the daemon's disk, or `"committed"`, after PostgreSQL's COMMIT, so that
+    nothing acknowledged is lost with that disk. The daemon's own setting holds if it is stricter, and always over HTTP.
+    `ca` is a PEM file with the authorities of an `https://` endpoint, in place of the system's.
     """
 
     def __init__(

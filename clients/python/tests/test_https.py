@@ -122,8 +122,26 @@ def test_the_authorities_of_an_https_endpoint(tmp_path):
             self.answer(200, b'{"results":[{"ok":true}]}')
 
     ca, key = tmp_path / "ca.pem", tmp_path / "key.pem"
-    curve, name = ["-pkeyopt", "ec_paramgen_curve:P-256"], ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
-    made = ["openssl", "req", "-x509", "-newkey", "ec", *curve, "-nodes", "-days", "2", *name, "-keyout", key, "-out", ca]
+    curve, name = (
+        ["-pkeyopt", "ec_paramgen_curve:P-256"],
+        ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"],
+    )
+    made = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        *curve,
+        "-nodes",
+        "-days",
+        "2",
+        *name,
+        "-keyout",
+        key,
+        "-out",
+        ca,
+    ]
     subprocess.run(made, check=True, stderr=subprocess.DEVNULL)
     server = ThreadingHTTPServer(("127.0.0.1", 0), Taker)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

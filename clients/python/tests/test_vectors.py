@@ -35,7 +35,12 @@ def test_a_frame_is_written_or_read(vector):
                 assert content[key] == value
     elif name == "hello":
         written = _wire.hello(
-            body["producer"], body["secret"], body.get("token"), body["want_costs"], body["client"], body.get("ack", "durable")
+            body["producer"],
+            body["secret"],
+            body.get("token"),
+            body["want_costs"],
+            body["client"],
+            body.get("ack", "durable"),
         )
         assert written.hex() == vector["hex"]
     elif name == "watch":
