@@ -53,7 +53,6 @@ pub async fn load_without_poison(
     }
     client.batch_execute(BEGIN).await?;
     let side = watermark.advance(client, from, chunk.last_key, loader.days.zone()).await?;
-    side.hold(client).await?;
     let dimensions = dimensions::counted(client).await?;
     let new_fold = || Fold::new(&loader.guard, loader.days.clone(), &dimensions);
     let poison = load_calls(client, side, &calls, new_fold).await?;
