@@ -9,7 +9,6 @@
 use std::fmt::Write;
 
 use chrono::{DateTime, Utc};
-use futures_util::future::{try_join, try_join_all};
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Error};
 
@@ -134,9 +133,6 @@ const TEXT: (Type, Type) = (Type::TEXT, Type::TEXT_ARRAY);
 /// others wait for them only until the COMMIT that follows. Runs in the caller's transaction, which has locked that
 /// side of the deltas.
 ///
-/// The upserts are sent while the deltas are still on their way: PostgreSQL takes statements in their order, and after one
-/// that fails it refuses the others. The first error is the one that is returned.
-///
 /// # Errors
 /// PostgreSQL's.
 pub async fn add(client: &Client, side: Side, deltas: &Deltas<'_>) -> Result<(), Error> {
@@ -144,30 +140,30 @@ pub async fn add(client: &Client, side: Side, deltas: &Deltas<'_>) -> Result<(),
     if costs.is_empty() {
         return Ok(());
     }
-    let mut by_dimension = Upsert::new("daily_dimension_costs");
-    by_dimension.key("day", "date", DATE, dimensions.keys().map(|key| key.day).collect());
-    by_dimension.key("dimension", "text", TEXT, dimensions.keys().map(|key| key.dimension).collect());
-    by_dimension.key("value", "text", TEXT, dimensions.keys().map(|key| key.value).collect());
-    by_dimension.key("provider", "text", TEXT, dimensions.keys().map(|key| key.provider).collect());
-    by_dimension.key("model", "text", TEXT, dimensions.keys().map(|key| key.model).collect());
-    by_dimension.measures(dimensions.values());
+    user_deltas::append(client, side, users).await?;
+    let mut upsert = Upsert::new("daily_dimension_costs");
+    upsert.key("day", "date", DATE, dimensions.keys().map(|key| key.day).collect());
+    upsert.key("dimension", "text", TEXT, dimensions.keys().map(|key| key.dimension).collect());
+    upsert.key("value", "text", TEXT, dimensions.keys().map(|key| key.value).collect());
+    upsert.key("provider", "text", TEXT, dimensions.keys().map(|key| key.provider).collect());
+    upsert.key("model", "text", TEXT, dimensions.keys().map(|key| key.model).collect());
+    upsert.measures(dimensions.values());
+    upsert.run(client).await?;
 
-    let mut by_hour = Upsert::new("hourly_api_costs");
-    by_hour.key("hour", "timestamptz", TIME, hours.keys().map(|key| at(key.hour_us)).collect());
-    by_hour.key("provider", "text", TEXT, hours.keys().map(|key| key.provider).collect());
-    by_hour.key("model", "text", TEXT, hours.keys().map(|key| key.model).collect());
-    by_hour.measures(hours.values());
+    let mut upsert = Upsert::new("hourly_api_costs");
+    upsert.key("hour", "timestamptz", TIME, hours.keys().map(|key| at(key.hour_us)).collect());
+    upsert.key("provider", "text", TEXT, hours.keys().map(|key| key.provider).collect());
+    upsert.key("model", "text", TEXT, hours.keys().map(|key| key.model).collect());
+    upsert.measures(hours.values());
+    upsert.run(client).await?;
 
-    let mut by_day = Upsert::new("daily_api_costs");
-    by_day.key("day", "date", DATE, costs.keys().map(|key| key.day).collect());
-    by_day.key("provider", "text", TEXT, costs.keys().map(|key| key.provider).collect());
-    by_day.key("model", "text", TEXT, costs.keys().map(|key| key.model).collect());
-    by_day.key("endpoint", "text", TEXT, costs.keys().map(|key| key.endpoint).collect());
-    by_day.measures(costs.values());
-
-    let mut appended = user_deltas::append(client, side, users).await?;
-    let upserts = [by_dimension, by_hour, by_day].map(|upsert| upsert.run(client));
-    try_join(appended.as_mut().finish(), try_join_all(upserts)).await.map(drop)
+    let mut upsert = Upsert::new("daily_api_costs");
+    upsert.key("day", "date", DATE, costs.keys().map(|key| key.day).collect());
+    upsert.key("provider", "text", TEXT, costs.keys().map(|key| key.provider).collect());
+    upsert.key("model", "text", TEXT, costs.keys().map(|key| key.model).collect());
+    upsert.key("endpoint", "text", TEXT, costs.keys().map(|key| key.endpoint).collect());
+    upsert.measures(costs.values());
+    upsert.run(client).await
 }
 
 /// An instant of microseconds since 1970.

@@ -28,14 +28,13 @@
 //! Counts of the base are `int8`. Deltas that would make a row exceed it (SQLSTATE 22003) move to the other side, and
 //! stay deltas: the views add in `numeric`. All other rows are merged.
 
-use std::pin::Pin;
 use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes};
 use futures_util::SinkExt;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
-use tokio_postgres::{Client, CopyInSink, Error};
+use tokio_postgres::{Client, Error};
 
 use crate::citus::is_spread;
 use crate::load::copy_row::{EPOCH_OFFSET_US, HEADER, TRAILER, int8, sized, text};
@@ -74,14 +73,20 @@ impl Side {
     /// PostgreSQL's.
     pub async fn enter(client: &Client) -> Result<Self, Error> {
         let rows = client.query_typed("SELECT side FROM public.tallyd_delta_ring", &[]).await?;
-        let side = Self::of_ring(rows.first().map(|row| row.get(0)));
+        // Without the ring's row the ring does not turn, and either side is right.
+        let side = Self(rows.first().map_or(0, |row| row.get(0)));
         side.hold(client).await?;
         Ok(side)
     }
 
-    /// The side that the ring names. Without the ring's row the ring does not turn, and either side is right.
-    pub(crate) fn of_ring(side: Option<i16>) -> Self {
-        Self(side.unwrap_or(0))
+    /// The same, with the ring read by another statement.
+    ///
+    /// # Errors
+    /// PostgreSQL's.
+    pub(crate) async fn read(client: &Client, ring: Option<i16>) -> Result<Self, Error> {
+        let side = Self(ring.unwrap_or(0));
+        side.hold(client).await?;
+        Ok(side)
     }
 
     const fn table(self) -> &'static str {
@@ -92,25 +97,8 @@ impl Side {
         Self(1 - self.0)
     }
 
-    /// Keeps merges from this side until the caller's transaction ends.
-    ///
-    /// # Errors
-    /// PostgreSQL's.
-    pub(crate) async fn hold(self, client: &Client) -> Result<(), Error> {
-        self.lock(client, "ROW EXCLUSIVE").await
-    }
-
-    /// Keeps writers of deltas from this side, and waits for those that have written.
-    async fn freeze(self, client: &Client) -> Result<(), Error> {
-        self.lock(client, "SHARE ROW EXCLUSIVE").await
-    }
-
-    /// Locks the table here. Citus would also send the statement to each node in turn; all who lock a side do so on the
-    /// coordinator.
-    async fn lock(self, client: &Client, mode: &str) -> Result<(), Error> {
-        let propagation = |value: &str| format!("SELECT set_config('citus.enable_ddl_propagation', '{value}', true)");
-        let lock = format!("LOCK TABLE ONLY public.{} IN {mode} MODE", self.table());
-        client.batch_execute(&[propagation("off"), lock, propagation("on")].join("; ")).await
+    async fn hold(self, client: &Client) -> Result<(), Error> {
+        client.batch_execute(&format!("LOCK TABLE ONLY public.{} IN ROW EXCLUSIVE MODE", self.table())).await
     }
 
     async fn has_rows(self, client: &Client) -> Result<bool, Error> {
@@ -119,16 +107,11 @@ impl Side {
     }
 }
 
-/// Appends a batch's sums, sorted by user, in the caller's transaction, which has locked the side. The caller finishes
-/// the COPY.
+/// Appends a batch's sums, sorted by user, in the caller's transaction, which has locked the side.
 ///
 /// # Errors
 /// PostgreSQL's.
-pub(crate) async fn append(
-    client: &Client,
-    side: Side,
-    users: &[(UserKey<'_>, &UserSums)],
-) -> Result<Pin<Box<CopyInSink<Bytes>>>, Error> {
+pub(crate) async fn append(client: &Client, side: Side, users: &[(UserKey<'_>, &UserSums)]) -> Result<(), Error> {
     // A measure that is zero for every user is left out; the column's default applies.
     let used: Vec<_> =
         COUNTS.iter().filter(|(_, count)| users.iter().any(|(_, sums)| count(&sums.measures) != 0)).collect();
@@ -138,7 +121,8 @@ pub(crate) async fn append(
         side.table(),
         names.iter().map(|name| format!(", {name}")).collect::<String>(),
     );
-    let mut sink = Box::pin(client.copy_in::<_, Bytes>(&sql).await?);
+    let sink = client.copy_in::<_, Bytes>(&sql).await?;
+    let mut sink = std::pin::pin!(sink);
     let mut piece = HEADER.to_vec();
     for (key, sums) in users {
         // At most 15 measures.
@@ -160,7 +144,7 @@ pub(crate) async fn append(
     }
     piece.extend_from_slice(TRAILER);
     sink.feed(piece.into()).await?;
-    Ok(sink)
+    sink.finish().await.map(drop)
 }
 
 /// Keeps others from changing the base until the caller's transaction ends. Call it after locking the call log.
@@ -178,7 +162,7 @@ pub(crate) async fn hold_base(client: &Client) -> Result<(), Error> {
 pub(crate) async fn hold_all(client: &Client) -> Result<(), Error> {
     hold_base(client).await?;
     for side in SIDES {
-        side.freeze(client).await?;
+        freeze(client, side).await?;
     }
     Ok(())
 }
@@ -213,6 +197,10 @@ pub(crate) async fn absorb_all(client: &Client) -> Result<(), Error> {
         absorb(client, side).await?;
     }
     Ok(())
+}
+
+async fn freeze(client: &Client, side: Side) -> Result<(), Error> {
+    client.batch_execute(&format!("LOCK TABLE ONLY public.{} IN SHARE ROW EXCLUSIVE MODE", side.table())).await
 }
 
 /// Moves a side's rows into the base. The caller has locked both. Returns the number of rows.
@@ -359,7 +347,7 @@ async fn merge_side(client: &Client, side: Side) -> Result<Option<u64>, Error> {
         return Ok(None);
     }
     client.batch_execute(&format!("SET LOCAL lock_timeout = '{LOCK_WAIT}'; SET LOCAL work_mem = '{WORK_MEM}'")).await?;
-    side.freeze(client).await?;
+    freeze(client, side).await?;
     failpoint::hit("merge.frozen");
     client.batch_execute("SAVEPOINT frozen").await?;
     let rows = match absorb(client, side).await {

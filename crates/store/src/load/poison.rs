@@ -54,7 +54,6 @@ pub async fn load_without_poison(
     }
     client.batch_execute(BEGIN).await?;
     let side = watermark.advance(client, from, chunk.last_key, loader.days.zone()).await?;
-    side.hold(client).await?;
     let alone = std::slice::from_ref(chunk);
     let earlier = loader.earlier.loaded(client, &loader.wal, alone, loader.clock.now_us()).await?;
     let all = calls.len();

@@ -6,10 +6,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use futures_util::TryFutureExt;
-use futures_util::future::{try_join, try_join3};
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{Client, CopyInSink, Statement};
+use tokio_postgres::{Client, CopyInSink};
 
 use super::copy_row::Layout;
 use super::dead_letters::DeadLetters;
@@ -95,18 +93,13 @@ pub async fn load(
     let mut known = 0;
     let mut passed = passed_by(chunks);
     let mut last_key = to;
-    let layout = layout(chunks, partition);
-    // Sent together, because each alone would wait for its answer.
-    let (held, counted, copy_in) = (side.hold(client), dimensions::counted(client), client.prepare(layout.sql()));
-    let ((), dimensions, copy_in) = try_join3(held, counted, copy_in).await?;
+    let dimensions = dimensions::counted(client).await?;
     let mut fold = Fold::new(&loader.guard, loader.days.clone(), &dimensions);
     let mut letters = DeadLetters::default();
     let records = if chunks.iter().any(|chunk| chunk.records > 0) {
-        let sink = open(client, &copy_in, partition).await?;
-        let rows = Sent { layout: &layout, sink, partition };
         let there = (&earlier, &mut known);
         let taken = std::mem::take(chunks);
-        let (copied, left) = copy(loader, client, taken, rows, (&mut fold, &mut letters), there).await?;
+        let (copied, left) = copy(loader, client, taken, partition, (&mut fold, &mut letters), there).await?;
         if let Some((before, left)) = left {
             passed -= passed_by(&left);
             last_key = before;
@@ -157,23 +150,18 @@ pub(super) fn passed_by(chunks: &[Arc<StoredChunk>]) -> u64 {
 /// The chunks that a batch left out, with the last key that it took.
 type Left = Option<(u64, Vec<Arc<StoredChunk>>)>;
 
-/// A COPY that has begun: the form of its rows, and their partition.
-struct Sent<'a> {
-    layout: &'a Layout,
-    sink: CopyInSink<Bytes>,
-    partition: Option<&'a Partition>,
-}
-
 /// Streams the rows while they are read and encoded, up to the bound of users' rows. Leaves out calls that are there
 /// already, and counts them. Returns the number of rows that PostgreSQL took, and the chunks left out.
 async fn copy(
     loader: &Loader,
     client: &Client,
     chunks: Vec<Arc<StoredChunk>>,
-    Sent { layout, sink, partition }: Sent<'_>,
+    partition: Option<&Partition>,
     (fold, letters): (&mut Fold<'_>, &mut DeadLetters),
     (there, known): (&HashSet<[u8; 16]>, &mut u64),
 ) -> Result<(u64, Left), FlushError> {
+    let layout = layout(&chunks, partition);
+    let sink = open(client, &layout, partition).await?;
     let mut sink = std::pin::pin!(sink);
     let mut rows = Rows::new(loader.by_user);
     let mut others = Vec::new();
@@ -207,13 +195,10 @@ async fn copy(
         }
     }
     rows.send_all(&mut sink, || fold.user_ranks()).await?;
-    let attached = async {
-        match partition {
-            Some(partition) => partition.still_attached(client).await,
-            None => Ok(()),
-        }
-    };
-    let (copied, ()) = try_join(sink.finish().err_into(), attached).await?;
+    let copied = sink.finish().await?;
+    if let Some(partition) = partition {
+        partition.still_attached(client).await?;
+    }
     let left: Vec<_> = chunks.collect();
     Ok((copied, last_key.filter(|_| !left.is_empty()).map(|last_key| (last_key, left))))
 }
@@ -226,10 +211,10 @@ fn layout(chunks: &[Arc<StoredChunk>], partition: Option<&Partition>) -> Layout 
 
 async fn open(
     client: &Client,
-    copy_in: &Statement,
+    layout: &Layout,
     partition: Option<&Partition>,
 ) -> Result<CopyInSink<Bytes>, FlushError> {
-    match (client.copy_in(copy_in).await, partition) {
+    match (client.copy_in(layout.sql()).await, partition) {
         // The partition was dropped since it was found; the next attempt finds the place of its rows.
         (Err(error), Some(partition)) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => {
             Err(FlushError::Detached(partition.table().to_owned()))

@@ -91,7 +91,7 @@ impl Watermark {
     }
 
     /// Moves the row in the caller's transaction, whose days are in `zone`. Returns the side of the deltas to which
-    /// this transaction appends, for the caller to hold.
+    /// this transaction appends; that side stays locked until the end.
     ///
     /// # Errors
     /// [`FlushError::Moved`] if the row is not at `from`; [`FlushError::Zone`] if the database's zone differs;
@@ -112,7 +112,7 @@ impl Watermark {
             None if unchecked => {}
             None => return Err(FlushError::Moved),
         }
-        Ok(Side::of_ring(rows.first().and_then(|row| row.get(1))))
+        Ok(Side::read(client, rows.first().and_then(|row| row.get(1))).await?)
     }
 }
 
