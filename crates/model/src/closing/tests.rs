@@ -85,5 +85,5 @@ fn a_chain_survives_its_export_and_every_change_of_it_is_found() {
 #[test]
 fn the_hash_of_an_entry_is_the_same_in_every_version() {
     let entries = chain();
-    assert_eq!(entries[1].hash, "HASH");
+    assert_eq!(entries[1].hash, "8eb480db1e7fb574f525a3352a8d518ad1f17d334b6ffc371251aed79b46ec4c");
 }

@@ -71,6 +71,7 @@ fn a_report_is_read_in_text_and_in_html() {
 tallyd: Week 2026-11-23 to 2026-11-29: 1,234.57 USD, 234.17 more than the week before (+23.41 %)
 28,185 calls (25,000 before), 31 errors, 48,210,334 tokens
 12 unpriced calls are not in these sums: \"acme-large\" 12
+bill of anthropic: 5 days matched, 1 differs (-12.50 USD), 1 not closed
 
 Top movers by model
   \"claude-opus-4-5\": 804.20 USD, +291.45
@@ -88,7 +89,13 @@ Budgets
   weekly, tag \"team=search\": 412.50 of 400.00 USD, 103.12 % used";
     assert_eq!(lines(&report).join("\n"), expected);
     let html = html(&report);
-    assert!(html.contains("1,234.57 USD") && html.contains("+291.45") && !html.contains("customer"), "{html}");
+    assert!(
+        html.contains("1,234.57 USD")
+            && html.contains("1 differs (-12.50 USD)")
+            && html.contains("+291.45")
+            && !html.contains("customer"),
+        "{html}"
+    );
     assert!(html.contains("&lt;script&gt;&amp;&quot;u&quot;\\n") && !html.contains("<script"), "{html}");
     let text = serde_json::to_string(&report).unwrap();
     assert!(text.contains("\"cost_usd\":\"1234.567890123456789012\""), "every digit: {text}");
