@@ -110,5 +110,10 @@ function CopyLink() {
     }
   };
   if (state === "shown") return <input aria-label="Link to this view" readOnly value={location.href} ref={(field) => { field?.focus(); field?.select(); }} />;
-  return <button type="button" onClick={() => void copy()}><span role="status">{state === "copied" ? "Link copied" : "Copy link to this view"}</span></button>;
+  return (
+    <>
+      <button type="button" onClick={() => void copy()}>Copy link to this view</button>
+      {state === "copied" && <p class="fine" role="status">Link copied.</p>}
+    </>
+  );
 }

@@ -1,4 +1,4 @@
-// Two dimensions at once, saved views, alert rules and reports.
+// Two dimensions at once, saved views, alert rules, reports, latencies, and what a sum lacks.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { launch, open, settled, show, signIn } from "./browser.mjs";
@@ -9,8 +9,9 @@ const day = today();
 const yesterday = addDays(day, -1);
 const call = (date, provider, model, user, cost, more = {}) => ({ provider, model, user_id: user, occurred_at: at(date, "09:00"), ...(cost ? { cost_usd: cost } : {}), tags: { team: "search" }, ...more });
 const CALLS = [
-  call(day, "acme", "alpha", "ann", "1.25"), call(day, "acme", "alpha", "ben", "2"), call(day, "acme", "beta", "ann", "4"),
-  call(day, "other", "gamma", "cleo", "0.5", { tags: { team: "support" } }), call(day, "acme", "unknown", "ann", null),
+  call(day, "acme", "alpha", "ann", "1.25", { latency_ms: 100 }), call(day, "acme", "alpha", "ben", "2", { latency_ms: 1_500 }),
+  call(day, "acme", "beta", "ann", "4", { metadata: { incomplete: true } }),
+  call(day, "other", "gamma", "cleo", "0.5", { tags: { team: "support" } }), call(day, "acme", "unknown", "ann", null, { input_tokens: 1_000_000 }),
   call(yesterday, "acme", "alpha", "ann", "1"), call(yesterday, "acme", "beta", "ben", "3", { status: 500 }),
 ];
 
@@ -208,5 +209,42 @@ test("reports of days, weeks and months have the figures that routes get", async
       const { total } = JSON.parse(daemon.run("report", "--period", period, "--of", day, "--json"));
       await tile("Calls").locator(".tile-value").getByText(String(total.calls), { exact: true }).waitFor();
     }
+  });
+});
+
+test("a sum says in which range it lies and why, and models have their latencies, for ranges that have them", async () => {
+  const headers = { authorization: `Bearer ${token}`, "content-type": "application/json" };
+  // The nearest known prices are those of the provider's other models.
+  for (const [model, input] of [["small", "1"], ["large", "10"]]) {
+    const price = { provider: "acme", model, effective_from: "2020-01-01T00:00:00Z", source: "a test", per_million: { input } };
+    const answer = await fetch(`${daemon.url}/api/v1/prices`, { method: "POST", headers, body: JSON.stringify(price) });
+    assert.ok(answer.ok, await answer.text());
+  }
+  await until("the daemon has the prices", async () => (await (await fetch(`${daemon.url}/api/v1/costs/bounds?days=1`, { headers })).json()).high_usd === "17.75");
+  await inside(async (tab, page) => {
+    const of = `from=${day}&to=${day}`;
+    await show(tab, daemon, `costs?by=model&${of}`);
+    const bounds = page.locator("details.bounds");
+    await bounds.getByText("With 1 unpriced call this sum is between $8.75 and $17.75. 1 stream broke off").waitFor();
+    await bounds.locator("summary").click();
+    await shows(page.getByRole("table", { name: "What the sum lacks" }), [
+      "beta acme broke off 1 $0.00 not known the provider bills tokens that it did not report: the most is unknown, and not in the sum's bounds",
+      "unknown acme unpriced 1 $1.00 as small $10.00 as large",
+    ]);
+    assert.deepEqual(await tab.axe(), []);
+    const table = page.getByRole("table", { name: "Totals by model" });
+    const latencies = async (name) => (await table.locator("tbody tr", { hasText: name }).locator("td").allInnerTexts()).slice(-2).join(" ");
+    await until("the models have their latencies", async () => (await latencies("alpha")) === "100 ms 1.50 s");
+    assert.equal(await latencies("gamma"), "— —");
+    await table.getByRole("button", { name: "p95" }).click();
+    await until("the slowest come first", async () => (await rows(table))[0].startsWith("alpha"));
+    await show(tab, daemon, `costs?by=model&days=90`);
+    await page.getByText("choose at most 31 days to see it").waitFor();
+    assert.equal(await table.getByRole("button", { name: "p95" }).count(), 0);
+    await bounds.getByText("With 1 unpriced call this sum is between $12.75 and $21.75.").waitFor();
+    await show(tab, daemon, `costs?provider=other&${of}`);
+    await page.getByText("This sum is exact: every call is priced, and no stream broke off.").waitFor();
+    await show(tab, daemon, "overview");
+    await bounds.getByText("between $12.75 and $21.75").waitFor();
   });
 });

@@ -19,6 +19,7 @@ import type { Dimension, GroupRow } from "../types";
 import { CostChange, countChange } from "../ui/change";
 import { Chart } from "../ui/chart";
 import { Card, Choice, Cost, DownloadCsv, Empty, Head, Loaded, Money, PrintButton, Tile, lacking } from "../ui/parts";
+import { Bounds } from "./bounds";
 import { Causes } from "./causes";
 import { Each, Movers, OverTime, Totals } from "./groups";
 import { Pivot } from "./pivot";
@@ -129,6 +130,7 @@ function Found({ data, split, measure, now }: { data: History; split: Dimension 
         </p>
       )}
       <Sums data={data} />
+      {total.calls > 0 && <Bounds range={question.range} filters={question.filters} />}
       <Card title={`${measureName(measure)} by ${wordOf(question.by)}`} tools={tools}>
         <Chart label={`${measure} by ${wordOf(question.by)}`} bars={bars} series={series} lines={lines} format={MEASURE[measure].format} axis={MEASURE[measure].axis}
           now={nowAt} expected={expected} opens={opensWhat(data)} onOpen={(at, name) => openBar(data, at, name)} />

@@ -3,7 +3,8 @@
 import type { History } from "../costdata";
 import { calls, deeper } from "../drill";
 import { DIMENSIONS, LOG_DAYS_MAX, daysOf, filtersOfRow, wordOf } from "../filter";
-import { count, percentage, short } from "../format";
+import { count, milliseconds, percentage, short } from "../format";
+import { latencyKey, useLatency } from "../latency";
 import { type Measure, MEASURE, measureName } from "../measures";
 import { parse, percent, sum, usd } from "../money";
 import { cacheShare, errorShare, perCall, perThousandTokens, tokens } from "../rates";
@@ -43,6 +44,9 @@ function named(data: History): Column<Line> {
 export function Totals({ data }: { data: History }) {
   const { question, total, before } = data;
   const few = daysOf(question.range) <= LOG_DAYS_MAX;
+  const latency = useLatency(question);
+  const percentile = (key: "p50_ms" | "p95_ms") => ({ row }: Line) => latency.of?.get(latencyKey(row))?.[key] ?? null;
+  const latencies = latency.of === null ? [] : ([["p50_ms", "p50"], ["p95_ms", "p95"]] as const);
   const columns: Column<Line>[] = [
     named(data),
     { key: "cost", label: "Cost", number: true, by: costNow, cell: (line) => <Cost amount={costNow(line)} unpriced={line.row.unpriced_calls} decimals={4} /> },
@@ -57,6 +61,7 @@ export function Totals({ data }: { data: History }) {
     { key: "thousand", label: "Per 1,000", number: true, wide: true, by: ({ row }) => perThousandTokens(row), cell: ({ row }) => <Each amount={perThousandTokens(row)} atLeast={row.unpriced_calls > 0} /> },
     { key: "cache", label: "Cache hits", number: true, wide: true, by: ({ row }) => cacheShare(row), cell: ({ row }) => percentage(cacheShare(row)) },
     { key: "errors", label: "Failed", number: true, wide: true, by: ({ row }) => errorShare(row), cell: ({ row }) => percentage(errorShare(row)) },
+    ...latencies.map(([key, label]): Column<Line> => ({ key, label: <span title={`Latency of ${label === "p50" ? "half" : "95 %"} of the calls, at most`}>{label}</span>, number: true, wide: true, by: percentile(key), cell: (line) => { const value = percentile(key)(line); return value === null ? <span class="none">—</span> : milliseconds(value); } })),
   ];
   const foot = (
     <tr>
@@ -71,12 +76,14 @@ export function Totals({ data }: { data: History }) {
       <td class="number wide"><Each amount={perThousandTokens(total)} atLeast={total.unpriced_calls > 0} /></td>
       <td class="number wide">{percentage(cacheShare(total))}</td>
       <td class="number wide">{percentage(errorShare(total))}</td>
+      {latencies.map(([key]) => <td key={key} class="number wide" />)}
     </tr>
   );
   return (
     <>
       <Sorted caption={`Totals by ${wordOf(question.by)}`} columns={columns} rows={linesOf(data)} id={({ name }) => name} first="cost" foot={foot} />
       {data.isCut && <p class="footnote">The 1,000 largest are listed; the CSV file has all of them.</p>}
+      {latency.why && <p class="footnote">{latency.why}</p>}
     </>
   );
 }

@@ -18,6 +18,7 @@ import { CostChange } from "../ui/change";
 import { Chart } from "../ui/chart";
 import { Badge, Card, Cost, Empty, Head, Loaded, Money, PrintButton, Tile, lacking } from "../ui/parts";
 import { Table } from "../ui/table";
+import { Bounds } from "./bounds";
 import { Bar, usedShare } from "./budgets";
 import { inWords } from "./costs";
 import { Movers } from "./groups";
@@ -247,6 +248,7 @@ function Spend({ data }: { data: Overview }) {
         <strong><Cost amount={history.cost} unpriced={total.unpriced_calls} /></strong>
         {before && question.before && <> <CostChange now={history.cost} before={parse(before.cost_usd)} long /> on {inWords(question.before)}. <a href={href("costs", { table: "causes" })}>Why?</a></>}
       </p>
+      {total.unpriced_calls > 0 && <Bounds range={question.range} filters={question.filters} isBrief />}
       <Chart label={`Cost by ${wordOf(question.by)}`} height={250} bars={bars} series={series} lines={lines} format={usdOf} axis={axisUsd} now={nowAt} expected={expected}
         opens={opensWhat(history)} onOpen={(at, name) => openBar(history, at, name)} />
     </Card>

@@ -3,7 +3,7 @@
 import { get } from "../api";
 import type { History } from "../costdata";
 import { deeper } from "../drill";
-import { type Filters, asCosts, canAsk, filtersOfRow, path, rangeChanges, wordOf } from "../filter";
+import { type Filters, LOG_DAYS_MAX, asCosts, canAsk, filtersOfRow, path, rangeChanges, wordOf } from "../filter";
 import { count, short } from "../format";
 import { useLive } from "../live";
 import { type Measure, MEASURE, measureName } from "../measures";
@@ -41,16 +41,17 @@ async function load({ question }: History, split: Dimension, signal: AbortSignal
 export function Pivot({ data, split, measure, now }: { data: History; split: Dimension; measure: Measure; now: string }) {
   const { by, range, filters } = data.question;
   const isThere = canAsk(dimensionsOf(by, split), filters, range);
-  const live = useLive<Found | null>(`pivot ${split} ${isThere} ${JSON.stringify(data.question)}`, async (signal) => (isThere ? load(data, split, signal) : null), 20_000);
+  if (isThere) return <Loading data={data} split={split} measure={measure} />;
   return (
-    <Loaded live={live} rows={8}>
-      {(found) => found ? <Grid found={found} data={data} split={split} measure={measure} /> : (
-        <Empty title="This range is too long for both">
-          Sums by {wordOf(by)} and {wordOf(split)} together are read from single calls, for at most 31 days. <button type="button" onClick={() => amend(rangeChanges("30", { from: now, to: now }))}>Show 30 days</button>
-        </Empty>
-      )}
-    </Loaded>
+    <Empty title="This range is too long for both">
+      Sums by {wordOf(by)} and {wordOf(split)} together are read from single calls, for at most {LOG_DAYS_MAX} days. <button type="button" onClick={() => amend(rangeChanges("30", { from: now, to: now }))}>Show 30 days</button>
+    </Empty>
   );
+}
+
+function Loading({ data, split, measure }: { data: History; split: Dimension; measure: Measure }) {
+  const live = useLive<Found>(`pivot ${split} ${JSON.stringify(data.question)}`, (signal) => load(data, split, signal), 20_000);
+  return <Loaded live={live} rows={8}>{(found) => <Grid found={found} data={data} split={split} measure={measure} />}</Loaded>;
 }
 
 function Grid({ found, data, split, measure }: { found: Found; data: History; split: Dimension; measure: Measure }) {
