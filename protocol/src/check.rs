@@ -325,10 +325,8 @@ fn add_name(hash: u64, name: &str) -> u64 {
     for word in words {
         hash = step(hash, u64::from_le_bytes(*word));
     }
-    let mut last = [0xff; 8];
-    last[..rest.len()].copy_from_slice(rest);
-    // 0xff is in no text, so it ends the name.
-    step(hash, u64::from_le_bytes(last))
+    // 0xff is in no text, so it marks the end of the name.
+    step(hash, rest.iter().fold(0xff, |last, byte| last << 8 | u64::from(*byte)))
 }
 
 /// Takes a hash as it is, but for its upper half, which tables do not look at.

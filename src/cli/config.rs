@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
+use super::output;
 use tallyd_config::Config;
 
 /// Look at the configuration.
@@ -16,7 +17,7 @@ pub(super) struct ConfigArgs {
 
 #[derive(Subcommand)]
 enum ConfigCommand {
-    /// Check the configuration that a daemon started here would have. Exits 2 if something in it is wrong
+    /// Check the configuration that a daemon started here would have, with files and variables that it names. Exits 2 if something in it is wrong
     Check {
         /// Print it, secrets redacted
         #[arg(long)]
@@ -25,8 +26,12 @@ enum ConfigCommand {
 }
 
 pub(super) fn run(args: &ConfigArgs, config: &Config) -> anyhow::Result<ExitCode> {
-    // Every command loads the configuration first, so it is valid here.
+    // Every command loads the configuration first, so it is valid here. Only the daemon needs the values that are elsewhere.
     let ConfigCommand::Check { show } = &args.command;
+    if let Err(error) = config.read_elsewhere() {
+        output::error(&error.into());
+        return Ok(ExitCode::from(2));
+    }
     if *show {
         print!("{}", config.effective_toml()?);
     } else {

@@ -20,7 +20,7 @@ use tallyd_store::queries::audit::Actor;
 #[derive(Args)]
 #[command(after_help = "Examples:
   tallyd rules set spend --metric cost --window 24h --warning 80 --alert 100 --route oncall
-  tallyd rules set search-team --metric cost --window 7d --alert 500 --where team=search --owner search
+  tallyd rules set search-team --metric cost --window 7d --alert 500 --where tag:team=search --owner search
   tallyd rules set silent --metric calls --window 2h --no-data
   tallyd rules set errors --metric error_percent --window 1h --alert 5 --where provider=openai
   tallyd rules set burn --metric burn_rate --budget 3 --window 6h --short-window 1h --alert 6
@@ -73,7 +73,7 @@ struct SetArgs {
     /// A window without calls is an alert
     #[arg(long)]
     no_data: bool,
-    /// Only these calls: a provider, model, user or dimension, as in `team=search`. Repeatable
+    /// Only these calls: a provider, model, user, app or tag that is a dimension, as in `tag:team=search`. Repeatable
     #[arg(long = "where", value_name = "NAME=VALUE", value_parser = pair)]
     filters: Vec<(String, String)>,
     /// The budget of a burn rate or forecast, by its id
@@ -98,7 +98,7 @@ struct SetArgs {
 
 fn pair(text: &str) -> Result<(String, String), String> {
     let pair = text.split_once('=').filter(|(name, value)| !name.is_empty() && !value.is_empty());
-    let (name, value) = pair.ok_or("write NAME=VALUE, such as team=search")?;
+    let (name, value) = pair.ok_or("write NAME=VALUE, such as tag:team=search")?;
     Ok((name.to_owned(), value.to_owned()))
 }
 

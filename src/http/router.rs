@@ -59,6 +59,8 @@ fn questions() -> OpenApiRouter<SharedDaemon> {
     OpenApiRouter::new()
         .routes(routes!(v1::costs::costs))
         .routes(routes!(v1::change::change))
+        .routes(routes!(v1::bounds::bounds))
+        .routes(routes!(v1::latency::latency))
         .routes(routes!(v1::dimensions::list))
         .routes(routes!(v1::units::units, v1::units::state))
         .routes(routes!(v1::users::users))

@@ -20,6 +20,7 @@ use uuid::Uuid;
 
 use super::connection::IngestContext;
 use tallyd_config::StatedCosts;
+use tallyd_intake::tagged::tagged;
 use tallyd_intake::{Absent, Admission, Encoded, Refusal, Rules};
 use tallyd_model::pricing::Usd;
 use tallyd_wal::channel::{Closed, ConnectionOrigin};
@@ -126,6 +127,8 @@ pub(crate) struct BatchSender<'a> {
     pub stated_costs: StatedCosts,
     /// See [`Rules::response_ids`].
     pub response_ids: bool,
+    /// Tags of the request, for records that do not state them.
+    pub tags: &'a [(&'a str, String)],
 }
 
 /// A request whose records are judged and handed over slice by slice, so that only a part of the request waits for the
@@ -232,7 +235,7 @@ fn encode(
     (outcomes, tickets): (&mut Vec<RecordOutcome>, &mut Vec<(usize, Ticket)>),
 ) -> Vec<Bundle> {
     let catalog = context.catalog.load();
-    let BatchSender { stated_costs, response_ids, .. } = sender;
+    let BatchSender { stated_costs, response_ids, tags, .. } = sender;
     let rules = Rules { stated_costs, response_ids, ..context.rules.clone() };
     let admission = Admission { rules: &rules, catalog: &catalog, now_us: context.clock.now_us() };
     let (mut builder, mut bundles) = (BundleBuilder::new(context.lanes), Vec::new());
@@ -240,7 +243,8 @@ fn encode(
     for (index, text) in (first..).zip(texts) {
         let duplicate = (index as u64) < known;
         let seq = key.map_or(0, |key| key.base() + 1 + index as u64);
-        let record = Encoded::Json(text);
+        let text = tagged(text, tags);
+        let record = Encoded::Json(&text);
         let id = key.map(|key| move || key.id(index));
         let absent = Absent { id: id.as_ref().map(|id| id as &dyn Fn() -> [u8; 16]), ..Absent::default() };
         context.metrics.duplicate.increment(u64::from(duplicate));

@@ -20,18 +20,14 @@ async fn calls(client: &Connection, days: &[&str], values: &[(&str, usize)]) {
     for day in days {
         for (team, count) in values {
             for call in 0..*count {
-                let sql = format!(
-                    "WITH c AS (SELECT increment_daily_cost(provider => 'claude', model => 'm{}', user_id => 'u', app => 'web', \
-                     cost_usd => 0.{call}7, occurred_at => '{day} 1{call}:00Z') AS id) SELECT id FROM c",
-                    call % 2
-                );
-                let id = value(client, &format!("SELECT id::text FROM ({sql}) AS c")).await;
                 let tags =
                     if team.is_empty() { "NULL".into() } else { format!("'{{\"team\": \"{team}\", \"run\": \"r\"}}'") };
-                client
-                    .batch_execute(&format!("UPDATE api_usage_log SET tags = {tags} WHERE id = '{id}'"))
-                    .await
-                    .unwrap();
+                let sql = format!(
+                    "SELECT increment_daily_cost(provider => 'claude', model => 'm{}', user_id => 'u', app => 'web', \
+                     cost_usd => 0.{call}7, occurred_at => '{day} 1{call}:00Z', tags => {tags})",
+                    call % 2
+                );
+                client.batch_execute(&sql).await.unwrap();
             }
         }
     }
@@ -180,5 +176,33 @@ async fn a_forgotten_user_is_in_no_tag_and_costs_stay_with_their_team() {
         let left = format!("SELECT count(*)::text FROM {table} AS t WHERE strpos(t::text, 'person') > 0");
         assert_eq!(value(&client, &left).await, "0", "{table}");
     }
+    db.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tags_of_calls_from_sql_are_stored_and_counted_as_those_of_records() {
+    let dir = data_dir();
+    let db = migrated(dir.path()).await;
+    let client = db.connect("one").await.unwrap();
+    add(&client, "team", &TESTER).await.unwrap();
+    while count_day(&client, MAX).await.unwrap().is_some() {}
+    for (tags, stored) in [
+        (r#"{"team": "search", "run": "r", "empty": "", "none": null}"#, r#" {"run": "r", "team": "search"}"#),
+        (r#"{"app": "web", "team": "ads"}"#, r#"web {"team": "ads"}"#),
+        (r#"{"app": "cron"}"#, "cron none"),
+        ("{}", " none"),
+        (r#"{"API_Key": "sk-live-1"}"#, r#" {"API_Key": "sha256:f8dc9db173ee"}"#),
+        (r#"{"api_key": "sha256:f8dc9db173ee"}"#, r#" {"api_key": "sha256:f8dc9db173ee"}"#),
+    ] {
+        let call = format!("SELECT increment_daily_cost('claude', cost_usd => 1, tags => '{tags}')::text");
+        let id = value(&client, &call).await;
+        let row =
+            format!("SELECT concat_ws(' ', app, coalesce(tags::text, 'none')) FROM api_usage_log WHERE id = '{id}'");
+        assert_eq!(value(&client, &row).await, stored, "{tags}");
+    }
+    let counted = "SELECT string_agg(concat_ws(' ', dimension, value, calls), ', ' ORDER BY dimension, value COLLATE \"C\") FROM \
+        (SELECT dimension, value, sum(calls) AS calls FROM daily_dimension_costs GROUP BY 1, 2) AS d";
+    assert_eq!(value(&client, counted).await, "app  4, app cron 1, app web 1, team  4, team ads 1, team search 1");
+    proven(&db).await;
     db.close().await;
 }

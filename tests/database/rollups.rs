@@ -241,6 +241,12 @@ async fn a_call_outside_the_bounds_is_refused_whole() {
         ("'x', extra_units => jsonb_build_object('u', repeat('1', 16400)::numeric)", "extra_units"),
         ("'x', user_id => repeat('y', 513)", "512 bytes"),
         ("'x', metadata => '[1]'", "metadata"),
+        ("'x', tags => '[1]'", "tags is not a JSON object"),
+        ("'x', tags => '{\"team\": 1}'", "not text"),
+        ("'x', tags => '{\"\": \"a\"}'", "1 to 64 bytes"),
+        ("'x', tags => jsonb_build_object(repeat('n', 65), 'a')", "1 to 64 bytes"),
+        ("'x', tags => jsonb_build_object('n', repeat('a', 257))", "256 bytes"),
+        ("'x', tags => (SELECT jsonb_object_agg(n, 'a') FROM generate_series(1, 17) AS n)", "more than 16"),
         ("'x', occurred_at => '2014-12-31 00:00Z'", "2015"),
         ("'x', occurred_at => now() + interval '6 minutes'", "ahead"),
     ];

@@ -45,6 +45,7 @@ const SEEN: &[(&str, &str, &[&str])] = &[
         &["http.max_connections"],
     ),
     ("tests/http/dimensions.rs", "attributes_of_opentelemetry_become_tags", &["otlp.tag_attributes"]),
+    ("tests/http/dimensions.rs", "headers_become_tags_where_a_record_does_not_state_them", &["http.tag_headers"]),
     (
         "tests/it/dimensions.rs",
         "past_the_bound_values_count_as_other_and_the_call_log_keeps_them",

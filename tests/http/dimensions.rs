@@ -119,3 +119,60 @@ fn attributes_of_opentelemetry_become_tags() {
     assert_eq!(stored, r#"web|{"team": "search", "customer": "acme", "environment": "production"}"#);
     api.daemon.assert_reconciled();
 }
+
+#[test]
+fn headers_become_tags_where_a_record_does_not_state_them() {
+    let api = Api::with(&[
+        ("TALLYD_DIMENSIONS_NAMES", "team"),
+        ("TALLYD_HTTP_TAG_HEADERS", "X-Team=team,x-squad=team,x-app=app,x-key=api_key"),
+    ]);
+    let token = api.token("ingest");
+    let send = |path: &str, more: &[(&str, &str)], body: &str| {
+        let headers = [&[("authorization", token.as_str()), ("content-type", "application/json")], more].concat();
+        api.send("POST", path, &headers, body.as_bytes())
+    };
+    let records = json!([
+        {"provider": "claude", "request_id": "1"},
+        {"provider": "claude", "request_id": "2", "app": "own", "tags": {"team": "own", "run": "r"}},
+        {"provider": "claude", "request_id": "3", "tags": {"team": ""}},
+    ])
+    .to_string();
+    let headers =
+        [("x-squad", "second"), ("x-team", " search "), ("x-app", "web"), ("x-key", "sk-live-1"), ("x-other", "no")];
+    assert_eq!(send("/api/v1/records", &headers, &records).status, 200);
+    assert_eq!(
+        send("/api/v1/records", &[("x-squad", "second")], r#"{"provider":"claude","request_id":"4"}"#).status,
+        200
+    );
+    // The bounds of a tag hold, and the dead letter has the header's tag.
+    let long = "x".repeat(257);
+    let refused = send("/api/v1/records", &[("x-team", &long)], r#"{"provider":"claude","request_id":"5"}"#);
+    assert_eq!(refused.status, 422, "{}", refused.text());
+    assert!(refused.text().contains("at most 256 bytes"), "{}", refused.text());
+    api.postgres.until("SELECT payload LIKE '%' || repeat('x', 257) || '%' FROM (SELECT convert_from(payload, 'UTF8') AS payload FROM dead_letters) AS d", "t");
+    let text = |name: &str, value: &str| json!({"key": name, "value": {"stringValue": value}});
+    let attributes = json!([
+        text("gen_ai.operation.name", "chat"),
+        text("gen_ai.provider.name", "anthropic"),
+        text("gen_ai.request.model", "claude-sonnet-4-5"),
+        text("gen_ai.response.id", "6")
+    ]);
+    let span = json!({"traceId": "5b8efff798038103d269b633813fc60c", "spanId": "eee19b7ec3c1b101", "kind": 3, "name": "chat",
+        "startTimeUnixNano": "1790000000000000000", "endTimeUnixNano": "1790000001250000000", "attributes": attributes});
+    let body = json!({"resourceSpans": [{"scopeSpans": [{"spans": [span]}]}]}).to_string();
+    assert_eq!(send("/v1/traces", &[("x-team", "ops")], &body).status, 200);
+    api.postgres.until_calls(5);
+    let stored = api
+        .postgres
+        .psql("SELECT string_agg(concat_ws(' ', request_id, app, tags), ', ' ORDER BY request_id) FROM api_usage_log");
+    let key = r#""api_key": "sha256:f8dc9db173ee""#;
+    let expected = [
+        format!(r#"1 web {{"team": "search", {key}}}"#),
+        format!(r#"2 own {{"run": "r", "team": "own", {key}}}"#),
+        format!("3 web {{{key}}}"),
+        r#"4  {"team": "second"}"#.to_owned(),
+        r#"6  {"team": "ops"}"#.to_owned(),
+    ];
+    assert_eq!(stored, expected.join(", "));
+    api.daemon.assert_reconciled();
+}

@@ -122,7 +122,10 @@ fn an_alert_is_delivered_once_though_the_webhook_fails_first_and_daemons_restart
     texts.sort();
     assert_eq!(texts.len(), 3, "{texts:?}");
     assert!(texts[2].starts_with("tallyd: daily budget (app \"web\") 850 % used: 8.50 of 1.00 USD"), "{texts:?}");
-    assert!(texts[2].ends_with(", alert at 100 %; top: \"rentcast\" 8.50"), "{texts:?}");
+    assert!(
+        texts[2].ends_with(", alert at 100 %; hard budget: clients refuse its calls; top: \"rentcast\" 8.50"),
+        "{texts:?}"
+    );
     assert!(texts[0].starts_with("tallyd: daily budget (all spend) 105 % used: 10.50 of 10.00 USD"), "{texts:?}");
     let top = "SELECT DISTINCT details #> '{top,0}' FROM api_alerts WHERE details -> 'scope' ? 'app'";
     assert_eq!(postgres.psql(top), r#"{"name": "rentcast", "cost_usd": "8.5"}"#);

@@ -4,6 +4,7 @@ mod ack;
 mod backlog;
 mod daemons;
 mod dashboard;
+mod dimensions;
 mod end_to_end;
 mod limits;
 mod pace;
@@ -18,10 +19,11 @@ use super::report::Report;
 
 type Measure = fn(&Options, &mut Report);
 
-pub const ALL: [(&str, Measure); 11] = [
+pub const ALL: [(&str, Measure); 12] = [
     ("end-to-end", end_to_end::measure),
     ("users", users::measure),
     ("user-index", user_index::measure),
+    ("dimensions", dimensions::measure),
     ("daemons", daemons::measure),
     ("record", record::measure),
     ("limits", limits::measure),

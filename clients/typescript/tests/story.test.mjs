@@ -108,7 +108,7 @@ const logged = (from, to, team) => total(log.filter((row) => from <= row.day && 
 
 test("a runaway loop ends at its team's budget, and the other team goes on", { timeout: 120_000 }, async (t) => {
   daemon.run("budgets", "set", BUDGET, "--for", "tag:team=support", "--limit", "hard");
-  daemon.run("rules", "set", "support", "--metric", "cost", "--window", "1d", "--alert", BUDGET, "--where", "team=support", "--route", "billing");
+  daemon.run("rules", "set", "support", "--metric", "cost", "--window", "1d", "--alert", BUDGET, "--where", "tag:team=support", "--route", "billing");
   for (const [team, customers] of Object.entries(CUSTOMERS)) for (const customer of customers) assert.equal((await ask(`/${team}`, customer)).status, 200);
 
   const stopped = await ask("/support/agent", "ember");

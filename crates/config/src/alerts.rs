@@ -62,11 +62,25 @@ impl Alerts {
         webhook.into_iter().chain(self.routes.iter().cloned()).collect()
     }
 
+    /// Reads the values that are in files and variables. Those that cannot be read are mistakes.
+    pub(super) fn read_elsewhere(&self, faults: &mut Faults) {
+        if let Some(Err(reason)) = self.webhook_url.as_ref().map(Secret::read) {
+            faults.add("alerts.webhook_url", reason);
+        }
+        for route in &self.routes {
+            for (name, value) in [("url", &route.url), ("secret", &route.secret)] {
+                if let Some(Err(reason)) = value.as_ref().map(Secret::read) {
+                    faults.add("alerts.routes", format!("route {:?}: its {name}: {reason}", route.name));
+                }
+            }
+        }
+    }
+
     pub(super) fn validate(&self, faults: &mut Faults) {
         faults.in_range("alerts.interval_ms", self.interval.as_millis(), 10..=3_600_000);
         faults.in_range("alerts.retry_min_ms", self.retry_min.as_millis(), 1..=3_600_000);
         faults.in_range("alerts.unusual_factor", self.unusual_factor, 0..=1_000_000);
-        if self.webhook_url.as_ref().is_some_and(|url| !routes::is_http(url) && !routes::is_elsewhere(url)) {
+        if self.webhook_url.as_ref().is_some_and(|url| !routes::is_http(url) && !url.is_elsewhere()) {
             faults.add("alerts.webhook_url", "it begins with http:// or https://, or is file:PATH or env:NAME");
         }
         routes::validate(&self.routes, self.webhook_url.is_some(), faults);

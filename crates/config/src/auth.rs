@@ -98,6 +98,12 @@ impl Auth {
             let reason = format!("fewer than {SECRET_BYTES_MIN} bytes can be guessed; use the issuer's own secret");
             faults.add("auth.hs256_secret", reason);
         }
+        if self.hs256_secret.as_ref().is_some_and(Secret::is_elsewhere) {
+            faults.add(
+                "auth.hs256_secret",
+                "file: and env: are not read here; set the variable TALLYD_AUTH_HS256_SECRET",
+            );
+        }
         if self.audience.is_empty() {
             faults.add("auth.audience", "it is empty; a token is always for somebody");
         }

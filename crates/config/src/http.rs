@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::Faults;
 use super::form;
+use tallyd_protocol::limits;
 
 /// The HTTP server.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
@@ -23,6 +24,9 @@ pub struct Http {
     pub metrics_spend: bool,
     /// Origins whose pages may call the API from a browser, such as `https://admin.example.com`.
     pub cors_origins: Vec<String>,
+    /// Headers that become tags, `"header=tag"` each, such as `"x-team=team"`: of each record of a request to `/api/v1/records`, and of
+    /// OTLP. A record's own tags win; of two headers for one tag, the first that is present is taken.
+    pub tag_headers: Vec<String>,
     /// Proxies in front that append to `X-Forwarded-For`, by their number: that many entries from the right is the client. With 0 that
     /// header is not believed.
     pub trusted_proxies: u32,
@@ -51,6 +55,7 @@ impl Default for Http {
             metrics_listen: None,
             metrics_spend: false,
             cors_origins: Vec::new(),
+            tag_headers: Vec::new(),
             trusted_proxies: 0,
             max_body_bytes: 8 * 1024 * 1024,
             analysis_endpoint: "/api/claude/analysis".to_owned(),
@@ -62,7 +67,45 @@ impl Default for Http {
     }
 }
 
+/// Headers that may become tags: as many as a record has tags.
+const TAG_HEADERS_MAX: usize = limits::TAGS;
+/// Headers with credentials.
+const SECRET_HEADERS: [&str; 3] = ["authorization", "proxy-authorization", "cookie"];
+
 impl Http {
+    /// The headers and their tags.
+    pub fn tags(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.tag_headers.iter().filter_map(|entry| entry.split_once('='))
+    }
+
+    fn validate_tag_headers(&self, faults: &mut Faults) {
+        let is_header = |name: &str| {
+            (1..=64).contains(&name.len())
+                && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+        };
+        let is_pair = |entry: &String| {
+            entry
+                .split_once('=')
+                .is_some_and(|(header, tag)| is_header(header) && (1..=limits::TAG_NAME_BYTES).contains(&tag.len()))
+        };
+        if self.tag_headers.len() > TAG_HEADERS_MAX || !self.tag_headers.iter().all(is_pair) {
+            let reason = format!(
+                "it has at most {TAG_HEADERS_MAX} entries such as \"x-team=team\": a header of 1 to 64 letters, digits, - and _, and a tag of 1 \
+                 to {} bytes",
+                limits::TAG_NAME_BYTES
+            );
+            faults.add("http.tag_headers", reason);
+        }
+        let secret =
+            self.tags().find(|(header, _)| SECRET_HEADERS.iter().any(|name| name.eq_ignore_ascii_case(header)));
+        if let Some((header, _)) = secret {
+            faults.add(
+                "http.tag_headers",
+                format!("{header} has credentials, which are not stored with calls; name another header"),
+            );
+        }
+    }
+
     pub(super) fn validate(&self, faults: &mut Faults) {
         for origin in &self.cors_origins {
             let host = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
@@ -72,6 +115,7 @@ impl Http {
                 faults.add("http.cors_origins", reason);
             }
         }
+        self.validate_tag_headers(faults);
         faults.in_range("http.trusted_proxies", self.trusted_proxies, 0..=16);
         faults.in_range("http.max_body_bytes", self.max_body_bytes, 1024..=256 * 1024 * 1024);
         faults.in_range("http.max_connections", self.max_connections, 8..=65_536);

@@ -196,6 +196,18 @@ impl Config {
         Ok(config)
     }
 
+    /// Reads the values that name a file or a variable (`file:PATH`, `env:NAME`), as the daemon does when it needs them. Not a part of
+    /// [`Config::load`], because other commands do not need them.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with every value that cannot be read.
+    pub fn read_elsewhere(&self) -> Result<(), ConfigError> {
+        let (mut checked, mut faults) = (error::Faults::default(), error::Faults::default());
+        self.alerts.read_elsewhere(&mut checked);
+        faults.extend_checked(checked, &self.origins);
+        faults.end()
+    }
+
     /// Every key that can be set, with its section: `wal.max_bytes`.
     #[must_use]
     pub fn keys() -> Vec<String> {

@@ -91,6 +91,12 @@ impl Listen {
             );
             faults.add("listen.tcp_tokens", reason);
         }
+        if self.tcp_tokens.iter().any(Secret::is_elsewhere) {
+            faults.add(
+                "listen.tcp_tokens",
+                "file: and env: are not read here; set the variable TALLYD_LISTEN_TCP_TOKENS",
+            );
+        }
         faults.in_range("listen.max_strangers", self.max_strangers, 4..=65_536);
         faults.in_range("listen.max_connections", self.max_connections, 1..=1_000_000);
         faults.in_range("listen.max_frame_bytes", self.max_frame_bytes, 4096..=256 * 1024 * 1024);

@@ -89,12 +89,12 @@ impl Route {
         match (&self.url, self.kind) {
             (None, RouteKind::PagerDuty) => {}
             (None, _) => wrong("it has no url"),
-            (Some(url), RouteKind::Email) if !is_elsewhere(url) => {
+            (Some(url), RouteKind::Email) if !url.is_elsewhere() => {
                 if let Err(reason) = mail_server(url.expose()) {
                     wrong(reason);
                 }
             }
-            (Some(url), _) if !is_elsewhere(url) && !is_http(url) => {
+            (Some(url), _) if !url.is_elsewhere() && !is_http(url) => {
                 wrong("its url begins with http:// or https://, or is file:PATH or env:NAME");
             }
             (Some(_), _) => {}
@@ -128,11 +128,6 @@ pub(super) fn validate(routes: &[Route], has_default: bool, faults: &mut Faults)
             faults.add("alerts.routes", "alerts.webhook_url is the route \"default\"; name one of them only");
         }
     }
-}
-
-/// True if the value is in a file or a variable, and is read when it is needed.
-pub(super) fn is_elsewhere(secret: &Secret) -> bool {
-    secret.expose().starts_with("file:") || secret.expose().starts_with("env:")
 }
 
 pub(super) fn is_http(url: &Secret) -> bool {

@@ -19,6 +19,12 @@ impl Secret {
         &self.0
     }
 
+    /// True if the value is in a file or a variable, and is read when it is needed.
+    #[must_use]
+    pub(crate) fn is_elsewhere(&self) -> bool {
+        self.0.starts_with("file:") || self.0.starts_with("env:")
+    }
+
     /// The secret, or the content of the file or variable that it names: `file:PATH`, `env:NAME`. A file is read each time,
     /// so that its content can be changed while the daemon runs.
     ///

@@ -275,3 +275,39 @@ fn the_effective_file_shows_origins_and_hides_secrets() {
         Config::default()
     );
 }
+
+/// Each key whose value may be in a file or a variable is read by the check, and each other secret refuses such a value.
+#[test]
+fn values_that_are_elsewhere_are_found_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let here = dir.path().join("url");
+    std::fs::write(&here, "https://hooks.example.com\n").unwrap();
+    let alerts = |webhook: &str, url: &str, secret: &str| {
+        let file = format!(
+            "[alerts]\nwebhook_url = \"{webhook}\"\nroutes = [{{ name = \"oncall\", kind = \"webhook\", url = \"{url}\", secret = \"{secret}\" }}]"
+        );
+        load(&file, &[], &[]).unwrap().read_elsewhere()
+    };
+    let (file, none) = (format!("file:{}", here.display()), "env:TALLYD_TEST_OF_NO_SUCH_VARIABLE");
+    // PATH is set wherever tests run.
+    alerts(&file, "env:PATH", "whsec_literal").unwrap();
+    let gone = format!("file:{}", dir.path().join("gone").display());
+    let said = alerts(none, &gone, none).unwrap_err().to_string();
+    let expected = [
+        "the configuration has 3 mistakes:",
+        "line 2: alerts.webhook_url: the variable TALLYD_TEST_OF_NO_SUCH_VARIABLE is not set",
+        "line 3: alerts.routes: route \"oncall\": its url: ",
+        "line 3: alerts.routes: route \"oncall\": its secret: the variable TALLYD_TEST_OF_NO_SUCH_VARIABLE is not set",
+    ];
+    for (line, part) in said.lines().zip(expected) {
+        assert!(line.contains(part), "{line:?} lacks {part:?} in\n{said}");
+    }
+    assert_eq!(said.lines().count(), expected.len(), "{said}");
+    let value = "env:A_VARIABLE_WITH_THE_VALUE_OF_THE_SECRET";
+    for (file, key) in [
+        (format!("[listen]\ntcp_tokens = [\"{value}\"]"), "listen.tcp_tokens"),
+        (format!("[auth]\nissuer = \"https://a\"\nhs256_secret = \"{value}\""), "auth.hs256_secret"),
+    ] {
+        says(&message(&file, &[], &[]), &[key, "are not read here"]);
+    }
+}

@@ -10,11 +10,10 @@
 //!
 //! The result is a [`tallyd_model::call::Call`]: within all bounds, normalised and priced.
 //!
-//! Other foreign input is read here, too: the bodies of requests ([`body`], [`otlp`]), which become lines, and a
+//! Other foreign input is read here, too: the bodies of requests ([`body`], [`otlp`]), which become lines with the tags of the request ([`tagged`]), and a
 //! token's header ([`token`]). All of it is a function of bytes, the configuration, the prices and a given time: no
 //! file, no network, no metrics, no async runtime. Only the id of a record without one has random bits. Fuzzers and
 //! tests call it as the daemon does.
-//! metrics, no async runtime. Only the id of a record without one has random bits. Fuzzers and tests call it as the daemon does.
 
 #![warn(unreachable_pub)]
 
@@ -30,6 +29,7 @@ pub mod raw_value;
 pub mod refusal;
 mod rules;
 pub mod stands_out;
+pub mod tagged;
 mod tags;
 pub mod token;
 

@@ -10,6 +10,7 @@
 //! | [`rollup`] | the sums that a batch adds to the rollups |
 //! | [`bill`] | the vendor's bill, read from its exports and compared with the calls |
 //! | [`forecast`] | future spend, from past spend |
+//! | [`bounds`] | the least and the largest cost of unpriced calls |
 //! | [`change`] | the difference between the costs of two periods, split by cause |
 //! | [`json`] | JSON from outside, read by one bounded reader; JSON of answers |
 //! | [`tags`] | tags in their stored form |
@@ -24,6 +25,7 @@
 #![warn(unreachable_pub)]
 
 pub mod bill;
+pub mod bounds;
 pub mod call;
 pub mod change;
 pub mod decimal;

@@ -133,26 +133,30 @@ fn monitoring(answers: &Answers) -> Vec<File> {
         "# Grafana's environment. Its role's password: tallyd psql -c \"ALTER ROLE tallyd_reader LOGIN PASSWORD '…'\"\n\
          TALLYD_PROMETHEUS_URL=http://127.0.0.1:9090\n{database}\nTALLYD_READER_PASSWORD=\n"
     );
-    vec![
+    let mut files = vec![
         File::new("monitoring/prometheus.yml", prometheus),
         File::new("monitoring/alerts.yml", include_str!("../../../grafana/prometheus/alerts.yml")),
         File { is_secret: true, ..File::new("monitoring/grafana.env", environment) },
-        File::new(
-            "monitoring/provisioning/datasources/tallyd.yml",
-            include_str!("../../../grafana/provisioning/datasources/tallyd.yml"),
-        ),
-        File::new(
-            "monitoring/provisioning/dashboards/tallyd.yml",
-            include_str!("../../../grafana/provisioning/dashboards/tallyd.yml"),
-        ),
-        File::new("monitoring/dashboards/costs.json", include_str!("../../../grafana/dashboards/costs.json")),
-        File::new(
-            "monitoring/dashboards/budgets-users.json",
-            include_str!("../../../grafana/dashboards/budgets-users.json"),
-        ),
-        File::new("monitoring/dashboards/pipeline.json", include_str!("../../../grafana/dashboards/pipeline.json")),
-    ]
+    ];
+    files.extend(GRAFANA.map(|(path, text)| File::new(path, text)));
+    files
 }
+
+macro_rules! grafana {
+    ($($path:literal),*) => {
+        [$((concat!("monitoring/", $path), include_str!(concat!("../../../grafana/", $path)))),*]
+    };
+}
+
+/// Files of grafana/ that are written as they are.
+const GRAFANA: [(&str, &str); 6] = grafana![
+    "provisioning/datasources/tallyd.yml",
+    "provisioning/dashboards/tallyd.yml",
+    "dashboards/costs.json",
+    "dashboards/budgets-users.json",
+    "dashboards/pipeline.json",
+    "dashboards/spend.json"
+];
 
 #[cfg(test)]
 mod tests {
@@ -194,6 +198,27 @@ mod tests {
             let shell = std::process::Command::new("sh").arg("-c").arg(script).env_clear().output().unwrap();
             assert_eq!(String::from_utf8_lossy(&shell.stdout), expected);
         }
+    }
+
+    #[test]
+    fn every_dashboard_and_data_source_is_written() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("grafana");
+        let written: Vec<String> = monitoring(&answers()).into_iter().map(|file| file.path.display().to_string()).collect();
+        let mut found = 0;
+        for folder in ["dashboards", "provisioning/dashboards", "provisioning/datasources", "prometheus"] {
+            for entry in std::fs::read_dir(root.join(folder)).unwrap() {
+                let name = entry.unwrap().file_name().into_string().unwrap();
+                let path = match folder {
+                    // The tests of the alerts are promtool's.
+                    "prometheus" if name == "alerts_test.yml" => continue,
+                    "prometheus" => format!("monitoring/{name}"),
+                    _ => format!("monitoring/{folder}/{name}"),
+                };
+                assert!(written.contains(&path), "{path} is not written: add it to GRAFANA");
+                found += 1;
+            }
+        }
+        assert_eq!(written.len(), found + 1, "grafana.env is made here: {written:?}");
     }
 
     #[test]

@@ -128,7 +128,7 @@ pub(crate) async fn record(
     let key = key(&headers)?.map(|key| RequestKey::new(&who.actor, key, &body));
     let texts =
         split(&body, content_type(&headers)).map_err(|error| ApiError::body(error.to_string(), error.hint()))?;
-    let outcomes = hand_over(&daemon, &who, key.as_ref(), &texts, false).await?;
+    let outcomes = hand_over(&daemon, &who, &headers, key.as_ref(), &texts, false).await?;
     let results: Vec<RecordResult> = outcomes.into_iter().map(RecordResult::from).collect();
     let accepted = results.iter().filter(|result| result.ok).count();
     let duplicates = results.iter().filter(|result| result.duplicate).count();
@@ -137,22 +137,24 @@ pub(crate) async fn record(
     Ok((status, Json(Recorded { accepted, duplicates, refused, results })))
 }
 
-/// Hands JSON records to the pipeline and waits until they are durable. `response_ids`: see
-/// [`tallyd_intake::Rules::response_ids`].
+/// Hands JSON records to the pipeline and waits until they are durable. Headers of `http.tag_headers` become tags.
+/// `response_ids`: see [`tallyd_intake::Rules::response_ids`].
 ///
 /// # Errors
 /// If the daemon is stopping or has no room, or the key is not free.
 pub(crate) async fn hand_over(
     daemon: &SharedDaemon,
     who: &Identity,
+    headers: &HeaderMap,
     key: Option<&RequestKey>,
     texts: &[&[u8]],
     response_ids: bool,
 ) -> Result<Vec<RecordOutcome>, ApiError> {
     let context = ingest_context(daemon)?;
+    let tags = tags(daemon, headers);
     let recording = async {
         let stated_costs = who.stated_costs(daemon.config.limits.stated_costs);
-        let sender = BatchSender { name: &who.actor, stated_costs, response_ids };
+        let sender = BatchSender { name: &who.actor, stated_costs, response_ids, tags: &tags };
         let mut recording = Recording::begin(&context, sender, key, texts).await.map_err(unstored)?;
         while let Some(credits) = recording.judge() {
             // Credits are audited before they count: without the database none are recorded.
@@ -166,6 +168,15 @@ pub(crate) async fn hand_over(
     };
     let full = || busy("full", "the WAL has no room".to_owned(), AGAIN);
     tokio::time::timeout(PATIENCE, recording).await.unwrap_or_else(|_elapsed| Err(full()))
+}
+
+/// The tags of the headers that `http.tag_headers` names.
+fn tags<'d>(daemon: &'d SharedDaemon, headers: &HeaderMap) -> Vec<(&'d str, String)> {
+    let tags = daemon.config.http.tags().filter_map(|(header, tag)| {
+        let value = String::from_utf8_lossy(headers.get(header)?.as_bytes());
+        Some((tag, value.trim().to_owned())).filter(|(_, value)| !value.is_empty())
+    });
+    tags.collect()
 }
 
 /// The hint for a request that may or may not be durable.

@@ -249,7 +249,9 @@ impl<T: Item + 'static> UnaryService<Bytes> for Take<T> {
         let (daemon, who) = (Arc::clone(&self.daemon), self.who.clone());
         let (signal, mapping) = (self.signal, self.mapping);
         Box::pin(async move {
-            let taken = take::<T>(&daemon, &who, Encoding::Protobuf, &request.into_inner(), signal, mapping).await;
+            let (metadata, _, body) = request.into_parts();
+            let body = (Encoding::Protobuf, &body);
+            let taken = take::<T>(&daemon, &who, &metadata.into_headers(), body, signal, mapping).await;
             match taken {
                 Ok(rejected) => Ok(tonic::Response::new(rejected.message().into())),
                 Err(status) => Err(match status.code() {

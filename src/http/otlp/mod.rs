@@ -130,7 +130,7 @@ async fn export<T: Item>(
         Encoding::Json => tallyd_model::json::mended(&body).map_or(body, Bytes::from),
         _ => body,
     };
-    match take::<T>(daemon, who, encoding, &body, signal, mapping).await {
+    match take::<T>(daemon, who, headers, (encoding, &body), signal, mapping).await {
         Ok(rejected) => rejected.answer(encoding, T::REJECTED),
         Err(status) => status.answer(encoding),
     }
@@ -139,8 +139,8 @@ async fn export<T: Item>(
 async fn take<T: Item>(
     daemon: &SharedDaemon,
     who: &Identity,
-    encoding: Encoding,
-    body: &Bytes,
+    headers: &HeaderMap,
+    (encoding, body): (Encoding, &Bytes),
     signal: &'static str,
     mapping: Mapping<T>,
 ) -> Result<Rejected, ExportStatus> {
@@ -167,7 +167,7 @@ async fn take<T: Item>(
     let key = RequestKey::new(&format!("{}/otlp/{signal}", who.actor), &Sha256::digest(body), body);
     let texts: Vec<Vec<u8>> = drafts.iter().map(Draft::to_json).collect();
     let texts: Vec<&[u8]> = texts.iter().map(Vec::as_slice).collect();
-    for outcome in hand_over(daemon, who, Some(&key), &texts, true).await.map_err(ExportStatus::from)? {
+    for outcome in hand_over(daemon, who, headers, Some(&key), &texts, true).await.map_err(ExportStatus::from)? {
         if let RecordOutcome::Refused(refusal) = outcome {
             rejected.add(&format!("{} (kept with the dead letters)", refusal.message));
         }

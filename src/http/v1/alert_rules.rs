@@ -44,7 +44,7 @@ pub(crate) struct SetAlertRule {
     name: String,
     /// The sum or quotient that is compared.
     metric: Metric,
-    /// The calls that count: `provider`, `model`, `user`, or a dimension's name, each with its value. All by default.
+    /// The calls that count: `provider`, `model`, `user`, `app`, or a tag that is a dimension (`tag:team`), each with its value. All by default.
     #[serde(default)]
     filter: BTreeMap<String, String>,
     /// The running hour or day and those before it: `1h` to `2160h`, `1d` to `90d`.

@@ -11,7 +11,7 @@ use tokio_postgres::{Client, Error};
 
 use super::explain::{Explanation, explain};
 use super::measure::{Calls, measure};
-use super::rule::{AlertRule, Metric, Window};
+use super::rule::{AlertRule, Metric, Window, dimension_of};
 use super::value::{self, Measured};
 use super::{Level, store};
 use crate::budgets::board::{basis_points, percent};
@@ -247,7 +247,7 @@ fn sentence(found: &AlertRule, level: Level, value: Option<Usd>, threshold: Opti
         text.push_str(&format!(" in {}", window.words()));
     }
     for (key, value) in &rule.filter {
-        text.push_str(&format!(", {key} {}", named(value)));
+        text.push_str(&format!(", {} {}", dimension_of(key), named(value)));
     }
     if let Some(budget) = rule.budget_id {
         text.push_str(&format!(", budget {budget}"));

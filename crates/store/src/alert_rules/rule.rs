@@ -8,6 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use utoipa::ToSchema;
 
 use super::Level;
+use crate::queries::grouped::Dimension;
 use tallyd_model::pricing::{Usd, normalise_provider};
 use tallyd_model::quiet::QuietHours;
 
@@ -135,7 +136,7 @@ pub struct NewRule {
     pub name: String,
     /// The sum or quotient that is compared.
     pub metric: Metric,
-    /// The calls that count: `provider`, `model`, `user`, or a dimension's name, each with its value.
+    /// The calls that count: `provider`, `model`, `user`, `app`, or a tag that is a dimension (`tag:team`), each with its value.
     pub filter: BTreeMap<String, String>,
     /// The window; null for `forecast_percent`, which is of the budget's period.
     #[schema(value_type = Option<String>, example = "24h")]
@@ -205,11 +206,16 @@ pub(super) fn invalid<T>(message: impl Into<String>, hint: &'static str) -> Resu
     Err(RuleError::Invalid { message: message.into(), hint })
 }
 
+/// A dimension's name in `tallyd_dimensions`: `team` of `tag:team`.
+pub(super) fn dimension_of(key: &str) -> &str {
+    key.strip_prefix("tag:").unwrap_or(key)
+}
+
 impl NewRule {
-    /// The dimension of its filter, and the value.
+    /// The dimension of its filter by its name in `tallyd_dimensions`, and the value.
     pub(super) fn dimension(&self) -> Option<(&str, &str)> {
         let other = self.filter.iter().find(|(key, _)| !matches!(key.as_str(), "provider" | "model" | "user"));
-        other.map(|(key, value)| (key.as_str(), value.as_str()))
+        other.map(|(key, value)| (dimension_of(key), value.as_str()))
     }
 
     /// A key's value; empty without one.
@@ -263,6 +269,14 @@ impl NewRule {
                 "filter: at most three, each of 1 to 512 bytes",
                 "name a provider, a model, a user or a dimension",
             );
+        }
+        let is_key = |key: &String| match Dimension::parse(key) {
+            Ok(Dimension::Endpoint | Dimension::Platform | Dimension::ServiceTier) | Err(_) => false,
+            Ok(dimension) => dimension.name() == *key,
+        };
+        if let Some(key) = self.filter.keys().find(|key| !is_key(key)) {
+            let hint = "the keys are provider, model, user, app and tags that are dimensions, such as tag:team";
+            return invalid(format!("filter: {key:?} is not a key"), hint);
         }
         let has_user = self.filter.contains_key("user");
         let others = self.filter.len() - usize::from(has_user) - usize::from(self.filter.contains_key("provider"));
@@ -339,8 +353,9 @@ mod tests {
         assert!(
             cost("1h", &[("provider", "Anthropic"), ("model", "m")]) && cost("1d", &[("user", "u"), ("provider", "p")])
         );
-        assert!(cost("1d", &[("team", "t"), ("model", "m")]) && !cost("1d", &[("team", "t"), ("app", "a")]));
-        assert!(!cost("1h", &[("team", "t")]) && !cost("1d", &[("user", "u"), ("model", "m")]) && !cost("", &[]));
+        assert!(cost("1d", &[("tag:team", "t"), ("model", "m")]) && !cost("1d", &[("tag:team", "t"), ("app", "a")]));
+        assert!(["team", "tag:app", "tag:", "endpoint"].iter().all(|key| !cost("1d", &[(key, "t")])));
+        assert!(!cost("1h", &[("tag:team", "t")]) && !cost("1d", &[("user", "u"), ("model", "m")]) && !cost("", &[]));
         let normalised = rule(Metric::Cost, "1h", &[("provider", "Anthropic")]).checked().unwrap();
         assert_eq!(normalised.of("provider"), "claude");
         let burn =

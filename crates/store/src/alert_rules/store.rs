@@ -114,8 +114,8 @@ async fn check_names(client: &Client, new: &NewRule) -> Result<(), RuleError> {
     if let Some((name, _)) = new.dimension()
         && !dimensions::list(client).await?.iter().any(|dimension| dimension.name == name)
     {
-        let hint = "give a tag without `tag:`; `tallyd dimensions add` makes a tag a dimension, `tallyd dimensions list` shows them";
-        return invalid(format!("filter: {name:?} is neither provider, model nor user, nor a dimension"), hint);
+        let hint = "`tallyd dimensions add` makes a tag a dimension, `tallyd dimensions list` shows them";
+        return invalid(format!("filter: the tag {name:?} is not a dimension"), hint);
     }
     let Some(id) = new.budget_id else { return Ok(()) };
     let Some(budget) = budgets::store::list(client).await?.into_iter().find(|budget| budget.id == id) else {

@@ -5,9 +5,9 @@ use serde_json::json;
 use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 
-use super::Budget;
 use super::board::reaches;
 use super::inbox::NewAlert;
+use super::{Budget, Limit};
 use tallyd_model::pricing::Usd;
 use tallyd_model::wording::usd;
 
@@ -34,10 +34,15 @@ pub(super) fn thresholds(budget: &Budget, start: NaiveDate, spent: Usd) -> Vec<N
     let Budget { id, scope, amount_usd, .. } = budget;
     let period = budget.period.name();
     let standing = standing(budget, start, spent);
+    let refusing = match budget.limit {
+        Limit::Soft => "",
+        Limit::Hard if reaches(spent, budget.amount_usd, 100) => "; hard budget: clients refuse its calls",
+        Limit::Hard => "; hard budget: clients refuse its calls from 100 % on",
+    };
     let alerts = percents.into_iter().map(|percent| NewAlert {
         kind: "budget",
         key: format!("{id}/{start}/{amount_usd}/{percent}"),
-        message: format!("tallyd: {standing}, alert at {percent} %"),
+        message: format!("tallyd: {standing}, alert at {percent} %{refusing}"),
         details: json!({
             "budget_id": id, "scope": scope, "period": period, "period_start": start,
             "percent": percent, "spent_usd": spent, "amount_usd": amount_usd,
@@ -63,8 +68,8 @@ pub(super) async fn unknown(client: &Client, alerts: Vec<NewAlert>) -> Result<Ve
 
 #[cfg(test)]
 mod tests {
+    use super::super::Period;
     use super::super::scope::scope;
-    use super::super::{Limit, Period};
     use super::*;
 
     #[test]
@@ -87,10 +92,13 @@ mod tests {
         assert_eq!(told("12"), [50, 80, 100].map(|percent| (format!("3/1970-01-01/10/{percent}"), percent == 100)));
         let message =
             |spent: &str| thresholds(&budget, NaiveDate::default(), Usd::parse(spent).unwrap())[0].message.clone();
-        assert_eq!(
-            message("12.345678901234567891"),
-            "tallyd: monthly budget (user \"u1\") 123 % used: 12.35 of 10.00 USD since 1970-01-01, alert at 50 %"
-        );
+        let text =
+            "tallyd: monthly budget (user \"u1\") 123 % used: 12.35 of 10.00 USD since 1970-01-01, alert at 50 %";
+        let refusing = "; hard budget: clients refuse its calls";
+        assert_eq!(message("12.345678901234567891"), format!("{text}{refusing}"));
+        assert!(message("9.99").ends_with(&format!(", alert at 50 %{refusing} from 100 % on")), "{}", message("9.99"));
+        let soft = Budget { limit: Limit::Soft, ..budget.clone() };
+        assert_eq!(thresholds(&soft, NaiveDate::default(), Usd::parse("12.345").unwrap())[0].message, text);
         let nothing = Budget { amount_usd: Usd::ZERO, ..budget.clone() };
         assert!(thresholds(&nothing, NaiveDate::default(), Usd::ZERO).is_empty());
         let over = thresholds(&nothing, NaiveDate::default(), Usd::from_attos(1));

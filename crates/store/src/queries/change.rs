@@ -26,7 +26,7 @@ use tallyd_model::pricing::{Catalog, STANDARD_TIER, Usd};
 /// Largest number of days of a period.
 pub const DAYS_MAX: u64 = 366;
 /// Rows of a rollup that are read for one period: models by day.
-const ROWS_MAX: i64 = 200_000;
+pub(super) const ROWS_MAX: i64 = 200_000;
 
 /// A request for the causes of a difference.
 #[derive(Debug, Clone)]
@@ -95,27 +95,10 @@ impl From<tokio_postgres::Error> for ChangeError {
 type Key = (String, String);
 
 impl ChangeQuery {
-    /// The sums of the models by day, in the rollup of the filters.
-    fn by_model(&self, (from, to): (NaiveDate, NaiveDate), more: &[Dimension]) -> CostQuery {
-        let group_by = [Dimension::Provider, Dimension::Model].iter().chain(more).cloned().collect();
-        let (sort, limit) = (SortBy::Bucket, ROWS_MAX + 1);
-        CostQuery {
-            from,
-            to,
-            bucket: Bucket::Day,
-            group_by,
-            sort,
-            descending: false,
-            limit,
-            offset: 0,
-            ..self.costs.clone()
-        }
-    }
-
     /// Why the call log must be read, which is bounded to a month; none if rollups answer.
     #[must_use]
     pub fn why_of_the_log(&self) -> Option<String> {
-        self.by_model(self.before, &[]).why_of_the_log().or_else(|| self.costs.why_of_the_log())
+        by_model(&self.costs, self.before, &[]).why_of_the_log().or_else(|| self.costs.why_of_the_log())
     }
 
     fn periods(&self) -> [(NaiveDate, NaiveDate); 2] {
@@ -130,9 +113,9 @@ impl ChangeQuery {
         let mut cells: BTreeMap<Key, Cell> = BTreeMap::new();
         let mut whole_from = None;
         for (at, period) in self.periods().into_iter().enumerate() {
-            let query = self.by_model(period, &[]);
+            let query = by_model(&self.costs, period, &[]);
             whole_from = whole_from.max(query.whole_from(client).await?);
-            for row in Self::rows(&query, client).await? {
+            for row in rows(&query, client).await? {
                 self.add(&mut cells, at, &row, catalog);
             }
         }
@@ -167,24 +150,11 @@ impl ChangeQuery {
         })
     }
 
-    async fn rows(query: &CostQuery, client: &Client) -> Result<Vec<GroupRow>, ChangeError> {
-        let rows = query.add_up(client, None).await?;
-        if rows.len() as i64 > ROWS_MAX { Err(ChangeError::TooMany) } else { Ok(rows) }
-    }
-
-    /// Noon of a day, which decides its prices. A price that begins within a day leaves a rest in `other`.
-    fn noon(&self, day: NaiveDate) -> i64 {
-        let noon = day.and_time(NaiveTime::MIN) + chrono::TimeDelta::hours(12);
-        noon.and_local_timezone(self.zone)
-            .earliest()
-            .map_or_else(|| noon.and_utc().timestamp_micros(), |at| at.timestamp_micros())
-    }
-
     /// Adds a day of a model to its side of the cell.
     fn add(&self, cells: &mut BTreeMap<Key, Cell>, at: usize, row: &GroupRow, catalog: &Catalog) {
         let (provider, model) = key(row);
         let cell = cells.entry((provider.clone(), model.clone())).or_insert_with(|| {
-            let price = catalog.price_at(&provider, &model, STANDARD_TIER, self.noon(self.before.1));
+            let price = catalog.price_at(&provider, &model, STANDARD_TIER, noon(self.before.1, self.zone));
             Cell { rates: price.map(|price| price.rates.clone()), provider, model, ..Cell::default() }
         });
         let listed = self.listed(row, (&cell.provider, STANDARD_TIER), catalog);
@@ -203,7 +173,7 @@ impl ChangeQuery {
     /// The cost of a row at the list prices of its day.
     fn listed(&self, row: &GroupRow, (scope, tier): (&str, &str), catalog: &Catalog) -> Option<Usd> {
         let day = row.bucket.as_deref().and_then(|day| day.parse().ok())?;
-        let price = catalog.price_at(scope, row.model.as_deref().unwrap_or_default(), tier, self.noon(day))?;
+        let price = catalog.price_at(scope, row.model.as_deref().unwrap_or_default(), tier, noon(day, self.zone))?;
         list_cost(&price.rates, &tokens(&row.sums), row.sums.requests.0)
     }
 
@@ -216,9 +186,9 @@ impl ChangeQuery {
         }
         let mut is_whole = true;
         for (at, period) in self.periods().into_iter().enumerate() {
-            let query = self.by_model(period, &[Dimension::Platform, Dimension::ServiceTier]);
+            let query = by_model(&self.costs, period, &[Dimension::Platform, Dimension::ServiceTier]);
             let mut sums: HashMap<Key, (i128, Option<Usd>)> = HashMap::new();
-            for row in Self::rows(&query, client).await? {
+            for row in rows(&query, client).await? {
                 let name =
                     |dimension: Dimension| row.tags.get(&dimension.name()).map(String::as_str).unwrap_or_default();
                 let (platform, tier) = (name(Dimension::Platform), name(Dimension::ServiceTier));
@@ -262,7 +232,28 @@ impl ChangeQuery {
     }
 }
 
-fn is_out_of_time(error: &tokio_postgres::Error) -> bool {
+/// The sums of the models by day, in the rollup of the filters.
+pub(super) fn by_model(costs: &CostQuery, (from, to): (NaiveDate, NaiveDate), more: &[Dimension]) -> CostQuery {
+    let group_by = [Dimension::Provider, Dimension::Model].iter().chain(more).cloned().collect();
+    let (sort, limit) = (SortBy::Bucket, ROWS_MAX + 1);
+    CostQuery { from, to, bucket: Bucket::Day, group_by, sort, descending: false, limit, offset: 0, ..costs.clone() }
+}
+
+/// The rows of a query of [`by_model`].
+pub(super) async fn rows(query: &CostQuery, client: &Client) -> Result<Vec<GroupRow>, ChangeError> {
+    let rows = query.add_up(client, None).await?;
+    if rows.len() as i64 > ROWS_MAX { Err(ChangeError::TooMany) } else { Ok(rows) }
+}
+
+/// Noon of a day, which decides its prices. A price that begins within a day leaves a rest in `other`.
+pub(super) fn noon(day: NaiveDate, zone: Tz) -> i64 {
+    let noon = day.and_time(NaiveTime::MIN) + chrono::TimeDelta::hours(12);
+    noon.and_local_timezone(zone)
+        .earliest()
+        .map_or_else(|| noon.and_utc().timestamp_micros(), |at| at.timestamp_micros())
+}
+
+pub(super) fn is_out_of_time(error: &tokio_postgres::Error) -> bool {
     error.code() == Some(&tokio_postgres::error::SqlState::QUERY_CANCELED)
 }
 
@@ -274,7 +265,7 @@ fn plus(sum: Option<Usd>, more: Option<Usd>) -> Option<Usd> {
     sum?.checked_add(more?)
 }
 
-fn tokens(sums: &Sums) -> [i128; 5] {
+pub(super) fn tokens(sums: &Sums) -> [i128; 5] {
     // The order of `Rates::token_rates`.
     let Sums { input_tokens, output_tokens, cache_read_tokens, cache_write_5m_tokens, cache_write_1h_tokens, .. } =
         sums;

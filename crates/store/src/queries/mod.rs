@@ -7,6 +7,7 @@
 pub mod accounts;
 pub mod admins;
 pub mod audit;
+pub mod bounds;
 pub mod budgets;
 pub mod change;
 pub mod costs;
@@ -14,6 +15,7 @@ mod dearest;
 pub mod focus;
 pub mod grouped;
 pub mod history;
+pub mod latency;
 pub mod movers;
 pub mod names;
 pub mod page_sessions;

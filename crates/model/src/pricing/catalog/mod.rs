@@ -219,13 +219,24 @@ impl Catalog {
             .ok_or_else(|| if self.providers.contains(provider) { Miss::Model } else { Miss::Provider })?;
         let tier = if tier.is_empty() { names::STANDARD_TIER } else { tier };
         let tier = tiers.iter().find(|prices| prices.service_tier == tier).ok_or(Miss::ServiceTier)?;
-        let holds = |price: &&usize| {
-            let from_us = self.prices[**price].effective_from_us;
-            // 0 means all time, including before 1970.
-            from_us == 0 || from_us <= at_us
+        self.current(tier, at_us).ok_or(Miss::Instant)
+    }
+
+    /// The price of a service tier at an instant.
+    fn current(&self, tier: &TierPrices, at_us: i64) -> Option<&Price> {
+        // 0 means all time, including before 1970.
+        let holds = |price: &&Price| price.effective_from_us == 0 || price.effective_from_us <= at_us;
+        tier.prices.iter().rev().map(|price| &self.prices[*price]).find(holds)
+    }
+
+    /// The prices at an instant, one of each service tier: of a model, or of every model of the provider.
+    pub fn prices_at(&self, provider: &str, model: Option<&str>, at_us: i64) -> impl Iterator<Item = &Price> {
+        let models = match model {
+            None => &self.models[..],
+            Some(model) => self.place_of(provider, model).map_or(&[][..], |at| std::slice::from_ref(&self.models[at])),
         };
-        let current = tier.prices.iter().rev().find(holds);
-        current.map(|price| &self.prices[*price]).ok_or(Miss::Instant)
+        let prices = models.iter().flatten().filter_map(move |tier| self.current(tier, at_us));
+        prices.filter(move |price| model.is_some() || price.provider == provider)
     }
 
     /// The price for a call of a model at an instant, for lists of prices. None without one.
@@ -242,8 +253,11 @@ impl Catalog {
     }
 
     fn model(&self, provider: &str, model: &str) -> Option<&[TierPrices]> {
-        let index = self.index_of(provider, model).or_else(|| self.by_name.get(&NameRef(provider, "")).copied())?;
-        Some(&self.models[index])
+        Some(&self.models[self.place_of(provider, model)?])
+    }
+
+    fn place_of(&self, provider: &str, model: &str) -> Option<usize> {
+        self.index_of(provider, model).or_else(|| self.by_name.get(&NameRef(provider, "")).copied())
     }
 
     fn index_of(&self, provider: &str, model: &str) -> Option<usize> {
