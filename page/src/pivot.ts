@@ -44,10 +44,10 @@ export function sumsBy(pairs: GroupRow[], by: Dimension): GroupRow[] {
   return named.sort((a, b) => { const more = cost.get(b)! - cost.get(a)!; return more > 0n ? 1 : more < 0n ? -1 : b.calls - a.calls; });
 }
 
-/** The dearest, with their names. */
+/** The dearest, with their names. A single further one takes the place of all others. */
 function shown(sums: GroupRow[], by: Dimension, max: number): Head[] {
   const names = namesOf(sums, by);
-  return sums.slice(0, max).map((row, at) => ({ name: names[at] ?? "", of: row, sums: row }));
+  return sums.slice(0, sums.length === max + 1 ? max + 1 : max).map((row, at) => ({ name: names[at] ?? "", of: row, sums: row }));
 }
 
 const hasCalls = (sums: GroupRow): boolean => sums.calls !== 0 || sums.cost_usd !== "0";

@@ -19,6 +19,7 @@ export interface NewRule {
   owner: string;
   route: string;
   quiet: string | null;
+  paused: boolean;
 }
 
 export interface Rule extends NewRule {
@@ -34,6 +35,12 @@ export const METRICS: readonly (readonly [Metric, string, string])[] = [
 ];
 
 export const isOfBudget = (metric: Metric): boolean => metric === "burn_rate" || metric === "forecast_percent";
+
+/** The same rule, paused or not, as the API takes it. */
+export function paused(rule: Rule, isPaused: boolean): NewRule {
+  const { id: _id, level: _level, since: _since, value: _value, ...set } = rule;
+  return { ...set, paused: isPaused };
+}
 
 /** A value with the unit of its metric. */
 export function valueOf(metric: Metric, value: string): string {
@@ -88,7 +95,7 @@ function quiet(text: string): string | null {
   return `${from}-${to}`;
 }
 
-/** Reads the form's fields. Throws [`Wrong`] for the first field whose value the API would not take. */
+/** Reads the form's fields, of a rule that is not paused. Throws [`Wrong`] for the first field whose value the API would not take. */
 export function ruleOf(text: (name: string) => string, noData: boolean): NewRule {
   const metric = text("metric") as Metric;
   const isBudgets = isOfBudget(metric);
@@ -108,7 +115,7 @@ export function ruleOf(text: (name: string) => string, noData: boolean): NewRule
     window: metric === "forecast_percent" ? null : window("window", text("window")),
     short_window: metric === "burn_rate" ? window("short_window", text("short_window")) : null,
     warning: amount("warning", text("warning")), alert: amount("alert", text("alert")),
-    budget_id: isBudgets ? Number(text("budget")) : null, quiet: quiet(text("quiet")),
+    budget_id: isBudgets ? Number(text("budget")) : null, quiet: quiet(text("quiet")), paused: false,
   };
   const { warning, alert } = rule;
   if (warning !== null && alert !== null && parse(warning) >= parse(alert)) throw new Wrong("warning", `The warning of ${warning} is not below the alert of ${alert}.`);

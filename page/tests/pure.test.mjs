@@ -129,7 +129,7 @@ test("saved views are bounded, and what another script has stored is not followe
 test("the form of a rule names the field and the value that is wrong", () => {
   const form = (more) => (name) => ({ name: "spend", metric: "cost", window: "24h", alert: "100", ...more })[name] ?? "";
   const rule = ruleOf(form({ provider: "claude", alert: "$1,000.50", quiet: "22:00 - 07:00" }), false);
-  assert.deepEqual(rule, { name: "spend", metric: "cost", filter: { provider: "claude" }, window: "24h", short_window: null, warning: null, alert: "1000.50", no_data: false, budget_id: null, owner: "", route: "default", quiet: "22:00-07:00" });
+  assert.deepEqual(rule, { name: "spend", metric: "cost", filter: { provider: "claude" }, window: "24h", short_window: null, warning: null, alert: "1000.50", no_data: false, budget_id: null, owner: "", route: "default", quiet: "22:00-07:00", paused: false });
   assert.equal(ruleOf(form({ metric: "forecast_percent", budget: "7", window: "" }), true).no_data, false);
   assert.deepEqual(ruleOf(form({ alert: "", window: "2h" }), true).no_data, true);
   for (const [more, field, message] of [

@@ -175,10 +175,15 @@ test("a rule is set, its wrong values are told at their fields, its state and la
     await page.getByRole("button", { name: "Save" }).click();
     await row.getByText("alert from $500.00").waitFor();
     await row.getByText("quiet 22:00-07:00").waitFor();
+    await page.getByRole("button", { name: "Pause the rule spend" }).click();
+    await row.getByText("Paused", { exact: true }).waitFor();
+    await page.getByText("The rule spend is paused").waitFor();
+    await page.getByRole("button", { name: "Resume the rule spend" }).click();
+    await row.getByText("Warning", { exact: true }).waitFor();
     page.once("dialog", (dialog) => void dialog.accept());
     await page.getByRole("button", { name: "Remove the rule spend" }).click();
     await page.getByText("No rule is set").waitFor();
-    assert.equal(daemon.sql("SELECT string_agg(action, ' ' ORDER BY id) FROM tallyd_audit_log WHERE action LIKE 'alert_rule%'"), "alert_rule.set alert_rule.set alert_rule.remove");
+    assert.equal(daemon.sql("SELECT string_agg(action, ' ' ORDER BY id) FROM tallyd_audit_log WHERE action LIKE 'alert_rule%'"), "alert_rule.set alert_rule.set alert_rule.set alert_rule.set alert_rule.remove");
     // Its alerts stay, under their kind.
     await show(tab, daemon, "alerts?show=all");
     await page.locator(".badge", { hasText: "Rule" }).first().waitFor();

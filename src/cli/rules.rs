@@ -88,6 +88,9 @@ struct SetArgs {
     /// When all of its messages wait, by the clocks of the reporting time zone: 22:00-07:00
     #[arg(long, value_name = "FROM-TO", value_parser = quiet)]
     quiet: Option<QuietHours>,
+    /// Neither evaluate it nor send messages, until it is set without this
+    #[arg(long)]
+    paused: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -143,7 +146,7 @@ fn cells(found: &AlertRule) -> Vec<String> {
         of,
         windows.join(" and "),
         rule.route.clone(),
-        found.level.name().to_owned(),
+        if rule.paused { "paused" } else { found.level.name() }.to_owned(),
         number(value),
         number(rule.warning),
         number(rule.alert),
@@ -169,6 +172,7 @@ fn set(args: &SetArgs, config: &Config) -> anyhow::Result<ExitCode> {
         owner: args.owner.clone(),
         route: args.route.clone(),
         quiet: args.quiet,
+        paused: args.paused,
     };
     let name = actor();
     let by = Actor::at_the_command_line(&name);

@@ -312,33 +312,39 @@ fn tests_of_routes(daemon: &Daemon, receivers: &Receivers) {
     assert!(daemon.run(&["alerts", "test", "smtps"]).status.success());
 }
 
-/// A rule that is removed ends its alert, and each rule is as it was set.
+/// A rule that is paused or removed ends its alert, and each rule is as it was set.
 fn removed_rules_end(postgres: &Postgres, daemon: &Daemon, receivers: &Receivers) {
-    set(
-        daemon,
-        &[
-            "silent",
-            "--metric",
-            "calls",
-            "--window",
-            "1h",
-            "--no-data",
-            "--where",
-            "provider=nobody",
-            "--route",
-            "pager",
-        ],
-    );
-    let found = until("no data is an alert", || {
-        let found = receivers.at("/pager").pop().unwrap().json();
-        if found["payload"]["summary"].as_str().unwrap().contains("no data: no calls") {
-            Ok(found)
-        } else {
-            Err(found.to_string())
-        }
-    });
-    let rules: Vec<Value> = serde_json::from_slice(&daemon.run(&["rules", "list", "--json"]).stdout).unwrap();
-    let silent = rules.iter().find(|rule| rule["name"] == "silent").unwrap();
+    let silent = "silent --metric calls --window 1h --no-data --where provider=nobody --route pager";
+    let silent: Vec<&str> = silent.split(' ').collect();
+    let told = |action: &str, says: &str, key: &str| {
+        until("the pager is told", || {
+            let found = receivers.at("/pager").pop().unwrap().json();
+            let summary = found["payload"]["summary"].as_str().unwrap();
+            let is_it = found["event_action"] == action && summary.contains(says);
+            if is_it && found["dedup_key"].as_str().unwrap().ends_with(key) {
+                Ok(found)
+            } else {
+                Err(found.to_string())
+            }
+        })
+    };
+    let listed = || {
+        let rules: Vec<Value> = serde_json::from_slice(&daemon.run(&["rules", "list", "--json"]).stdout).unwrap();
+        rules.into_iter().find(|rule| rule["name"] == "silent").unwrap()
+    };
+    set(daemon, &silent);
+    told("trigger", "no data: no calls", "/1");
+    // Paused it ends, and stays silent while all others are evaluated; then it begins anew.
+    set(daemon, &[&silent[..], &["--paused"]].concat());
+    told("resolve", "tallyd: rule \"silent\" was paused", "/1");
+    let evaluated = "SELECT count(*) FROM tallyd_alert_rule_states AS s JOIN tallyd_alert_rules AS r ON r.id = s.rule_id \
+        WHERE (NOT paused AND evaluated_at < (SELECT updated_at FROM tallyd_alert_rules WHERE paused)) \
+        OR (paused AND evaluated_at > updated_at)";
+    postgres.until(evaluated, "0");
+    assert_eq!((&listed()["level"], &listed()["paused"]), (&json!("normal"), &json!(true)));
+    set(daemon, &silent);
+    let found = told("trigger", "no data: no calls", "/2");
+    let silent = listed();
     assert_eq!((&silent["level"], &silent["filter"]), (&json!("no_data"), &json!({ "provider": "nobody" })));
     let id = silent["id"].to_string();
     assert!(daemon.run(&["rules", "remove", &id, "--yes"]).status.success());
@@ -352,7 +358,7 @@ fn removed_rules_end(postgres: &Postgres, daemon: &Daemon, receivers: &Receivers
     });
     assert_eq!(end["payload"]["summary"], "tallyd: rule \"silent\" was removed");
     let audit = "SELECT string_agg(action, ' ' ORDER BY id) FROM tallyd_audit_log WHERE object = 'silent'";
-    assert_eq!(postgres.psql(audit), "alert_rule.set alert_rule.remove");
+    assert_eq!(postgres.psql(audit), "alert_rule.set alert_rule.set alert_rule.set alert_rule.remove");
     // A budget takes its rules with it, as visibly.
     assert!(daemon.run(&["budgets", "set", "7", "--period", "week"]).status.success());
     let budget = postgres.psql("SELECT max(id) FROM api_budgets");

@@ -80,11 +80,11 @@ export function Totals({ data }: { data: History }) {
     </tr>
   );
   return (
-    <>
+    <div class={latencies.length > 0 ? "dense" : undefined}>
       <Sorted caption={`Totals by ${wordOf(question.by)}`} columns={columns} rows={linesOf(data)} id={({ name }) => name} first="cost" foot={foot} />
       {data.isCut && <p class="footnote">The 1,000 largest are listed; the CSV file has all of them.</p>}
       {latency.why && <p class="footnote">{latency.why}</p>}
-    </>
+    </div>
   );
 }
 

@@ -53,7 +53,7 @@ function Found({ report, now }: { report: Report; now: string }) {
     <>
       <p class="compared">
         Compared with {was}: {usd(parse(before.cost_usd))}{before.unpriced_calls > 0 && `, ${lacking(before.unpriced_calls)}`}. {report.last >= now && `This ${report.period} is not over yet. `}
-        <a href={href("costs", { days: null, ...range })}>Costs of these days</a>. Finished periods are sent to the routes of <a href="/docs/guide/alerts.html#send-reports"><code>[reports]</code></a>.
+        <a href={href("costs", { days: null, ...range })}>Costs of these days</a>. Reports of finished periods are <a href="/docs/guide/alerts.html#send-reports">sent to routes</a>.
       </p>
       <div class="tiles">
         <Tile label="Cost" value={<Cost amount={parse(total.cost_usd)} unpriced={total.unpriced_calls} short />} note={<><CostChange now={parse(total.cost_usd)} before={parse(before.cost_usd)} long /> {lacking(total.unpriced_calls)}</>} />
@@ -62,7 +62,7 @@ function Found({ report, now }: { report: Report; now: string }) {
         <Tile label="Tokens" value={short(total.tokens)} note={countChange(total.tokens, before.tokens)} />
       </div>
       {report.movers.some(({ movers }) => movers.length > 0) && (
-        <div class="columns">
+        <div class="columns pairs">
           {report.movers.filter(({ movers }) => movers.length > 0).map((one) => <Movers key={one.by} by={one.by} movers={one.movers} wholeFrom={one.whole_from} range={range} />)}
         </div>
       )}

@@ -45,7 +45,7 @@ export function RuleEditor(props: { rule: Rule | null; known: Rules; onClose: ()
     setFailure(null);
     let body: NewRule;
     try {
-      body = ruleOf((name) => (name === "name" && rule ? rule.name : text(name)), data.get("no_data") !== null);
+      body = { ...ruleOf((name) => (name === "name" && rule ? rule.name : text(name)), data.get("no_data") !== null), paused: rule?.paused ?? false };
     } catch (error) {
       if (error instanceof Wrong) return setWrong({ field: error.field, message: error.message });
       throw error;
@@ -53,7 +53,7 @@ export function RuleEditor(props: { rule: Rule | null; known: Rules; onClose: ()
     try {
       const answer = await change<{ replaced: NewRule | null }>("PUT", "/api/v1/alert-rules", body);
       const isNews = !rule && answer?.replaced;
-      props.onSaved(`The rule ${body.name} is set.${isNews ? " It replaces the one of the same name." : ""} It is checked within a minute.`);
+      props.onSaved(`The rule ${body.name} is set.${isNews ? " It replaces the one of the same name." : ""} ${body.paused ? "It is paused." : "It is checked within a minute."}`);
     } catch (error) {
       const failure = error as Failure;
       const field = failure.status === 400 || failure.status === 422 ? fieldOf(failure.message) : null;
@@ -77,7 +77,7 @@ export function RuleEditor(props: { rule: Rule | null; known: Rules; onClose: ()
     <Dialog title={rule ? `Rule ${rule.name}` : "Set a rule"} onClose={props.onClose}>
       <form ref={form} noValidate onSubmit={(event) => void submit(event)}>
         {failure && <Problem failure={failure} />}
-        <div class="form">
+        <div class="form top">
           {!rule && field("name", "Name", "", { maxLength: 100, placeholder: "spend" })}
           {labelled({ name: "metric", label: "Metric", children: () => <select name="metric" value={metric} onChange={(event) => setMetric(event.currentTarget.value as Metric)}>{METRICS.map(([value, label]) => <option key={value} value={value}>{label}</option>)}</select> })}
           {isOfBudget(metric) ? labelled({ name: "budget", label: "Budget", children: (described) => (

@@ -5,7 +5,7 @@ import { Failure, change, get, url } from "../api";
 import { ago, instant, sentence } from "../format";
 import { useLive } from "../live";
 import { href } from "../route";
-import { type Rule, condition, valueOf } from "../rule";
+import { type Rule, condition, paused, valueOf } from "../rule";
 import { useSession } from "../session";
 import type { Alert, AlertsAnswer, BudgetState } from "../types";
 import { Badge, Card, Empty, Head, Loaded, Problem } from "../ui/parts";
@@ -46,16 +46,23 @@ export function AlertRules() {
   const [editing, setEditing] = useState<Rule | "new" | null>(null);
   const [failure, setFailure] = useState<Failure | null>(null);
   const [said, setSaid] = useState<string | null>(null);
-  const remove = async (rule: Rule) => {
-    if (!confirm(`Remove the rule ${rule.name}? An alert of it gets its end.`)) return;
+  const act = async (done: () => Promise<unknown>, text: string) => {
     try {
-      await change("DELETE", `/api/v1/alert-rules/${rule.id}`);
+      await done();
       setFailure(null);
-      setSaid(`The rule ${rule.name} was removed.`);
+      setSaid(text);
       live.reload();
     } catch (error) {
       setFailure(error as Failure);
     }
+  };
+  const remove = (rule: Rule) => {
+    if (!confirm(`Remove the rule ${rule.name}? An alert of it gets its end.`)) return;
+    void act(() => change("DELETE", `/api/v1/alert-rules/${rule.id}`), `The rule ${rule.name} was removed.`);
+  };
+  const pause = (rule: Rule) => {
+    const text = rule.paused ? "is checked again." : "is paused: it is not checked and sends no message.";
+    void act(() => change("PUT", "/api/v1/alert-rules", paused(rule, !rule.paused)), `The rule ${rule.name} ${text}`);
   };
   const columns = (data: Rules): Column<Rule>[] => [
     { key: "rule", label: "Rule", cell: (rule) => <span class="rule"><strong>{rule.name}</strong><br /><span class="fine">{condition(rule, budgetOf(data, rule))}</span></span> },
@@ -66,7 +73,8 @@ export function AlertRules() {
     ...(mayChange ? [{ key: "tools", label: <span class="hidden">Change</span>, number: true, cell: (rule: Rule) => (
       <span class="row-tools">
         <button type="button" aria-label={`Edit the rule ${rule.name}`} onClick={() => setEditing(rule)}>Edit</button>
-        <button type="button" aria-label={`Remove the rule ${rule.name}`} onClick={() => void remove(rule)}>Remove</button>
+        <button type="button" aria-label={`${rule.paused ? "Resume" : "Pause"} the rule ${rule.name}`} onClick={() => pause(rule)}>{rule.paused ? "Resume" : "Pause"}</button>
+        <button type="button" aria-label={`Remove the rule ${rule.name}`} onClick={() => remove(rule)}>Remove</button>
       </span>
     ) }] : []),
   ];
@@ -95,11 +103,13 @@ function budgetOf({ budgets }: Rules, rule: Rule): string {
 
 function State({ rule, zone }: { rule: Rule; zone: string }) {
   const [label, tone] = LEVELS[rule.level];
+  if (rule.paused) return <Badge tone="plain">Paused</Badge>;
   if (rule.since === null) return <span class="fine">not checked yet</span>;
   return (
-    <span title={`since ${instant(rule.since, zone)}`}>
-      <Badge tone={tone}>{label}</Badge> <span class="fine">{rule.value !== null && <>now {valueOf(rule.metric, rule.value)} · </>}{ago(rule.since)}</span>
-    </span>
+    <div class="rule-state" title={`since ${instant(rule.since, zone)}`}>
+      <div><Badge tone={tone}>{label}</Badge> <span class="fine">{ago(rule.since)}</span></div>
+      {rule.value !== null && <span class="fine when">now {valueOf(rule.metric, rule.value)}</span>}
+    </div>
   );
 }
 

@@ -75,6 +75,9 @@ pub(crate) struct SetAlertRule {
     /// When all of its messages wait.
     #[schema(value_type = Option<String>, pattern = "^[0-9]{2}:[0-9]{2}-[0-9]{2}:[0-9]{2}$", example = "22:00-07:00")]
     quiet: Option<QuietHours>,
+    /// Whether it is paused: it is not evaluated and sends no message. An alert of it that has not ended gets its end.
+    #[serde(default)]
+    paused: bool,
 }
 
 fn default_route() -> String {
@@ -96,6 +99,7 @@ impl From<SetAlertRule> for NewRule {
             owner: set.owner,
             route: set.route,
             quiet: set.quiet,
+            paused: set.paused,
         }
     }
 }

@@ -42,7 +42,7 @@ struct Found<'a> {
 /// # Errors
 /// PostgreSQL's; nothing has changed then.
 pub async fn evaluate(client: &mut Client, now: &DateTime<Tz>, fresh: Duration) -> Result<Option<u64>, Error> {
-    let rules = store::list(client).await?;
+    let rules = active(client).await?;
     if rules.is_empty() || is_fresh(client, fresh).await? {
         return Ok(None);
     }
@@ -51,7 +51,7 @@ pub async fn evaluate(client: &mut Client, now: &DateTime<Tz>, fresh: Duration) 
         return Ok(None);
     }
     // As they are now, behind the lock.
-    let rules = store::list(transaction.client()).await?;
+    let rules = active(transaction.client()).await?;
     let found = values(transaction.client(), &rules, now).await?;
     let (mut raised, mut states) = (0, States::default());
     for found in &found {
@@ -66,6 +66,13 @@ pub async fn evaluate(client: &mut Client, now: &DateTime<Tz>, fresh: Duration) 
     states.write(transaction.client()).await?;
     transaction.commit().await?;
     Ok(Some(raised))
+}
+
+/// The rules that are not paused.
+async fn active(client: &Client) -> Result<Vec<AlertRule>, Error> {
+    let mut rules = store::list(client).await?;
+    rules.retain(|found| !found.rule.paused);
+    Ok(rules)
 }
 
 async fn is_fresh(client: &Client, fresh: Duration) -> Result<bool, Error> {
@@ -296,13 +303,13 @@ fn rounded(value: Usd, decimals: u32) -> Usd {
     Usd::from_attos(value.attos().div_euclid(unit) * unit)
 }
 
-/// Ends an alert whose rule is removed.
-pub(super) async fn resolve_removed(client: &Client, found: &AlertRule) -> Result<(), Error> {
+/// Ends an alert whose rule is removed or paused, as `why` says.
+pub(super) async fn resolve(client: &Client, found: &AlertRule, why: &str) -> Result<(), Error> {
     if found.level == Level::Normal {
         return Ok(());
     }
     let mut end = alert(found, Level::Normal, found.episode, found.value, None);
-    end.message = format!("tallyd: rule {} was removed", named(&found.rule.name));
+    end.message = format!("tallyd: rule {} {why}", named(&found.rule.name));
     raise(client, &[end]).await.map(drop)
 }
 
@@ -324,11 +331,11 @@ impl States {
     }
 
     async fn write(&self, client: &Client) -> Result<(), Error> {
-        // A rule that was removed since has no state any more.
+        // A rule that was removed or paused since keeps its end.
         let sql = "INSERT INTO public.tallyd_alert_rule_states AS s (rule_id, level, episode, value) \
             SELECT n.id, n.level, n.episode, n.value FROM unnest($1::int4[], $2::text[], $3::int8[], $4::numeric[]) \
                 AS n (id, level, episode, value) \
-            WHERE EXISTS (SELECT FROM public.tallyd_alert_rules AS r WHERE r.id = n.id) \
+            WHERE EXISTS (SELECT FROM public.tallyd_alert_rules AS r WHERE r.id = n.id AND NOT r.paused) \
             ON CONFLICT (rule_id) DO UPDATE SET level = excluded.level, episode = excluded.episode, value = excluded.value, \
             evaluated_at = excluded.evaluated_at, since = CASE s.level WHEN excluded.level THEN s.since ELSE excluded.since END";
         let parameters: [(&(dyn ToSql + Sync), Type); 4] = [

@@ -162,6 +162,8 @@ pub struct NewRule {
     /// When all of its messages wait; null for never.
     #[schema(value_type = Option<String>, example = "22:00-07:00")]
     pub quiet: Option<QuietHours>,
+    /// Whether it is paused: it is not evaluated, and sends no message.
+    pub paused: bool,
 }
 
 /// A rule, and where it stands.
@@ -334,6 +336,7 @@ fn example_of(metric: Metric, window: &str, filter: &[(&str, &str)]) -> NewRule 
         owner: String::new(),
         route: "default".into(),
         quiet: None,
+        paused: false,
     }
 }
 

@@ -6,11 +6,12 @@ use serde_json::{Value, json};
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Error, Row};
 
-use super::evaluate::resolve_removed;
+use super::evaluate::resolve;
 use super::rule::{AlertRule, Metric, NewRule, RuleError, Window, invalid};
 use super::{Level, measure};
 use crate::budgets::{self, estimates};
 use crate::dimensions;
+use crate::locks::Lock;
 use crate::queries::audit::{self, Actor, Change};
 use tallyd_model::quiet::QuietHours;
 
@@ -18,7 +19,8 @@ use tallyd_model::quiet::QuietHours;
 pub const RULES_MAX: i64 = 500;
 
 const COLUMNS: &str = "r.id, r.name, r.metric, r.filter, r.in_hours, r.window_size, r.short_window, round(r.warning, 18), \
-    round(r.alert, 18), r.no_data, r.budget_id, r.owner, r.route, r.quiet";
+    round(r.alert, 18), r.no_data, r.budget_id, r.owner, r.route, r.quiet, \
+    r.paused";
 
 fn rule(row: &Row) -> Option<NewRule> {
     let filter: Value = row.get(3);
@@ -39,6 +41,7 @@ fn rule(row: &Row) -> Option<NewRule> {
         owner: row.get(11),
         route: row.get(12),
         quiet: QuietHours::parse(row.get(13)),
+        paused: row.get(14),
     })
 }
 
@@ -55,10 +58,10 @@ pub async fn list(client: &Client) -> Result<Vec<AlertRule>, Error> {
         Some(AlertRule {
             id: row.get(0),
             rule: rule(row)?,
-            level: Level::by_name(row.get::<_, Option<&str>>(14).unwrap_or_default()),
-            since: row.get(15),
-            value: row.get(16),
-            episode: row.get::<_, Option<i64>>(17).unwrap_or_default(),
+            level: Level::by_name(row.get::<_, Option<&str>>(15).unwrap_or_default()),
+            since: row.get(16),
+            value: row.get(17),
+            episode: row.get::<_, Option<i64>>(18).unwrap_or_default(),
         })
     };
     Ok(client.query_typed(&sql, &[]).await?.iter().filter_map(read).collect())
@@ -71,6 +74,10 @@ pub async fn list(client: &Client) -> Result<Vec<AlertRule>, Error> {
 pub async fn set(client: &mut Client, new: NewRule, by: &Actor<'_>) -> Result<(i32, Option<NewRule>), RuleError> {
     let new = new.checked()?;
     let transaction = client.transaction().await?;
+    if new.paused {
+        // An evaluation that has begun without knowing of the pause would note its level afterwards.
+        Lock::Rules.wait(transaction.client()).await?;
+    }
     check_names(transaction.client(), &new).await?;
     let sql = format!("SELECT {COLUMNS} FROM public.tallyd_alert_rules AS r WHERE r.name = $1 FOR UPDATE");
     let old = transaction.query_typed(&sql, &[(&new.name, Type::TEXT)]).await?.first().and_then(rule);
@@ -81,6 +88,9 @@ pub async fn set(client: &mut Client, new: NewRule, by: &Actor<'_>) -> Result<(i
         }
     }
     let id = upsert(transaction.client(), &new).await?;
+    if new.paused {
+        silence(transaction.client(), id).await?;
+    }
     let change =
         Change { old: old.as_ref().map(audited), new: Some(audited(&new)), ..by.change("alert_rule.set", &new.name) };
     audit::write(transaction.client(), &change).await?;
@@ -122,18 +132,18 @@ async fn check_names(client: &Client, new: &NewRule) -> Result<(), RuleError> {
 
 async fn upsert(client: &Client, new: &NewRule) -> Result<i32, Error> {
     let sql = "INSERT INTO public.tallyd_alert_rules AS r (name, metric, filter, in_hours, window_size, short_window, warning, alert, \
-            no_data, budget_id, owner, route, quiet) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) \
+            no_data, budget_id, owner, route, quiet, paused) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) \
         ON CONFLICT (name) DO UPDATE SET metric = excluded.metric, filter = excluded.filter, in_hours = excluded.in_hours, \
             window_size = excluded.window_size, short_window = excluded.short_window, warning = excluded.warning, \
             alert = excluded.alert, no_data = excluded.no_data, budget_id = excluded.budget_id, owner = excluded.owner, \
-            route = excluded.route, quiet = excluded.quiet, updated_at = clock_timestamp() \
+            route = excluded.route, quiet = excluded.quiet, paused = excluded.paused, updated_at = clock_timestamp() \
         RETURNING r.id";
     let size = |window: Option<Window>| window.map_or(0, |window| window.size);
     let (window, short) = (size(new.window), size(new.short_window));
     let in_hours = new.window.is_some_and(|window| window.in_hours);
     let quiet = new.quiet.map_or_else(String::new, |quiet| quiet.to_string());
     let filter = json!(new.filter);
-    let parameters: [(&(dyn ToSql + Sync), Type); 13] = [
+    let parameters: [(&(dyn ToSql + Sync), Type); 14] = [
         (&new.name, Type::TEXT),
         (&new.metric.name(), Type::TEXT),
         (&filter, Type::JSONB),
@@ -147,9 +157,19 @@ async fn upsert(client: &Client, new: &NewRule) -> Result<i32, Error> {
         (&new.owner, Type::TEXT),
         (&new.route, Type::TEXT),
         (&quiet, Type::TEXT),
+        (&new.paused, Type::BOOL),
     ];
     // RETURNING has the row that was inserted or updated.
     Ok(client.query_typed(sql, &parameters).await?.first().map_or(0, |row| row.get(0)))
+}
+
+/// Ends the alert of a rule that was paused, so that nobody waits for its end. The rule keeps the count of its episodes.
+async fn silence(client: &Client, id: i32) -> Result<(), Error> {
+    let Some(found) = list(client).await?.into_iter().find(|rule| rule.id == id) else { return Ok(()) };
+    resolve(client, &found, "was paused").await?;
+    let sql =
+        "UPDATE public.tallyd_alert_rule_states SET level = 'normal', value = NULL, since = now() WHERE rule_id = $1";
+    client.query_typed(sql, &[(&id, Type::INT4)]).await.map(drop)
 }
 
 /// Removes a rule, with an audit entry. An alert of it that has not ended gets its end. Returns false if there is none of
@@ -183,7 +203,7 @@ pub async fn remove_budget(client: &mut Client, id: i32, by: &Actor<'_>) -> Resu
 }
 
 async fn end(client: &Client, found: &AlertRule, by: &Actor<'_>) -> Result<(), Error> {
-    resolve_removed(client, found).await?;
+    resolve(client, found, "was removed").await?;
     client.query_typed("DELETE FROM public.tallyd_alert_rules WHERE id = $1", &[(&found.id, Type::INT4)]).await?;
     let change = Change { old: Some(audited(&found.rule)), ..by.change("alert_rule.remove", &found.rule.name) };
     audit::write(client, &change).await.map(drop)
