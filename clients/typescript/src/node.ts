@@ -11,6 +11,7 @@ import type { Context } from "./context.js";
 import { watchEnd } from "./exit.js";
 import { type Answer, platform } from "./platform.js";
 import { connectSocket, type Open } from "./socket-link.js";
+import { spools } from "./spool.js";
 
 const WRITES_MAX = 1024 * 1024;
 
@@ -66,5 +67,6 @@ Object.assign(platform, {
   sha256: (text) => createHash("sha256").update(text).digest("hex"),
   host: () => `${hostname()}-${process.pid}`,
   context: new AsyncLocalStorage<Context>(),
+  spools,
   watchEnd,
 } satisfies typeof platform);

@@ -29,6 +29,13 @@ export interface RecorderOptions {
   maxQueueBytes?: number;
   /** Bound of encoded records that wait for the daemon, in bytes. */
   maxBytes?: number;
+  /**
+   * A folder for spools. The record is then written to a file before `record()` returns, and survives a SIGKILL of the process: the next recorder
+   * with this folder delivers it, exactly once. For a socket or TCP, not HTTP; on Linux, with the program `flock`. Default: none.
+   */
+  spool?: string;
+  /** Room of the spool, in bytes. It takes the place of `maxQueueBytes` and `maxBytes`, and bounds the memory as well. */
+  spoolBytes?: number;
   /** How long to collect records before sending them, in milliseconds. */
   gather?: number;
   /**
@@ -56,6 +63,7 @@ export const DEFAULTS = {
   app: "",
   maxQueueBytes: 64 * 1024 * 1024,
   maxBytes: 32 * 1024 * 1024,
+  spoolBytes: 64 * 1024 * 1024,
   gather: 20,
   ackTimeout: 60_000,
   exitTimeout: 5_000,
@@ -100,6 +108,8 @@ export interface Stats {
   unread: number;
   /** Records that are neither durable nor refused yet. */
   inFlight: number;
+  /** Records that were delivered from the spools of processes that had ended. */
+  recovered: number;
   connected: boolean;
   /** Connections after the first one. */
   reconnects: number;

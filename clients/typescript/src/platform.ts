@@ -3,6 +3,7 @@
 
 import type { Context } from "./context.js";
 import type { Connect } from "./link.js";
+import type { Entry } from "./spool-format.js";
 
 export interface Answer { status: number; text: string; retryAfter: string | null }
 
@@ -20,8 +21,35 @@ export interface Platform {
   host(): string;
   /** The context of the running task. */
   context: { run<T>(context: Context, task: () => T): T; getStore(): Context | undefined };
+  /** Files that keep records over the end of the process; undefined where the runtime does not have files. */
+  spools: Spools | undefined;
   /** Called when a recorder has records in flight, so that the process's end delivers them. */
   watchEnd(recorder: Ending): void;
+}
+
+/** The file of one recorder. */
+export interface Spool {
+  readonly folder: string;
+  fits(bytes: number): boolean;
+  /** Writes an encoded record. Returns its sequence number, or undefined if there is no room. Throws if the file cannot be written. */
+  put(record: Uint8Array): number | undefined;
+  /** Gives the room of all records up to this number away. */
+  settle(seq: number): void;
+  /** Deletes the file: everything in it is settled. */
+  remove(): void;
+  /** Leaves the file to the next start. */
+  release(): void;
+}
+
+/** The file of a process that has ended, which this process owns now. */
+export interface Orphan { producer: string; secret: string; entries: Entry[]; remove(): void; release(): void }
+
+export interface Spools {
+  create(folder: string, bytes: number, producer: string, secret: string): Spool;
+  /** The paths of all files, those of living processes included. */
+  files(folder: string): string[];
+  /** Resolves to undefined if the file's process lives, and if the file is gone or was empty. */
+  adopt(path: string): Promise<Orphan | undefined>;
 }
 
 /** A recorder, as the end of a process uses it. */
@@ -69,5 +97,6 @@ export const platform: Platform = {
   sha256: () => "",
   host: () => "edge",
   context: global.AsyncLocalStorage ? new global.AsyncLocalStorage() : new Synchronous(),
+  spools: undefined,
   watchEnd: () => {},
 };

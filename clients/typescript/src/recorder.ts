@@ -1,16 +1,17 @@
 // The recorder: the API of an application that records calls.
 //
 // `record()` puts the call into a bounded queue and returns. A moment later the queue is encoded into frames, which go over one
-// connection. Frames stay in memory until the daemon's ack, and the next connection sends them again, byte for byte. Nothing here
+// connection. With a spool, `record()` encodes the record and writes it to a file first. Frames stay in memory until the daemon's ack, and the next connection sends them again, byte for byte. Nothing here
 // throws into the application. Only records that are not durable yet keep the process alive.
 
 import type { BudgetStatus } from "./answers.js";
 import { type CallScope, estimated, scoped } from "./call-scope.js";
 import { currentContext, within } from "./context.js";
+import { Drain } from "./drain.js";
 import { connectHttp } from "./http-link.js";
 import type { Connect, Link } from "./link.js";
 import { DEFAULTS, type Durable, type Endpoint, endpoint, isOff, type RecorderOptions, type Stats } from "./options.js";
-import { type Ending, platform } from "./platform.js";
+import { type Ending, platform, type Spool } from "./platform.js";
 import { bytesOf, own, ownId, type Waiting } from "./queue.js";
 import { encodeJsonWithin, encodeWithin, type UsageRecord } from "./record.js";
 import { type Check, Standing, UNKNOWN } from "./standing.js";
@@ -30,8 +31,10 @@ const SLOW_CODES = new Set(["fenced", "protocol_version", "producer", "secret", 
 const ROOM_BYTES = 64 * 1024;
 /** Attempts to connect at the end of a process, and the milliseconds between them. */
 const [EXIT_ATTEMPTS, EXIT_PAUSE] = [4, 100];
-const lost = (left: number, end: string): string =>
-  left === 1 ? `1 record was not delivered before ${end}, and is lost` : `${left} records were not delivered before ${end}, and are lost`;
+const lost = (left: number, end: string, spool?: Spool): string => {
+  const [records, are] = left === 1 ? ["1 record was", "is"] : [`${left} records were`, "are"];
+  return `${records} not delivered before ${end}, and ${are} ${spool ? `in ${spool.folder} for the next start` : "lost"}`;
+};
 const HANDSHAKE_TIMEOUT = 10_000;
 const CLIENT = "tallyd-ts/0.1.0";
 
@@ -46,6 +49,8 @@ export class Recorder implements Ending {
    * numbers before the first request. */
   #identity: { producer: string; secret: string } | undefined;
   readonly #window = new Window();
+  readonly #spool: Spool | undefined;
+  readonly #drain: Drain | undefined;
   #queue: Waiting[] = [];
   #queueBytes = 0;
   #gatherer: Timer | undefined;
@@ -72,7 +77,7 @@ export class Recorder implements Ending {
   #readies = new Set<() => void>();
   #flushes: { upTo: number; settled: () => void }[] = [];
   #leaving = new Set<() => void>();
-  #stats = { recorded: 0, acked: 0, rejected: 0, dropped: 0, unread: 0, reconnects: 0, lastError: undefined as string | undefined, lastWarning: undefined as string | undefined };
+  #stats = { recorded: 0, acked: 0, rejected: 0, dropped: 0, unread: 0, recovered: 0, reconnects: 0, lastError: undefined as string | undefined, lastWarning: undefined as string | undefined };
   #connectedBefore = false;
 
   constructor(options: RecorderOptions = {}) {
@@ -83,13 +88,38 @@ export class Recorder implements Ending {
     this.#off = options.disabled ?? isOff(platform.env("TALLYD_DISABLED"));
     this.#endpoint = endpoint(this.#options);
     this.#connection = this.#endpoint.url === undefined ? platform.connect : connectHttp(platform.post);
+    if (options.spool && this.#endpoint.url !== undefined) throw new TypeError("a spool needs the daemon's socket or TCP: over HTTP a record could count twice");
+    if (options.spool && !this.#off && this.#connection) [this.#spool, this.#drain] = this.#spooling(options.spool, this.#connection);
     // Connects before the first record, because `check` needs the state of budgets.
     if (!this.#off && this.#endpoint.url === undefined && this.#connection) soon(() => this.#listen());
   }
 
   #identified(): { producer: string; secret: string } {
     const name = (): string => `${this.#options.app || "node"}@${platform.host()}-${randomHex(6)}`.slice(-128);
-    return (this.#identity ??= { producer: this.#options.producer || name(), secret: randomHex(16) });
+    const { producer, spool } = this.#options;
+    // With a spool, producers of earlier processes may be connected at the same time.
+    const chosen = producer && spool ? `${producer}-${randomHex(6)}`.slice(-128) : producer;
+    return (this.#identity ??= { producer: chosen || name(), secret: randomHex(16) });
+  }
+
+  /** The spool, and the delivery of those that were left. Without a file, records are in memory. */
+  #spooling(folder: string, connect: Connect): [Spool | undefined, Drain | undefined] {
+    try {
+      if (!platform.spools) throw new Error("this runtime has no files");
+      const { producer, secret } = this.#identified();
+      const spool = platform.spools.create(folder, this.#options.spoolBytes, producer, secret);
+      const drain = new Drain(folder, this.#endpoint, connect, CLIENT, this.#options.ackTimeout, {
+        recovered: (records) => (this.#stats.recovered += records),
+        refused: (rejection) => this.#refused(rejection),
+        failed: (error) => (this.#stats.lastError = `records of an earlier process wait in ${folder}: ${error.message}`),
+        left: (error) => this.#tell("spool", error.message),
+      });
+      return [spool, drain];
+    } catch (error) {
+      this.#stats.lastError = `there is no spool in ${folder}, so records are in memory alone: ${(error as Error).message}`;
+      this.#tell("spool", this.#stats.lastError);
+      return [undefined, undefined];
+    }
   }
 
   /** Records a call. Returns whether the record was taken; if not, `onDrop` gets it. Never throws, never waits. */
@@ -129,21 +159,26 @@ export class Recorder implements Ending {
     return this.#window.upTo(upTo) + this.#queue.filter(({ order }) => order <= upTo).length;
   }
 
-  /** Flushes for `timeout` milliseconds at most, then ends the connection. Resolves to the number of records left, which `stats.dropped` counts. */
+  /** Flushes for `timeout` milliseconds at most, then ends the connection. Resolves to the number of records left, which `stats.dropped` counts, or
+   * which wait in the spool for the next start. */
   async close(timeout = 5_000): Promise<number> {
     for (const leave of [...this.#leaving, ...this.#readies]) leave();
     const end = now() + timeout;
     do await this.flush(end - now());
     while (this.inFlight > 0 && now() < end);
+    await this.#drain?.stop(end - now());
     const left = this.inFlight;
     this.#closed = true;
     for (const timer of [this.#again, this.#silent, this.#gatherer]) cancel(timer);
     this.#link?.close();
     this.#queueBytes = 0;
     for (const resume of this.#roomless.splice(0)) resume();
-    if (left > 0) this.#tell("end", lost(left, "the recorder was closed"));
+    if (left > 0) this.#tell("end", lost(left, "the recorder was closed", this.#spool));
     for (const { record, context, waiter } of this.#queue.splice(0)) this.#drop(within(context, record), "the recorder was closed", waiter);
-    this.#stats.dropped += this.#window.drop("the recorder was closed before the daemon had acknowledged it");
+    const dropped = this.#window.drop("the recorder was closed before the daemon had acknowledged it");
+    if (!this.#spool) this.#stats.dropped += dropped;
+    else if (left > 0) this.#spool.release();
+    else this.#spool.remove();
     this.#settled();
     return left;
   }
@@ -172,12 +207,13 @@ export class Recorder implements Ending {
       this.#send();
       while (this.inFlight > 0 && this.#link && pump(end - now()));
     }
+    if (this.inFlight === 0) this.#spool?.remove();
     this.#closed = true;
   }
 
   /** @internal Warns of the records that are left at the end of the process. */
   lost(): void {
-    this.#tell("end", `${lost(this.inFlight, "the process ended")}: ${this.#stats.lastError ?? "there was no time"}`, true);
+    this.#tell("end", `${lost(this.inFlight, "the process ended", this.#spool)}: ${this.#stats.lastError ?? "there was no time"}`, true);
   }
 
   /**
@@ -254,6 +290,7 @@ export class Recorder implements Ending {
 
   #take(record: UsageRecord, waiter: Waiter | undefined): boolean {
     if (this.#off) return true;
+    if (this.#spool && !this.#closed) return this.#put(this.#spool, record, waiter);
     let copy: UsageRecord;
     let bytes: number;
     try {
@@ -272,6 +309,34 @@ export class Recorder implements Ending {
     this.#stats.recorded += 1;
     this.#queueBytes += bytes;
     this.#queue.push({ record: copy, context, ms: now(), bytes, order: this.#stats.recorded, waiter });
+    return this.#due(waiter);
+  }
+
+  /** Writes a record to the spool. From then on a kill of the process does not lose it. */
+  #put(spool: Spool, record: UsageRecord, waiter: Waiter | undefined): boolean {
+    const context = currentContext();
+    let written: Uint8Array;
+    let seq: number | undefined;
+    try {
+      written = encodeWithin(record, { context, ms: now(), app: this.#options.app, tags: this.#options.tags });
+      if (written.length > this.#maxFrameBytes - 64) throw new TypeError(`a record of ${written.length} bytes, a frame holds ${this.#maxFrameBytes}`);
+    } catch (error) {
+      return this.#drop(record, error instanceof Error ? error.message : String(error), undefined);
+    }
+    try {
+      seq = spool.put(written);
+    } catch (error) {
+      return this.#drop(within(context, record), `the spool cannot be written: ${(error as Error).message}`, undefined);
+    }
+    if (seq === undefined) return this.#drop(within(context, record), "the spool is full: the daemon is away, or too slow", undefined);
+    if (this.inFlight === 0) platform.watchEnd(this);
+    this.#stats.recorded += 1;
+    this.#window.add(written, this.#stats.recorded, waiter, this.#maxRecords, this.#maxFrameBytes, seq);
+    return this.#due(waiter);
+  }
+
+  /** Sees to it that records are sent soon. */
+  #due(waiter: Waiter | undefined): true {
     if (waiter && !this.#hurried) {
       // A caller waits: send together with the other records of this turn of the event loop.
       this.#hurried = true;
@@ -285,7 +350,7 @@ export class Recorder implements Ending {
   }
 
   #fits(bytes: number): boolean {
-    return this.#queueBytes + bytes <= this.#options.maxQueueBytes;
+    return this.#spool ? this.#spool.fits(bytes) : this.#queueBytes + bytes <= this.#options.maxQueueBytes;
   }
 
   #drop(record: UsageRecord, reason: string, waiter: Waiter | undefined): false {
@@ -432,18 +497,20 @@ export class Recorder implements Ending {
     });
     this.#stats.rejected += told.length;
     this.#stats.acked += settled.length - told.length;
-    if (told[0] && !this.#options.onReject) this.#tell("refused", `a record was refused: ${told[0].code}: ${told[0].message}. stats.rejected counts them`);
-    for (const one of told) {
-      try {
-        this.#options.onReject?.(one);
-      } catch {
-        // An error in the callback must not end the connection.
-      }
-    }
+    for (const one of told) this.#refused(one);
     this.#watch();
     if (this.#full) this.#send();
     this.#write();
     this.#settled();
+  }
+
+  #refused(one: Rejection): void {
+    if (!this.#options.onReject) this.#tell("refused", `a record was refused: ${one.code}: ${one.message}. stats.rejected counts them`);
+    try {
+      this.#options.onReject?.(one);
+    } catch {
+      // An error in the callback must not end the connection.
+    }
   }
 
   /** Keeps the daemon's warning in the statistics, and shows the first one. */
@@ -492,6 +559,17 @@ export class Recorder implements Ending {
     this.#listening = this.inFlight === 0;
   }
 
+  /** Gives the room of settled records in the spool away. A record's number in it is its order. */
+  #settleSpool(): void {
+    if (!this.#spool || this.#closed) return;
+    try {
+      this.#spool.settle((this.#window.oldest ?? this.#stats.recorded + 1) - 1);
+      for (const resume of this.#roomless.splice(0)) resume();
+    } catch (error) {
+      this.#stats.lastError = `the spool cannot be written: ${(error as Error).message}`;
+    }
+  }
+
   /** The order of the oldest record that is neither durable nor refused. */
   get #oldest(): number {
     return this.#window.oldest ?? this.#queue[0]?.order ?? Infinity;
@@ -499,6 +577,7 @@ export class Recorder implements Ending {
 
   #settled(): void {
     const oldest = this.#oldest;
+    this.#settleSpool();
     this.#flushes = this.#flushes.filter((flush) => {
       if (flush.upTo >= oldest) return true;
       flush.settled();

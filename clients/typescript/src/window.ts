@@ -15,8 +15,10 @@ export type Settled =
 export type Waiter = (settled: Settled) => void;
 
 interface Frame {
-  /** The first record's sequence number; 0 until the frame is written to a socket. Numbers start at 1. */
+  /** The first record's sequence number; 0 until the frame is written to a socket, unless the records came with numbers. Numbers start at 1. */
   first: number;
+  /** Whether it was given to a connection: it takes no more records. */
+  closed: boolean;
   records: Uint8Array[];
   waiters: (Waiter | undefined)[];
   /** Each record's order (see queue.ts). */
@@ -36,11 +38,13 @@ export class Window {
   bytes = 0;
   records = 0;
 
-  add(record: Uint8Array, order: number, waiter: Waiter | undefined, maxRecords: number, maxFrameBytes: number): void {
+  /** `seq`: the record's number, if it has one, as in a spool; 0 if not. */
+  add(record: Uint8Array, order: number, waiter: Waiter | undefined, maxRecords: number, maxFrameBytes: number, seq = 0): void {
     let frame = this.#frames.at(-1);
     const full = Math.min(FRAME_BYTES, maxFrameBytes - FRAME_OVERHEAD);
-    if (!frame || frame.first !== 0 || frame.records.length >= Math.min(FRAME_RECORDS, maxRecords) || frame.bytes + record.length > full) {
-      frame = { first: 0, records: [], waiters: [], orders: [], bytes: 0 };
+    const goesOn = frame && !frame.closed && (seq === 0 || frame.first + frame.records.length === seq);
+    if (!frame || !goesOn || frame.records.length >= Math.min(FRAME_RECORDS, maxRecords) || frame.bytes + record.length > full) {
+      frame = { first: seq, closed: false, records: [], waiters: [], orders: [], bytes: 0 };
       this.#frames.push(frame);
     }
     frame.records.push(record);
@@ -55,6 +59,7 @@ export class Window {
   next(): { first: number; records: Uint8Array[] } | undefined {
     const frame = this.#frames[this.#cursor];
     if (!frame) return undefined;
+    frame.closed = true;
     if (frame.first === 0) {
       frame.first = this.#next;
       this.#next += frame.records.length;
@@ -109,7 +114,7 @@ export class Window {
       const part = (from: number, to?: number): Frame => {
         const records = frame.records.slice(from, to);
         const bytes = records.reduce((sum, record) => sum + record.length, 0);
-        return { first: frame.first === 0 ? 0 : frame.first + from, records, waiters: frame.waiters.slice(from, to), orders: frame.orders.slice(from, to), bytes };
+        return { first: frame.first === 0 ? 0 : frame.first + from, closed: frame.closed, records, waiters: frame.waiters.slice(from, to), orders: frame.orders.slice(from, to), bytes };
       };
       this.#frames.splice(at, 1, part(0, half), part(half));
       at -= 1;
