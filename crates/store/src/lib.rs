@@ -12,6 +12,7 @@
 //! | [`rebuild`] | computes the rollups anew, with days in any zone |
 //! | [`adopt`] | takes over the history in older tables |
 //! | [`archive`] | partitions as Parquet files, before they are dropped |
+//! | [`backup`] | backups: a copy of the private cluster, or a dump of tallyd's tables |
 //! | [`reconcile`](mod@reconcile) | proves that the rollups equal the call log |
 //! | [`plans`] | the bill of a period under each plan of a provider |
 //! | [`prices`] | prices as rows: read, added, watched by every daemon |
@@ -47,6 +48,7 @@ pub mod access;
 pub mod adopt;
 pub mod alert_rules;
 pub mod archive;
+pub mod backup;
 pub mod bill;
 pub mod budgets;
 pub mod citus;
