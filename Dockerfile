@@ -7,6 +7,13 @@ COPY page/tsconfig.json page/build.mjs ./
 COPY page/src ./src
 RUN npm run build
 
+FROM rust:1-bookworm AS book
+WORKDIR /build
+COPY scripts/need-mdbook ./scripts/
+RUN scripts/need-mdbook
+COPY . .
+RUN scripts/book
+
 FROM rust:1-bookworm AS daemon
 WORKDIR /build
 COPY Cargo.toml Cargo.lock build.rs config.toml ./
@@ -20,6 +27,7 @@ COPY grafana ./grafana
 COPY src ./src
 COPY tests/prices/spellings.toml ./tests/prices/
 COPY --from=page /build/page/dist ./page/dist
+COPY --from=book /build/target/book ./target/book
 # What `tallyd --version` tells: docker build --build-arg BUILD_COMMIT="$(git rev-parse --short=12 HEAD)" …
 ARG BUILD_COMMIT=
 RUN cargo build --profile dist --locked --bin tallyd && strip target/dist/tallyd

@@ -3,7 +3,8 @@
 
     deploy/packages/build.py target/dist/tallyd target/packages [npm pypi cargo deb oci helm]
 
-The same commit, program and SOURCE_DATE_EPOCH give the same bytes. SHA256SUMS has the sums of all.
+The same commit, program and SOURCE_DATE_EPOCH give the same bytes. SHA256SUMS has the sums of all. A kind that cannot be built is named at
+the end with the reason, and the exit code is 1.
 """
 
 import os
@@ -37,18 +38,29 @@ def main():
     if "documentation" in program.told["features"]:
         more.append(("the pages at /docs/", "MPL-2.0, BSD-3-Clause and MIT", (ROOT / "docs/site/licences.txt").read_text()))
     notices = bill.third_party([package for package in linked if package["source"]], more)
+    not_built = {}
     for kind in kinds:
         folder = out / kind
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        for name, content in KINDS[kind](program, parts, notices):
-            (folder / name).write_bytes(content)
-            print(f"{len(content) / 1_000_000:8.1f} MB  {(folder / name).relative_to(out)}")
+        try:
+            for name, content in KINDS[kind](program, parts, notices):
+                (folder / name).write_bytes(content)
+                print(f"{len(content) / 1_000_000:8.1f} MB  {(folder / name).relative_to(out)}", flush=True)
+        except (OSError, subprocess.CalledProcessError, SystemExit) as error:
+            # Half a kind is not left behind.
+            shutil.rmtree(folder)
+            said = getattr(error, "stderr", None) or b""
+            said = said.decode(errors="replace") if isinstance(said, bytes) else said
+            not_built[kind] = f"{str(error).removeprefix('error: ')} {said.strip()[-500:]}".strip()
     (out / "tallyd.cdx.json").write_text(bill.sbom("tallyd", program.version, parts, program.commit))
     (out / "THIRD-PARTY.txt").write_text(notices)
     files = sorted(path for path in out.rglob("*") if path.is_file() and path.name != "SHA256SUMS")
     sums = [f"{sha256(path.read_bytes())}  {path.relative_to(out)}\n" for path in files]
     (out / "SHA256SUMS").write_text("".join(sums))
+    for kind, reason in not_built.items():
+        print(f"NOT BUILT: {kind}: {reason}", file=sys.stderr)
+    return 1 if not_built else 0
 
 
 def of_npm(program, parts, notices):
@@ -66,7 +78,7 @@ def of_cargo(program, _parts, _notices):
     """Every crate, in one go: those that need another one find it among them."""
     with tempfile.TemporaryDirectory() as folder:
         words = ["cargo", "package", "--quiet", "--workspace", "--exclude=tallyd-fuzz-readers", "--no-verify", "--allow-dirty"]
-        subprocess.run([*words, f"--target-dir={folder}"], cwd=ROOT, check=True, stderr=subprocess.DEVNULL)
+        subprocess.run([*words, f"--target-dir={folder}"], cwd=ROOT, check=True, capture_output=True)
         for path in sorted(Path(folder).glob("package/*.crate")):
             yield path.name, path.read_bytes()
 
@@ -107,4 +119,4 @@ KINDS = {
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -9,6 +9,7 @@ mod output;
 mod adopt;
 mod alerts;
 mod archive;
+mod backup;
 mod bill_check;
 mod budgets;
 mod close;
@@ -38,6 +39,7 @@ mod reconcile;
 mod record;
 mod report;
 mod reprice;
+mod restore;
 mod rollups;
 mod rules;
 mod serve;
@@ -49,6 +51,7 @@ mod users;
 mod wal;
 
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -57,7 +60,7 @@ use tallyd_config::{Config, ConfigSources};
 use tallyd_store::queries::QueryError;
 use tallyd_store::queries::grouped::Dimension;
 use tallyd_store::queries::names;
-use tallyd_store::{Database, DatabaseError};
+use tallyd_store::{Database, DatabaseError, MigrateError};
 
 /// Records every paid API call durably, prices it exactly, and loads it into PostgreSQL.
 #[derive(Parser)]
@@ -142,6 +145,10 @@ enum Command {
     Partitions(partitions::PartitionsArgs),
     /// List the files of archived partitions, verify them, restore one
     Archive(archive::ArchiveArgs),
+    /// Back the database up into a folder, while daemons run
+    Backup(backup::BackupArgs),
+    /// Restore a backup, reconcile it, and compare it with the WAL
+    Restore(restore::RestoreArgs),
     /// Work on the rollup tables
     Rollups(rollups::RollupsArgs),
     /// List the tags that have a rollup, add one, remove one
@@ -257,6 +264,8 @@ pub fn main() -> ExitCode {
         Command::Wal(args) => wal::run(&args, &config),
         Command::Partitions(args) => partitions::run(&args, &config),
         Command::Archive(args) => archive::run(&args, &config),
+        Command::Backup(args) => backup::run(&args, &config),
+        Command::Restore(args) => restore::run(&args, &config),
         Command::Rollups(args) => rollups::run(&args, &config),
         Command::Dimensions(args) => dimensions::run(&args, &config),
         Command::Prices(args) => prices::run(&args, &config),
@@ -325,7 +334,8 @@ async fn open_database(config: &Config) -> Result<Database, DatabaseError> {
 }
 
 /// Runs a task on a connection to the database, and closes the database afterwards. In every command, a stated time
-/// zone that differs from the database's is an error.
+/// zone that differs from the database's is an error, and so is the schema of a newer version, whose tables may mean
+/// something else.
 fn with_database<T>(
     config: &Config,
     name: &str,
@@ -334,8 +344,8 @@ fn with_database<T>(
     block_on(async {
         let database = open_database(config).await?;
         let done = match database.connect(name).await {
-            Ok(mut connection) => match reporting_zone(&connection, config).await {
-                Ok(_) => task(&mut connection).await,
+            Ok(mut connection) => match fits(&connection, config).await {
+                Ok(()) => task(&mut connection).await,
                 Err(error) => Err(error),
             },
             Err(error) => Err(error.into()),
@@ -343,6 +353,15 @@ fn with_database<T>(
         database.close().await;
         done
     })
+}
+
+/// Refuses a database of another time zone or of a newer version.
+async fn fits(connection: &tallyd_store::Connection, config: &Config) -> anyhow::Result<()> {
+    // A role that cannot read the history may still read the tables.
+    if let Err(error @ MigrateError::Newer { .. }) = tallyd_store::migrate::reached(&**connection).await {
+        return Err(error.into());
+    }
+    reporting_zone(connection, config).await.map(drop)
 }
 
 /// Prints a hint for each filter that no call of these days matches, with the names that calls have. False if every
@@ -363,6 +382,8 @@ async fn point_out(
 
 /// Runs a task on a runtime of its own.
 fn block_on<T>(task: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    // Boxed, because each type of task would get its own copy of the runtime's loop.
+    let task: Pin<Box<dyn Future<Output = anyhow::Result<T>> + '_>> = Box::pin(task);
     tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?.block_on(task)
 }
 

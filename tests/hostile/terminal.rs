@@ -37,6 +37,8 @@ fn commands(bill: &str, list: &str, rows: &str, folder: &str) -> Vec<Vec<String>
         vec!["wal", "list"],
         vec!["partitions", "list"],
         vec!["archive", "list"],
+        vec!["backup", "."],
+        vec!["restore", "."],
         vec!["rollups", "rebuild", "--help"],
         vec!["prices", "list"],
         vec!["prices", "list", "--json"],

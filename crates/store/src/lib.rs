@@ -12,6 +12,7 @@
 //! | [`rebuild`] | computes the rollups anew, with days in any zone |
 //! | [`adopt`] | takes over the history in older tables |
 //! | [`archive`] | partitions as Parquet files, before they are dropped |
+//! | [`backup`] | backups: a copy of the private cluster, or a dump of tallyd's tables |
 //! | [`reconcile`](mod@reconcile) | proves that the rollups equal the call log |
 //! | [`closings`] | closed vendor-days, and the looks at the vendors' reports |
 //! | [`plans`] | the bill of a period under each plan of a provider |
@@ -48,6 +49,7 @@ pub mod access;
 pub mod adopt;
 pub mod alert_rules;
 pub mod archive;
+pub mod backup;
 pub mod bill;
 pub mod budgets;
 pub mod citus;

@@ -6,6 +6,7 @@
 //! opens a transaction for each file and prepares named statements. A migration must therefore not contain statements
 //! that cannot run in a transaction (`CREATE INDEX CONCURRENTLY`).
 
+use std::fmt::Write as _;
 use std::str::FromStr;
 
 use chrono_tz::Tz;
@@ -170,6 +171,11 @@ impl MigrateError {
     }
 }
 
+const CREATE_HISTORY: &str = "CREATE TABLE public.tallyd_schema_history \
+    (version int4 PRIMARY KEY, name text NOT NULL, applied_on text NOT NULL, checksum text NOT NULL)";
+/// The time of a migration, as text.
+const NOW: &str = "to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')";
+
 /// Tries of a process that finds another one creating the history.
 const TRIES: u32 = 3;
 
@@ -286,6 +292,47 @@ pub async fn pending(client: &impl GenericClient) -> Result<Vec<String>, Migrate
     Ok(missing(&known, &history)?.iter().map(|migration| file_name(migration)).collect())
 }
 
+/// The last migration that a database has; none if it does not have tallyd's tables. Changes nothing.
+///
+/// # Errors
+/// [`MigrateError`], if the history is not one that this version goes on from.
+pub async fn reached(client: &impl GenericClient) -> Result<Option<String>, MigrateError> {
+    if !has_history(client).await? {
+        return Ok(None);
+    }
+    readable_history(client).await?;
+    let history = read_history(client).await?;
+    let runner = embedded::migrations::runner();
+    let mut known: Vec<&Migration> = runner.get_migrations().iter().collect();
+    known.sort();
+    missing(&known, &history)?;
+    Ok(history.last().map(Noted::file))
+}
+
+/// SQL that makes the schema of an earlier time, up to the migration `last`, and notes it in the history. It has no
+/// transaction of its own.
+///
+/// # Errors
+/// [`MigrateError::Newer`] if this version does not know `last`.
+pub fn script(last: &str) -> Result<String, MigrateError> {
+    let runner = embedded::migrations::runner();
+    let mut known: Vec<&Migration> = runner.get_migrations().iter().collect();
+    known.sort();
+    let end = known.iter().position(|migration| file_name(migration) == last);
+    let end = end.ok_or_else(|| MigrateError::Newer { name: last.to_owned() })?;
+    let mut sql = format!("{CREATE_HISTORY};\n");
+    for migration in &known[..=end] {
+        sql.push_str(migration.sql().unwrap_or_default());
+        let (version, name, checksum) = (migration.version(), migration.name(), migration.checksum());
+        // The names are words and underscores: the macro accepts no others.
+        let values = format!("({version}, '{name}', {NOW}, '{checksum}')");
+        let columns = "version, name, applied_on, checksum";
+        // Writing to a string does not fail.
+        let _ = writeln!(sql, "\nINSERT INTO public.tallyd_schema_history ({columns}) VALUES {values};");
+    }
+    Ok(sql)
+}
+
 /// The history, oldest first.
 async fn read_history(transaction: &impl GenericClient) -> Result<Vec<Noted>, tokio_postgres::Error> {
     let history = "SELECT version, name, checksum FROM public.tallyd_schema_history ORDER BY version";
@@ -296,11 +343,12 @@ async fn read_history(transaction: &impl GenericClient) -> Result<Vec<Noted>, to
 /// Adds a migration to the history.
 async fn note(transaction: &Transaction<'_>, migration: &Migration) -> Result<(), tokio_postgres::Error> {
     let (version, title, checksum) = (migration.version(), migration.name(), migration.checksum().to_string());
-    let note = "INSERT INTO public.tallyd_schema_history (version, name, applied_on, checksum) VALUES \
-        ($1, $2, to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), $3)";
+    let note = format!(
+        "INSERT INTO public.tallyd_schema_history (version, name, applied_on, checksum) VALUES ($1, $2, {NOW}, $3)"
+    );
     let values: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 3] =
         [(&version, Type::INT4), (&title, Type::TEXT), (&checksum, Type::TEXT)];
-    transaction.query_typed(note, &values).await.map(drop)
+    transaction.query_typed(&note, &values).await.map(drop)
 }
 
 /// Refuses a role that sees an empty history because of row level security: it would begin anew.
@@ -323,9 +371,7 @@ async fn has_history(client: &impl GenericClient) -> Result<bool, tokio_postgres
 /// the first and then fails ([`is_made_already`]).
 async fn enter(transaction: &Transaction<'_>) -> Result<(), MigrateError> {
     if !has_history(transaction).await? {
-        let history = "CREATE TABLE public.tallyd_schema_history \
-            (version int4 PRIMARY KEY, name text NOT NULL, applied_on text NOT NULL, checksum text NOT NULL)";
-        transaction.batch_execute(history).await?;
+        transaction.batch_execute(CREATE_HISTORY).await?;
         let tables = super::adopt::standing(transaction).await?;
         return if tables.is_empty() { Ok(()) } else { Err(MigrateError::Occupied { tables }) };
     }

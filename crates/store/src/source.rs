@@ -261,18 +261,25 @@ impl Database {
     }
 
     /// `psql`, with the connection's settings. `args` are added unchanged.
+    pub fn psql_command<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Command {
+        let mut command = self.program("psql");
+        command.args(args);
+        command
+    }
+
+    /// A client program of PostgreSQL, with the connection's settings.
     ///
     /// It is the one beside the server programs if there is one, otherwise the first in `PATH`. The password is in its
     /// environment, not in its arguments.
-    pub fn psql_command<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Command {
+    #[must_use]
+    pub fn program(&self, name: &str) -> Command {
         let dir = match &self.inner.cluster {
             Some(cluster) => cluster.programs(),
             None => self.inner.bin_dir.clone(),
         };
-        let program = dir.map(|dir| dir.join("psql")).filter(|psql| psql.is_file());
-        let mut command = Command::new(program.unwrap_or_else(|| "psql".into()));
+        let program = dir.map(|dir| dir.join(name)).filter(|program| program.is_file());
+        let mut command = Command::new(program.unwrap_or_else(|| name.into()));
         self.inner.way.address.set_environment(&mut command);
-        command.args(args);
         command
     }
 

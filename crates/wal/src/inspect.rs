@@ -10,6 +10,7 @@
 
 mod contents;
 mod copy;
+mod kept;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -24,6 +25,7 @@ use super::store::salvage;
 use super::{WalError, files};
 use contents::assemble;
 use copy::{Copy, from_store};
+pub use kept::{Gap, Kept};
 
 /// The folder of segments that were set aside.
 pub(crate) const DAMAGED: &str = "damaged";

@@ -90,6 +90,20 @@ impl Sent {
         self.last_seqs.iter().sum()
     }
 
+    /// Sends every record again under its number, and waits for the acknowledgements.
+    pub fn resend(&self, socket: &Path) {
+        for (last, number) in self.last_seqs.iter().zip(0..) {
+            let name = format!("load-{number}");
+            let options = HelloOptions { secret: super::secret(&name), ..HelloOptions::new(name) };
+            let mut session = Session::connect(&Endpoint::unix(socket), options).unwrap();
+            assert_eq!(session.last_seq(), *last);
+            for first in (1..=*last).step_by(FRAME_RECORDS as usize) {
+                session.send(first, &records(number, first)).unwrap();
+                session.recv_ack().unwrap();
+            }
+        }
+    }
+
     /// Waits until as many calls are in the database, and asserts that they are these, each once.
     #[track_caller]
     pub fn assert_in(&self, postgres: &Postgres) {

@@ -109,6 +109,37 @@ impl Embedded {
         Self::acquired(data_dir, bin_dir).await
     }
 
+    /// Puts a cluster that was copied elsewhere into a data folder that does not have one. `fill` copies its files into
+    /// the given folder. The server is not started. Waits until a server that was here has ended.
+    ///
+    /// # Errors
+    /// [`EmbeddedError`], or that of `fill`; there is no cluster then.
+    pub async fn place<E: From<EmbeddedError>>(
+        data_dir: &Path,
+        fill: impl FnOnce(&Path) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let lock_path = data_dir.join("postgres.lock");
+        let deadline = Instant::now() + BUSY_DEADLINE;
+        let _lock = loop {
+            if let Some(lock) = ClusterLock::try_take(&lock_path)? {
+                break lock;
+            }
+            if Instant::now() >= deadline {
+                return Err(EmbeddedError::Busy { lock: lock_path, waited: BUSY_DEADLINE }.into());
+            }
+            sleep(POLL).await;
+        };
+        let account = user::account_for(&data_dir.join("postgres"))?;
+        tokio::task::block_in_place(|| {
+            let half_made = begin(data_dir)?;
+            fill(&half_made)?;
+            if let Some(account) = account {
+                user::give_all(&half_made, account).map_err(EmbeddedError::io("give away", &half_made))?;
+            }
+            Ok(finish(data_dir, &half_made)?)
+        })
+    }
+
     async fn acquired(data_dir: &Path, bin_dir: Option<&Path>) -> Result<Self, EmbeddedError> {
         // Clients' names for it must not depend on the working directory.
         let data_dir = fs::canonicalize(data_dir).map_err(EmbeddedError::io("find", data_dir))?;
@@ -244,14 +275,7 @@ fn make(
     account: Option<OsAccount>,
     lock: &ClusterLock,
 ) -> Result<(), EmbeddedError> {
-    let (cluster, half_made) = (data_dir.join("postgres"), data_dir.join("postgres.new"));
-    if cluster.exists() && !user::is_empty(&cluster) {
-        return Err(EmbeddedError::NotACluster { path: cluster });
-    }
-    if half_made.exists() {
-        fs::remove_dir_all(&half_made).map_err(EmbeddedError::io("remove", &half_made))?;
-    }
-    DirBuilder::new().mode(0o700).create(&half_made).map_err(EmbeddedError::io("create", &half_made))?;
+    let half_made = begin(data_dir)?;
     let dir = File::open(&half_made).map_err(EmbeddedError::io("open", &half_made))?;
     if let Some(OsAccount { uid, gid }) = account {
         fchown(&dir, Some(uid), Some(gid)).map_err(EmbeddedError::io("give away", &half_made))?;
@@ -273,7 +297,28 @@ fn make(
         .open(&settings)
         .and_then(|mut file| file.write_all(PREFERENCES.as_bytes()).and_then(|()| file.sync_all()))
         .map_err(EmbeddedError::io("write", &settings))?;
-    fs::rename(&half_made, &cluster).map_err(EmbeddedError::io("move into place", &half_made))?;
+    finish(data_dir, &half_made)
+}
+
+/// The empty folder in which a cluster is made.
+fn begin(data_dir: &Path) -> Result<PathBuf, EmbeddedError> {
+    let (cluster, half_made) = (data_dir.join("postgres"), data_dir.join("postgres.new"));
+    if major_of(&cluster).is_some() {
+        return Err(EmbeddedError::Standing { path: cluster });
+    }
+    if cluster.exists() && !user::is_empty(&cluster) {
+        return Err(EmbeddedError::NotACluster { path: cluster });
+    }
+    if half_made.exists() {
+        fs::remove_dir_all(&half_made).map_err(EmbeddedError::io("remove", &half_made))?;
+    }
+    DirBuilder::new().mode(0o700).create(&half_made).map_err(EmbeddedError::io("create", &half_made))?;
+    Ok(half_made)
+}
+
+/// Moves a complete cluster to its place.
+fn finish(data_dir: &Path, half_made: &Path) -> Result<(), EmbeddedError> {
+    fs::rename(half_made, data_dir.join("postgres")).map_err(EmbeddedError::io("move into place", half_made))?;
     File::open(data_dir).and_then(|dir| dir.sync_all()).map_err(EmbeddedError::io("sync", data_dir))
 }
 

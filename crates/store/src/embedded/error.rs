@@ -78,6 +78,15 @@ pub enum EmbeddedError {
         /// The folder.
         path: PathBuf,
     },
+    /// A copy of a cluster would overwrite one.
+    #[error(
+        "there is a cluster in {}, and a restore does not overwrite it. hint: move it away, such as \
+         `mv {} {}.before`", path.display(), path.display(), path.display()
+    )]
+    Standing {
+        /// The cluster.
+        path: PathBuf,
+    },
     /// The folder belongs to a user as whom this process cannot run the server.
     #[error(
         "the cluster {} belongs to the user id {owner}, and this process runs as {we}. \

@@ -41,6 +41,16 @@ pub(super) fn is_empty(dir: &Path) -> bool {
     fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_none())
 }
 
+/// Gives a folder and everything in it to an account.
+pub(super) fn give_all(path: &Path, account: OsAccount) -> std::io::Result<()> {
+    if fs::symlink_metadata(path)?.is_dir() {
+        for entry in fs::read_dir(path)? {
+            give_all(&entry?.path(), account)?;
+        }
+    }
+    std::os::unix::fs::lchown(path, Some(account.uid), Some(account.gid))
+}
+
 /// `postgres` if that user exists, else `nobody`, from the text of `/etc/passwd`.
 fn unprivileged(passwd: &str) -> OsAccount {
     let find = |name: &str| {
