@@ -190,7 +190,7 @@ impl Closing {
     /// # Errors
     /// A sentence, also if the line has anything that the hash does not cover.
     pub fn read(line: &str) -> Result<Self, String> {
-        let value: Value = serde_json::from_str(line).map_err(|error| error.to_string())?;
+        let value: Value = crate::json::from_str(line).map_err(|error| error.to_string())?;
         let entry: Self = serde_json::from_value(value.clone()).map_err(|error| error.to_string())?;
         if json!(entry) == value { Ok(entry) } else { Err("it is not as an export writes an entry".to_owned()) }
     }
