@@ -67,7 +67,7 @@ export function condition(rule: NewRule, budget: string): string {
   return [`${metric}${windows && ` in ${windows}`}`, ...of, levels.join(", ")].join(" · ");
 }
 
-/** A field of the form with a wrong value, and what is wrong with it. */
+/** A field of the form with a wrong value, and the fault. */
 export class Wrong extends Error {
   constructor(readonly field: string, message: string) {
     super(message);

@@ -1,4 +1,4 @@
-// Two dimensions at once, saved views, alert rules, reports, latencies, and what a sum lacks.
+// Two dimensions at once, saved views, alert rules, reports, latencies, and the bounds of sums.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { launch, open, settled, show, signIn } from "./browser.mjs";
@@ -142,7 +142,7 @@ test("a rule is set, its wrong values are told at their fields, its state and la
       const wrong = page.locator("dialog").getByRole("alert");
       await wrong.getByText(said).waitFor();
       assert.equal(await wrong.count(), 1);
-      // The field has the focus, and is described by what is wrong with it.
+      // The field has the focus, and is described by the message.
       assert.match(await page.evaluate(() => document.getElementById(document.activeElement.getAttribute("aria-describedby")).innerText), said);
     };
     await fill("Name", "spend");
