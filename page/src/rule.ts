@@ -49,6 +49,9 @@ export function valueOf(metric: Metric, value: string): string {
   return metric === "burn_rate" ? `${Number(Number(value).toFixed(2))} × even` : count(Number(value));
 }
 
+/** A filter's key in a sentence: of a tag, its name. */
+export const keyName = (key: string): string => key.replace(/^tag:/, "");
+
 /** "24h" as "24 hours". */
 export function windowOf(text: string): string {
   return text.endsWith("h") ? noun(Number.parseInt(text, 10), "hour", "hours") : noun(Number.parseInt(text, 10), "day", "days");
@@ -58,13 +61,13 @@ export function windowOf(text: string): string {
 export function condition(rule: NewRule, budget: string): string {
   const metric = METRICS.find(([name]) => name === rule.metric)?.[1] ?? rule.metric;
   const windows = [rule.window, rule.short_window].filter((one) => one !== null).map(windowOf).join(" and ");
-  const of = Object.entries(rule.filter).map(([name, value]) => `${name} ${value}`);
+  const of = Object.entries(rule.filter).map(([key, value]) => `${keyName(key)} ${value}`);
   if (rule.budget_id !== null) of.push(budget);
   const levels = [rule.warning && `warning from ${valueOf(rule.metric, rule.warning)}`, rule.alert && `alert from ${valueOf(rule.metric, rule.alert)}`, rule.no_data && "alert without calls"].filter(Boolean);
   return [`${metric}${windows && ` in ${windows}`}`, ...of, levels.join(", ")].join(" · ");
 }
 
-/** A field of the form with a wrong value, and what is wrong with it. */
+/** A field of the form with a wrong value, and the fault. */
 export class Wrong extends Error {
   constructor(readonly field: string, message: string) {
     super(message);
@@ -103,7 +106,7 @@ export function ruleOf(text: (name: string) => string, noData: boolean): NewRule
   if (!isBudgets) {
     for (const name of ["provider", "model"]) if (text(name)) filter[name] = text(name);
     const other = text("other");
-    if (other && !text("value")) throw new Wrong("value", `Name the ${other}, or choose none.`);
+    if (other && !text("value")) throw new Wrong("value", `Name the ${keyName(other)}, or choose none.`);
     if (other === "user" && text("model")) throw new Wrong("model", "A user goes with a provider alone. Leave the model out.");
     if (other) filter[other] = text("value");
   }

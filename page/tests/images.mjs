@@ -36,9 +36,12 @@ async function loop(daemon) {
   await until("the budget is evaluated", () => daemon.sql("SELECT status FROM api_budget_states") === "exceeded");
 }
 
+/** A table of two dimensions alone. */
+const TABLE = ".card:has(.pivot)";
+/** Each picture has a view, from its top, or a part of one. */
 const SCENES = [
-  { prepare: service, env: {}, pictures: { "page-overview": "overview", "page-costs": "costs?by=model&days=90", "page-pivot": "costs?by=app&split=model&days=30" } },
-  { prepare: loop, env: { TALLYD_ROLLUP_TIME_ZONE: ZONE, TALLYD_DIMENSIONS_NAMES: "team,customer" }, pictures: { "story-budget": "budgets", "story-cause": `costs?days=7&by=tag:team&split=tag:customer` } },
+  { prepare: service, env: {}, pictures: { "page-overview": ["overview"], "page-costs": ["costs?by=model&days=90"], "page-pivot": ["costs?by=app&split=model&days=30", TABLE] } },
+  { prepare: loop, env: { TALLYD_ROLLUP_TIME_ZONE: ZONE, TALLYD_DIMENSIONS_NAMES: "team,customer" }, pictures: { "story-budget": ["budgets"], "story-cause": ["costs?days=7&by=tag:team&split=tag:customer", TABLE] } },
 ];
 const SIZE = { width: 1360, height: 880 };
 
@@ -52,11 +55,12 @@ try {
       await prepare(daemon);
       const tab = await open(browser, daemon, SIZE);
       await signIn(tab, daemon, await daemon.token("admin", "ada"));
-      for (const [name, path] of Object.entries(pictures)) {
+      for (const [name, [path, part]] of Object.entries(pictures)) {
         if (!name.includes(wanted)) continue;
         await show(tab, daemon, path);
         const height = Math.min(SIZE.height, await tab.page.evaluate(() => Math.ceil(document.querySelector("main").lastElementChild.getBoundingClientRect().bottom + 24)));
-        const picture = paletted(await pixels(tab.page, await tab.page.screenshot({ clip: { x: 0, y: 0, width: SIZE.width, height } })));
+        const drawn = part ? await tab.page.locator(part).screenshot() : await tab.page.screenshot({ clip: { x: 0, y: 0, width: SIZE.width, height } });
+        const picture = paletted(await pixels(tab.page, drawn));
         writeFileSync(join(FOLDER, `${name}.png`), picture);
         console.log(`docs/images/${name}.png: ${picture.length} bytes`);
       }

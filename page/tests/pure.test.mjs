@@ -136,7 +136,7 @@ test("the form of a rule names the field and the value that is wrong", () => {
     [{ name: "" }, "name", /has a name/], [{ window: "5x" }, "window", /“5x” is not a window/], [{ window: "2161h" }, "window", /2160h/], [{ window: "91d" }, "window", /90d/],
     [{ alert: "ten" }, "alert", /“ten” is not a number/], [{ alert: "0" }, "alert", /above 0/], [{ warning: "100" }, "warning", /100 is not below the alert of 100/],
     [{ alert: "" }, "alert", /never apply/], [{ quiet: "22-7" }, "quiet", /“22-7” is not a part of the day/], [{ quiet: "07:00-07:00" }, "quiet", /part of the day/],
-    [{ other: "team" }, "value", /Name the team/], [{ other: "team", value: "search" }, "window", /in days/], [{ other: "user", value: "u", model: "m", window: "1d" }, "model", /provider alone/],
+    [{ other: "tag:team" }, "value", /Name the team/], [{ other: "tag:team", value: "search" }, "window", /in days/], [{ other: "user", value: "u", model: "m", window: "1d" }, "model", /provider alone/],
     [{ metric: "burn_rate" }, "budget", /Choose a budget/], [{ metric: "burn_rate", budget: "7", short_window: "1d" }, "short_window", /“1d” is not shorter than “24h”/],
   ]) assert.throws(() => ruleOf(form(more), false), (error) => error.field === field && message.test(error.message), JSON.stringify(more));
   for (const [message, field] of [["Route: none of this name is configured.", "route"], ["Name and owner: at most 100 characters.", "name"], ["Budget_id: there is no budget 9.", "budget"], ["Filter: the rollups do not have these together.", "other"], ["The database is away.", null]]) {

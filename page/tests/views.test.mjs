@@ -1,4 +1,4 @@
-// Two dimensions at once, saved views, alert rules, reports, latencies, and what a sum lacks.
+// Two dimensions at once, saved views, alert rules, reports, latencies, and the bounds of sums.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { launch, open, settled, show, signIn } from "./browser.mjs";
@@ -136,13 +136,13 @@ test("a rule is set, its wrong values are told at their fields, its state and la
     await show(tab, daemon, "rules");
     await page.getByText("No rule is set").waitFor();
     await page.getByRole("button", { name: "Set a rule" }).click();
-    const fill = async (label, value) => { await page.getByLabel(label).fill(value); };
+    const fill = async (label, value) => { await page.getByLabel(label, { exact: label === "Name" }).fill(value); };
     const save = async (said) => {
       await page.getByRole("button", { name: "Save" }).click();
       const wrong = page.locator("dialog").getByRole("alert");
       await wrong.getByText(said).waitFor();
       assert.equal(await wrong.count(), 1);
-      // The field has the focus, and is described by what is wrong with it.
+      // The field has the focus, and is described by the message.
       assert.match(await page.evaluate(() => document.getElementById(document.activeElement.getAttribute("aria-describedby")).innerText), said);
     };
     await fill("Name", "spend");
@@ -159,11 +159,13 @@ test("a rule is set, its wrong values are told at their fields, its state and la
     await save(/Route: none of this name is configured; there are \[/);
     await fill("Route", "default");
     await fill("Provider", "Acme");
+    await page.locator("select[name=other]").selectOption("tag:team");
+    await fill("Name of the team", "search");
     await fill("Owner", "platform");
     await page.getByRole("button", { name: "Save" }).click();
     await page.getByText("The rule spend is set.").waitFor();
     const row = page.locator("tbody tr");
-    await row.getByText("Cost in 1 day · provider acme · warning from $0.50, alert from $5.00").waitFor();
+    await row.getByText("Cost in 1 day · provider acme · team search · warning from $0.50, alert from $5.00").waitFor();
     await row.getByText("Alert", { exact: true }).waitFor();
     await row.getByText("now $7.25").waitFor();
     await row.getByRole("link", { name: day }).waitFor();

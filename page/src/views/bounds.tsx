@@ -1,4 +1,4 @@
-// What a sum lacks: the range in which it lies with its unpriced calls at their cheapest and dearest known price, and
+// The bounds of a sum: the range in which it lies with its unpriced calls at their cheapest and dearest known price, and
 // streams that broke off before their usage was known.
 
 import { get } from "../api";
@@ -22,7 +22,7 @@ export function Bounds({ range, filters, isBrief }: { range: Range; filters: Fil
       return address === null ? null : await get<Answer>(address, signal);
     } catch (error) {
       if (signal.aborted) throw error;
-      // The sum itself is shown. The question is not asked again at once, because it takes long.
+      // The sum itself is shown. The request is not repeated at once, because it takes long.
       return null;
     }
   }, EVERY_MS);

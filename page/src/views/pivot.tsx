@@ -73,7 +73,7 @@ function Grid({ found, data, split, measure }: { found: Found; data: History; sp
     if (!row.of || !column.of) return shownValue;
     return <span class="shade" style={shade(sums)}>{sums.calls > 0 ? <a href={target(filtersOfRow(split, column.of), row.of)}>{shownValue}</a> : shownValue}</span>;
   };
-  // All others come last, by whatever the table is sorted.
+  // All others come last in each order.
   const columns: Column<PivotRow>[] = [
     { key: "name", label: labelOf(by), by: ({ of, name }) => (of ? name : null), cell: ({ of, name }) => (of ? <a href={target({}, of)}><Name text={name} /></a> : name) },
     ...found.columns.map((column, at): Column<PivotRow> => ({ key: `${at} ${column.name}`, label: <Name text={column.name} />, number: true, by: (row) => (row.of ? of(row.cells[at]!) : null), cell: (row) => cell(row, column, at) })),

@@ -4,7 +4,7 @@ import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { Failure, change, get, url } from "../api";
 import { useLive } from "../live";
-import { METRICS, type Metric, type NewRule, type Rule, Wrong, fieldOf, isOfBudget, ruleOf } from "../rule";
+import { METRICS, type Metric, type NewRule, type Rule, Wrong, fieldOf, isOfBudget, keyName, ruleOf } from "../rule";
 import type { Costs, Dimensions } from "../types";
 import { Dialog, Problem } from "../ui/parts";
 import { budgetName } from "./budgets";
@@ -23,7 +23,7 @@ async function loadNames(signal: AbortSignal): Promise<Names> {
     get<Dimensions>("/api/v1/dimensions", signal),
   ]);
   const different = (names: (string | undefined)[]) => [...new Set(names.filter((name): name is string => !!name))];
-  return { providers: different(rows.map((row) => row.provider)), models: different(rows.map((row) => row.model)), dimensions: dimensions.map(({ name }) => name) };
+  return { providers: different(rows.map((row) => row.provider)), models: different(rows.map((row) => row.model)), dimensions: dimensions.map(({ group_by }) => group_by) };
 }
 
 export function RuleEditor(props: { rule: Rule | null; known: Rules; onClose: () => void; onSaved: (text: string) => void }) {
@@ -92,10 +92,10 @@ export function RuleEditor(props: { rule: Rule | null; known: Rules; onClose: ()
               {labelled({ name: "other", label: "And", children: (described) => (
                 <select name="other" value={other} onChange={(event) => setOther(event.currentTarget.value)} {...described}>
                   <option value="">Nothing else</option>
-                  {[...new Set(["user", ...(names?.dimensions ?? []), ...(other ? [other] : [])])].map((name) => <option key={name} value={name}>{name}</option>)}
+                  {[...new Set(["user", ...(names?.dimensions ?? []), ...(other ? [other] : [])])].map((name) => <option key={name} value={name}>{keyName(name)}</option>)}
                 </select>
               ) })}
-              {other && field("value", `Name of the ${other}`, filter[other] ?? "", { maxLength: 512 })}
+              {other && field("value", `Name of the ${keyName(other)}`, filter[other] ?? "", { maxLength: 512 })}
             </>
           )}
           {metric !== "forecast_percent" && field("window", "Window", rule?.window ?? (metric === "burn_rate" ? "6h" : "24h"), { placeholder: "24h or 7d" })}
