@@ -9,8 +9,11 @@ from typing import Any, Dict, Optional, Tuple, Union
 from ._sender import Waiter
 
 Item = Union[Dict[str, Any], bytes]
-Waiting = Tuple[Optional[Item], Optional[Waiter], int]
-"""A record, its waiter, and their bytes. Without a record: a waiter for the records before it."""
+Waiting = Tuple[Optional[Item], Optional[Waiter], int, int]
+"""A record, its waiter, their bytes, and the record's number in the spool, or 0.
+
+Without a record: a waiter for the records before it.
+"""
 
 ROOM_BYTES = 64 * 1024
 """The free bytes that `room()` waits for: more than most records need."""

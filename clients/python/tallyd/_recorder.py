@@ -2,7 +2,8 @@
 
 Bounds: `queue_bytes` of memory for the queue, `window_bytes` of encoded records behind it. A record waits as given, and
 the thread encodes it. Once a quarter of the queue is full, `record()` encodes records itself: they then take a third of
-the memory, so that a burst fits, and the thread has less work. A record that does not fit is counted and goes to
+the memory, so that a burst fits, and the thread has less work. With a spool, `record()` encodes each record and copies
+it into a file, which is the bound then. A record that does not fit is counted and goes to
 `on_drop`; `room()` waits for room. After a fork the child starts afresh as another producer, with its own name and
 secret. The parent sends the records that it took, so nothing is sent twice.
 """
@@ -20,10 +21,12 @@ from dataclasses import dataclass
 from typing import Any, Callable, Deque, Dict, List, Mapping, Optional, Tuple
 
 from . import _context, _ends, _queue, _wire
+from ._drain import Drain
 from ._endpoint import Endpoint
 from ._http_sender import HttpSender
 from ._notices import Notices
 from ._sender import Sender, Waiter
+from ._spool import Folder, Spool
 from ._standing import UNKNOWN, Check, Estimate, Standing, amount
 
 
@@ -48,6 +51,8 @@ class Stats:
     """Why the last connection ended; empty if none did."""
     last_warning: str = ""
     """The daemon's last warning, such as `name_in_use`: another process uses this producer's name."""
+    recovered: int = 0
+    """Records that were delivered from the spools of processes that had ended."""
 
 
 Drop = Callable[[Mapping[str, Any]], None]
@@ -67,6 +72,10 @@ class Recorder:
     acknowledged: `"durable"`, after the sync of the daemon's disk, or `"committed"`, after PostgreSQL's COMMIT, so that
     nothing acknowledged is lost with that disk. The daemon's own setting holds if it is stricter, and always over HTTP.
     `ca` is a PEM file with the authorities of an `https://` endpoint, in place of the system's.
+
+    `spool` is a folder: a record is then in a file before `record()` returns, and survives a SIGKILL of the process.
+    The next recorder with this folder delivers it once, from its first record on. `spool_bytes` is the file's room,
+    which takes the place of `queue_bytes`. For a socket or TCP: with an HTTP endpoint it raises ValueError.
     """
 
     def __init__(
@@ -89,6 +98,8 @@ class Recorder:
         deny_unknown: bool = False,
         ack: str = "durable",
         ca: Optional[str] = None,
+        spool: Optional[Folder] = None,
+        spool_bytes: int = 64 << 20,
     ) -> None:
         if ack not in ("durable", "committed"):
             raise ValueError(f'ack is "durable" or "committed", not {ack!r}')
@@ -105,6 +116,9 @@ class Recorder:
         self._max_queue_bytes, self._eager_bytes = queue_bytes, queue_bytes // 4
         self._on_drop, self._on_reject = on_drop, on_reject
         self._close_timeout, self._deny_unknown = close_timeout, deny_unknown
+        self._spool_folder, self._spool_bytes = spool, spool_bytes
+        if spool is not None and self.endpoint.url is not None:
+            raise ValueError("a spool needs the daemon's socket or TCP: over HTTP a record could count twice")
         base = (producer or f"{app or 'python'}-{socket.gethostname()}").replace("\0", "")
         self._base = base.encode()[:96].decode(errors="ignore")  # The protocol's bound is 128 bytes in all.
         self._begin()
@@ -121,6 +135,9 @@ class Recorder:
         self._welcomed = threading.Event()
         self._lock = threading.RLock()
         self._thread: Optional[threading.Thread] = None
+        self.spool: Optional[Spool] = None
+        self._drain: Optional[Drain] = None
+        self._left = 0
         self._sender = Sender(self) if self.endpoint.url is None else HttpSender(self)
         self._closed = False
         self._dropped = self._rejected = self._unencodable = self._lost = 0
@@ -166,6 +183,8 @@ class Recorder:
             return False
         if self._thread is None:
             self._start()
+        if self.spool is not None:
+            return self._put_spooled(self.spool, fields, waiter)
         item: _queue.Item = fields
         size = _queue.bytes_of_fields(fields, waiter)
         if self._queue_bytes + size > self._eager_bytes:
@@ -175,22 +194,53 @@ class Recorder:
             fits = self._queue_bytes + size <= self._max_queue_bytes
             if fits:
                 self._queue_bytes += size
-                self.queue.append((item, waiter, size))
+                self.queue.append((item, waiter, size, 0))
         if not fits:
             self.drop(fields, "the queue is full: the daemon is away, or too slow")
             return False
-        if self._sender.ended.is_set():  # Closed meanwhile: the thread may not have seen the record.
+        self._leave_nothing()
+        return True
+
+    def _put_spooled(self, spool: Spool, fields: Dict[str, Any], waiter: Optional[Waiter]) -> bool:
+        """Copies the record into the spool. From then on a kill of the process does not lose it."""
+        item, seq = self._sender.packed(fields), 0
+        with self._lock:
+            # One that cannot be encoded waits as it is, and is refused in its turn. It has no number.
+            if isinstance(item, bytes):
+                seq = spool.put(item)
+            fits = seq > 0 or not isinstance(item, bytes)
+            if fits:
+                self.queue.append((item, waiter, 0, seq))
+        if not fits:
+            self.drop(fields, "the spool is full: the daemon is away, or too slow")
+            return False
+        self._leave_nothing()
+        return True
+
+    def _leave_nothing(self) -> None:
+        """If the recorder was closed meanwhile, the thread may not have seen the record."""
+        if self._sender.ended.is_set():
             for left in self.drop_queue():
                 left.error = "the recorder was closed first"
                 left.finish()
-        return True
 
     def _start(self) -> None:
         with self._lock:
             if self._thread is None and not self._closed:
+                if self._spool_folder is not None:
+                    self._begin_spool(self._spool_folder)
                 thread = threading.Thread(target=self._sender.run, name="tallyd-sender", daemon=True)
                 thread.start()
                 self._thread = thread
+
+    def _begin_spool(self, folder: Folder) -> None:
+        """Makes the file, and delivers those that were left. Without a file, records are in memory."""
+        try:
+            self.spool = Spool(folder, self._spool_bytes, self.producer, self.secret)
+            self._drain = Drain(self, self.spool.folder)
+        except (OSError, RuntimeError) as error:
+            self._last_error = f"there is no spool in {folder}, so records are in memory alone: {error}"
+            self.notices.tell("spool", "tallyd: %s", self._last_error)
 
     def flush(self, timeout: float = 5.0) -> bool:
         """Waits until all earlier records are durable or refused. False: not within `timeout` seconds."""
@@ -213,7 +263,7 @@ class Recorder:
         if self._thread is None or self._sender.ended.is_set():
             return None
         waiter = Waiter(call=call)
-        self.queue.append((None, waiter, 0))
+        self.queue.append((None, waiter, 0, 0))
         self._sender.wake()
         return waiter
 
@@ -258,6 +308,8 @@ class Recorder:
                 self._roomless.remove(waiter)
 
     def _has_room(self) -> bool:
+        if self.spool is not None:
+            return self.spool.has_room()
         return self._queue_bytes + min(_queue.ROOM_BYTES, self._max_queue_bytes) <= self._max_queue_bytes
 
     async def record_and_wait(self, provider: str = "", *, timeout: float = 10.0, **fields: Any) -> uuid.UUID:
@@ -354,7 +406,10 @@ class Recorder:
         return self._connected
 
     def close(self, timeout: Optional[float] = None) -> bool:
-        """Sends the rest within `timeout` seconds, then ends the thread. False: records were lost, and counted."""
+        """Sends the rest within `timeout` seconds, then ends the thread.
+
+        False: records were lost, and counted, or are in the spool for the next start.
+        """
         self._closed = True
         self.took(0)
         if self._thread is None:
@@ -363,12 +418,17 @@ class Recorder:
         self._sender.stop_at = time.monotonic() + (self._close_timeout if timeout is None else timeout)
         self._sender.wake()
         self._thread.join(max(0.0, self._sender.stop_at - time.monotonic()) + 1.0)
+        if self._drain is not None:
+            self._drain.stop(self._sender.stop_at)
         self._connected = False
         lost = self._lost + self._dropped - lost
-        if lost:
-            records, are = ("record was", "is") if lost == 1 else ("records were", "are")
-            self.notices.tell("end", "tallyd: %d %s not delivered before the end, and %s lost", lost, records, are)
-        return lost == 0 and self._sender.ended.is_set()
+        for count, where in ((lost, "lost"), (self._left, f"in {self._spool_folder} for the next start")):
+            if count:
+                records, are = ("record was", "is") if count == 1 else ("records were", "are")
+                self.notices.tell(
+                    "end", "tallyd: %d %s not delivered before the end, and %s %s", count, records, are, where
+                )
+        return lost == 0 and self._left == 0 and self._sender.ended.is_set()
 
     def __enter__(self) -> Recorder:
         return self
@@ -388,6 +448,7 @@ class Recorder:
             connected=self._connected,
             last_error=self._last_error,
             last_warning=self._last_warning,
+            recovered=0 if self._drain is None else self._drain.recovered,
         )
 
     # Called by the sender.
@@ -420,24 +481,43 @@ class Recorder:
         waiters: List[Waiter] = []
         while True:
             try:
-                item, waiter, size = self.queue.popleft()
+                item, waiter, size, seq = self.queue.popleft()
             except IndexError:
                 return waiters
             self.took(size)
-            if item is not None:
+            if seq:
+                self._left += 1
+            elif item is not None:
                 self.drop(self._sender.unpacked(item))
             if waiter is not None:
                 waiters.append(waiter)
 
     def lost(self, records: int) -> None:
-        """Counts the window's records as lost, at the end."""
-        self._lost += records
+        """Counts the window's records as lost, at the end, or as left in the spool."""
+        if self.spool is None:
+            self._lost += records
+        else:
+            self._left += records
+
+    def end_spool(self) -> None:
+        """Deletes the spool's file, unless records are in it. A later `record()` finds it closed, and drops."""
+        with self._lock:
+            if self.spool is None:
+                return
+            if self._left or self.queue:
+                self.spool.release()
+            else:
+                self.spool.remove()
 
     def refuse(self, identity: Optional[uuid.UUID], code: str, message: str) -> None:
         """Counts a refused record, and reports it."""
         with self._lock:
             self._rejected += 1
             self._unencodable += code == "client"
+        self.tell_refused(identity, code, message)
+
+    def tell_refused(self, identity: Optional[uuid.UUID], code: str, message: str) -> None:
+        """Reports a refused record."""
         if self._on_reject is not None:
             try:
                 self._on_reject(identity, code, message)
@@ -457,6 +537,9 @@ class Recorder:
             message = "tallyd: no connection to %s, records wait: %s"
             self.notices.tell("away", message, self.endpoint, error)
 
+    def not_recovered(self, error: str) -> None:
+        self._last_error = error
+
     def warned(self, warning: Optional[Mapping[str, Any]]) -> None:
         """Keeps the daemon's warning, and logs the first one."""
         if warning:
@@ -466,6 +549,8 @@ class Recorder:
     def after_fork(self) -> None:
         """In a forked child: starts afresh, with new locks, because threads of the parent may hold the old ones."""
         self._sender.forget()
+        if self.spool is not None:
+            self.spool.release()
         closed = self._closed
         self._begin()
         self._closed = closed

@@ -81,6 +81,8 @@ class Sender:
         self._heard_at = 0.0
         self._waiters: Deque[Waiter] = deque()
         self._sweep_at = _WAITERS
+        self._spooled = 0
+        """The number of the last record that was taken from the spool."""
         self.wake_read, self.wake_write = socket.socketpair()
         self.wake_read.setblocking(False)
         self.wake_write.setblocking(False)
@@ -107,6 +109,7 @@ class Sender:
             while True:
                 moved = self._take_in()
                 moved = self._drive() or moved
+                self._settle_spool()
                 self._settle_waiters()
                 if self.stop_at is not None:
                     idle = not self._recorder.queue and self.window.settled == self.window.added
@@ -122,14 +125,22 @@ class Sender:
         if self.sock is not None:
             self.sock.close()
         self.sock = None
+        self._settle_spool()
         self._recorder.lost(self.window.added - self.window.settled)
         self.ended.set()
         self._waiters.extend(self._recorder.drop_queue())
+        self._recorder.end_spool()
         for waiter in self._waiters:
             waiter.error = waiter.error or "the recorder was closed first"
             waiter.finish()
         self.wake_read.close()
         self.wake_write.close()
+
+    def _settle_spool(self) -> None:
+        """Gives the room of settled records in the spool away."""
+        spool, frames = self._recorder.spool, self.window.frames
+        if spool is not None and spool.settle(frames[0].first_seq - 1 if frames else self._spooled):
+            self._recorder.took(0)
 
     def _nap(self, seconds: float) -> None:
         poll = select.poll()
@@ -146,10 +157,10 @@ class Sender:
     def _take_in(self) -> bool:
         queue, took, size = self._recorder.queue, 0, 0
         while queue and took < _INTAKE and self.window.has_room():
-            item, waiter, takes = queue.popleft()
+            item, waiter, takes, seq = queue.popleft()
             took += 1
             size += takes
-            error = self._encode(item) if item is not None else None
+            error = self._encode(item, seq) if item is not None else None
             if waiter is None:
                 continue
             waiter.position = self.window.added
@@ -180,15 +191,18 @@ class Sender:
         """The fields of a record, encoded or not."""
         return self._decoded(item) if isinstance(item, bytes) else item
 
-    def _encode(self, item: Item) -> Optional[str]:
+    def _encode(self, item: Item, seq: int) -> Optional[str]:
+        self._spooled = max(self._spooled, seq)
         try:
             encoded = item if isinstance(item, bytes) else self._encoded(item)
+            if self._recorder.spool is not None and not seq:
+                raise ValueError("it was changed while it waited, and is not in the spool")
             if len(encoded) + _wire.HEAD_BYTES > self._max_bytes:
                 raise ValueError(f"the record is {len(encoded)} bytes, a frame holds {self._max_bytes}")
         except Exception as error:  # The error concerns this record only, whichever value caused it.
             self._recorder.refuse(self.unpacked(item).get("id"), "client", str(error))
             return str(error)
-        self.window.add(encoded)
+        self.window.add(encoded, seq)
         return None
 
     def _encoded(self, fields: Mapping[str, Any]) -> bytes:

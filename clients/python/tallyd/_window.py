@@ -3,6 +3,9 @@
 A frame gets its sequence numbers when it is first written, and keeps them once the socket has taken all of it: from
 then on the daemon may have it. A frame that a broken connection cut short cannot have been accepted, so its numbers
 are given back. Thus a record that was never sent is never mistaken for a durable one.
+
+Records of a spool come with their numbers, and keep them: nobody else has the spool's secret, and another process may
+have to send them again.
 """
 
 from __future__ import annotations
@@ -19,12 +22,16 @@ FRAME_SIZE = 64 * 1024
 class Frame:
     """Some encoded records. `first_seq` is 0 until the frame is numbered."""
 
-    __slots__ = ("first_seq", "records", "size", "written")
+    __slots__ = ("first_seq", "records", "size", "numbered", "closed", "written")
 
-    def __init__(self, records: List[bytes]) -> None:
-        self.first_seq = 0
+    def __init__(self, records: List[bytes], first_seq: int = 0) -> None:
+        self.first_seq = first_seq
         self.records = records
         self.size = sum(map(len, records))
+        self.numbered = first_seq != 0
+        """Whether its records came with their numbers."""
+        self.closed = False
+        """Whether it was handed out: it takes no more records, unless its numbers are given back."""
         self.written = False
 
     @property
@@ -32,7 +39,7 @@ class Frame:
         return self.first_seq + len(self.records) - 1
 
     def is_open(self) -> bool:
-        return self.first_seq == 0 and len(self.records) < FRAME_RECORDS and self.size < FRAME_SIZE
+        return not self.closed and len(self.records) < FRAME_RECORDS and self.size < FRAME_SIZE
 
 
 class Window:
@@ -55,10 +62,12 @@ class Window:
     def awaits_ack(self) -> bool:
         return self.cursor > 0
 
-    def add(self, encoded: bytes) -> None:
-        if not self.frames or not self.frames[-1].is_open():
-            self.frames.append(Frame([]))
-        tail = self.frames[-1]
+    def add(self, encoded: bytes, seq: int = 0) -> None:
+        """Appends a record. `seq`: its number, if it has one, as in a spool."""
+        tail = self.frames[-1] if self.frames else None
+        if tail is None or not tail.is_open() or (seq and tail.last_seq + 1 != seq):
+            tail = Frame([], seq)
+            self.frames.append(tail)
         tail.records.append(encoded)
         tail.size += len(encoded)
         self.bytes += len(encoded)
@@ -77,11 +86,13 @@ class Window:
         self.cursor = 0
         cut = False
         for item in self.frames:
+            if item.numbered:
+                continue
             if item.first_seq and not item.written and not cut:
                 cut = True
                 self.next_seq = item.first_seq
             if cut:
-                item.first_seq = 0
+                item.first_seq, item.closed = 0, False
 
     def next(self, max_records: int, max_bytes: int) -> Optional[Frame]:
         """The next frame to write, split to the daemon's bounds; None if everything is written."""
@@ -90,6 +101,7 @@ class Window:
         item = self.frames[self.cursor]
         while len(item.records) > 1 and (len(item.records) > max_records or item.size + HEAD_BYTES > max_bytes):
             self._split(item)
+        item.closed = True
         if not item.first_seq:
             item.first_seq = self.next_seq
             self.next_seq += len(item.records)
@@ -97,9 +109,8 @@ class Window:
 
     def _split(self, item: Frame) -> None:
         keep = len(item.records) // 2
-        rest = Frame(item.records[keep:])
-        rest.written = item.written
-        rest.first_seq = item.first_seq + keep if item.first_seq else 0
+        rest = Frame(item.records[keep:], item.first_seq + keep if item.first_seq else 0)
+        rest.numbered, rest.closed, rest.written = item.numbered, item.closed, item.written
         item.records = item.records[:keep]
         item.size -= rest.size
         self.frames.insert(self.cursor + 1, rest)

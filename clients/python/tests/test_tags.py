@@ -6,7 +6,7 @@ from tallyd import Recorder, _queue, _wire, context, tags
 
 
 def encoded(recorder):
-    items = [item for item, _, _ in recorder.queue]
+    items = [item for item, *_ in recorder.queue]
     return [item if isinstance(item, bytes) else _wire.encode_record(item) for item in items]
 
 
