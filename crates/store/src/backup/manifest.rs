@@ -94,7 +94,7 @@ impl Manifest {
         }
         let text = fs::read(&path).map_err(BackupError::io("read", &path))?;
         let wrong = |reason: String| BackupError::Manifest { path: path.clone(), reason };
-        let manifest: Self = serde_json::from_slice(&text).map_err(|error| wrong(error.to_string()))?;
+        let manifest: Self = tallyd_model::json::from_slice(&text).map_err(|error| wrong(error.to_string()))?;
         if manifest.format != FORMAT {
             let made_by = &manifest.tallyd;
             return Err(wrong(format!(
