@@ -31,6 +31,23 @@ const SEQUENCE: &str = "public.api_prices_added_id";
 /// Settings that newer programs write, and older servers refuse. None of them is needed.
 const NEWER: [&str; 1] = ["SET transaction_timeout"];
 
+/// Remembers in which sessions each trigger runs: those that keep rows from being changed run in all (`ALWAYS`).
+const TRIGGERS: &str = "CREATE TEMPORARY TABLE tallyd_triggers ON COMMIT DROP AS \
+    SELECT tgrelid::regclass AS relation, tgname, tgenabled FROM pg_catalog.pg_trigger \
+    WHERE NOT tgisinternal AND tgrelid IN (SELECT t FROM public.tallyd_tables() AS t);\n";
+/// The statements after the rows.
+const AFTER: &str = "DO $$
+DECLARE item record;
+BEGIN
+    FOR item IN SELECT * FROM pg_temp.tallyd_triggers LOOP
+        EXECUTE format('ALTER TABLE %s %s TRIGGER %I', item.relation, CASE item.tgenabled
+            WHEN 'A' THEN 'ENABLE ALWAYS' WHEN 'R' THEN 'ENABLE REPLICA' WHEN 'D' THEN 'DISABLE' ELSE 'ENABLE' END, item.tgname);
+    END LOOP;
+END $$;
+SELECT public.tallyd_protect_all();
+COMMIT;
+";
+
 /// Writes the dump. Returns its manifest, still without files.
 pub(super) async fn dump(db: &Database, folder: &Path) -> Result<Manifest, BackupError> {
     let mut connection = db.connect("tallyd backup").await?;
@@ -92,7 +109,7 @@ pub async fn restore(db: &Database, folder: &Path, manifest: &Manifest) -> Resul
     let psql = db.psql_command(["--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "--no-password", "--file=-"]);
     let mut rows = db.program("pg_restore");
     rows.args(["--data-only", "--no-owner", "--file=-"]).arg(folder.join(DUMP));
-    block_in_place(|| pipe(psql, rows, &before, &after(manifest)))
+    block_in_place(|| pipe(psql, rows, &before, AFTER))
 }
 
 /// The statements before the rows.
@@ -103,25 +120,14 @@ fn before(manifest: &Manifest) -> Result<String, BackupError> {
         // Writing to a string does not fail.
         let _ = writeln!(sql, "CREATE TABLE {name} PARTITION OF public.api_usage_log {bounds};");
     }
-    triggers(manifest, "DISABLE", &mut sql);
+    sql.push_str(TRIGGERS);
+    for table in &manifest.tables {
+        let _ = writeln!(sql, "ALTER TABLE {table} DISABLE TRIGGER USER;");
+    }
     if !manifest.tables.is_empty() {
         let _ = writeln!(sql, "TRUNCATE {};", manifest.tables.join(", "));
     }
     Ok(sql)
-}
-
-/// The statements after the rows.
-fn after(manifest: &Manifest) -> String {
-    let mut sql = String::new();
-    triggers(manifest, "ENABLE", &mut sql);
-    sql.push_str("SELECT public.tallyd_protect_all();\nCOMMIT;\n");
-    sql
-}
-
-fn triggers(manifest: &Manifest, verb: &str, sql: &mut String) {
-    for table in &manifest.tables {
-        let _ = writeln!(sql, "ALTER TABLE {table} {verb} TRIGGER USER;");
-    }
 }
 
 /// Feeds `psql` with text, the output of `rows`, and text. Blocks.
