@@ -18,6 +18,7 @@ fn the_rules_find_what_citus_has_refused() {
         "SELECT count(*) FROM (SELECT FROM public.api_usage_log WHERE occurred_at >= $1 LIMIT $2) AS l",
         "SELECT EXISTS (SELECT 1 FROM public.tallyd_user_deltas_0)",
         "SELECT t.user_id FROM public.tallyd_user_total_parts AS t JOIN public.tallyd_forgotten_users AS f ON f.id_sha256 = sha256(t.user_id::bytea)",
+        "SELECT sum(t.calls) FROM public.tallyd_user_day_parts AS t WHERE NOT EXISTS (SELECT 1 FROM public.tallyd_user_total_parts AS e WHERE e.user_id = t.user_id)",
         "UPDATE public.api_usage_log AS l SET cost_usd = d.cost FROM unnest($1::text[], $2::text[]) AS d (place, user_id) WHERE l.ctid = d.place::tid AND l.user_id = d.user_id",
     ] {
         assert!(fault(refused).is_some(), "{refused}");

@@ -74,6 +74,9 @@ pub fn fault(statement: &str) -> Option<&'static str> {
     if VIEWS.iter().any(|view| named.contains(view)) && beside.any(|joined| !named.contains(&joined)) {
         return Some("a view of spread tables joined with a table of the coordinator");
     }
+    if VIEWS.iter().filter(|view| named.contains(view)).count() > 1 && sql.contains("exists (") {
+        return Some("a view of spread tables in a subquery beside another view of them");
+    }
     if sql.contains("ctid = ") && !sql.contains("l.id = ") {
         return Some("a place without the id, which tells the shard");
     }
