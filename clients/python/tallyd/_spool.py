@@ -52,7 +52,7 @@ class Spool:
         self._last = self._settled = 0
         """The last number, and the highest settled one."""
         self._tail = self._freed = 0
-        """The first free unit, and the first one that is not free, of all that were ever written."""
+        """The first free unit, and the first one that is not free, counted over all laps."""
         self._ends: Deque[int] = deque()
         """Where each entry that is not settled ends."""
 

@@ -1,5 +1,5 @@
-//! Measures `record()` with a spool: `cargo run --release --example spool -- FOLDER [SOCKET]`. Without a daemon at the socket the
-//! spool fills up, so the last records are dropped; their times are not counted.
+//! Measures `record()` with a spool: `cargo run --release --example spool -- FOLDER [SOCKET]`, or `-` for no spool.
+//! Without a daemon at the socket the spool fills up, and then records are dropped.
 //!
 //! Prints the median, p99 and p99.9 of the time of one call, less that of two readings of the clock.
 

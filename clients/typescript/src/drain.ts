@@ -13,7 +13,7 @@ import type { Ack, Rejection, ServerMessage } from "./wire.js";
 const [BACKOFF_MIN, BACKOFF_MAX, INTERVAL] = [50, 5_000, 60_000];
 const [FRAME_RECORDS, FRAME_BYTES, FRAME_OVERHEAD] = [512, 64 * 1024, 64];
 
-/** What a drain tells its recorder. */
+/** The messages of a drain to its recorder. */
 export interface DrainEvents {
   recovered(records: number): void;
   refused(rejection: Rejection): void;

@@ -28,7 +28,7 @@ export class FileSpool implements Spool {
   /** The last number, and the highest settled one. */
   #last = 0;
   #settled = 0;
-  /** The first free unit, and the first one that is not free, of all that were ever written. */
+  /** The first free unit, and the first one that is not free, counted over all laps. */
   #tail = 0;
   #freed = 0;
   /** Where each entry that is not settled ends. */

@@ -72,7 +72,7 @@ pub struct Spool {
     own: Own,
     /// Both halves count on modulo 2^32: the last number, and the first free unit. Written by recording threads.
     tail: Apart,
-    /// The first unit that is not free, of all that were ever written.
+    /// The first unit that is not free, counted over all laps.
     freed: Apart,
     /// The highest settled number. Like `freed`, `read` and `taken` it is written by the sender alone.
     settled: AtomicU64,
