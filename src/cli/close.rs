@@ -178,7 +178,7 @@ fn show(vendor: Vendor, day: NaiveDate, as_json: bool, config: &Config) -> anyho
         output::hint("`tallyd close list` shows the days and the last look");
         return Ok(ExitCode::SUCCESS);
     }
-    print(&entries, true);
+    print(&entries, false);
     for Closing { number, closed, hash, .. } in &entries {
         let calls = noun(closed.calls.unsigned_abs(), "call", "calls");
         println!("entry {number} at {}: {}, {calls}, hash {hash}", closed.at.to_rfc3339(), closed.state.name());
