@@ -60,7 +60,7 @@ pub(crate) struct Look<'a> {
     pub now: DateTime<Utc>,
 }
 
-/// What is known of the days before the vendor is asked.
+/// The known state of the days before the vendor is asked.
 struct Known {
     days: (NaiveDate, NaiveDate),
     latest: BTreeMap<NaiveDate, Closing>,

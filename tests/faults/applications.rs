@@ -57,7 +57,7 @@ fn application() {
     });
 }
 
-/// Row 42: SIGKILL of the application at random moments, some during its start, while it delivers what its last life
+/// Row 40: SIGKILL of the application at random moments, some during its start, while it delivers the records that its last life
 /// left. In some rounds the daemon is killed, too. Each call whose `record()` returned is there once.
 pub fn killed_with_its_spool(run: &mut Run) {
     let mut rig = Rig::start(run, |daemon| daemon);

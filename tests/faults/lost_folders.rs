@@ -13,7 +13,7 @@ use crate::support::until;
 /// Losses that share a database.
 const SERIES: u32 = 20;
 
-/// Row 42: SIGKILL under load, and the next daemon begins with an empty folder. With acknowledgements after the COMMIT
+/// Row 39: SIGKILL under load, and the next daemon begins with an empty folder. With acknowledgements after the COMMIT
 /// nothing acknowledged is lost. In every second round the reply to a COMMIT is lost before, so that records are there
 /// which nobody has acknowledged: their resend counts once.
 pub fn acknowledged_after_the_commit(run: &mut Run) {
@@ -46,7 +46,7 @@ fn lose_a_commit(rig: &Rig) {
     until("the reply to a COMMIT is lost", || if proxy.commits_lost() > before { Ok(()) } else { Err("none".into()) });
 }
 
-/// Row 42 with acknowledgements after the sync, the default: exactly the records that were acknowledged and not
+/// Row 39 with acknowledgements after the sync, the default: exactly the records that were acknowledged and not
 /// committed are missing.
 pub fn acknowledged_before_it(run: &mut Run) {
     for _ in run.rounds() {

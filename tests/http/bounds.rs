@@ -1,4 +1,4 @@
-//! What sums of costs lack, and how long calls took.
+//! The lacks of sums of costs, and the latency of calls.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! What a recorder adds to its records.
+//! The recorder's own values, which it adds to its records.
 
 use tallyd_protocol::record::Text;
 use tallyd_protocol::{Record, id};

@@ -6,6 +6,7 @@ use crate::ring::Ring;
 use crate::spool::Spool;
 
 /// The ring in memory, or the spool.
+#[expect(clippy::large_enum_variant, reason = "a recorder has one of it, and a box is one more way to each record")]
 pub enum Queue {
     Memory(Ring),
     File(Spool),

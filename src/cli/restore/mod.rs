@@ -36,7 +36,7 @@ pub(super) struct RestoreArgs {
 /// The result as JSON.
 #[derive(Serialize)]
 struct Restored<'r> {
-    /// What the backup is.
+    /// The kind of backup.
     kind: BackupKind,
     /// The version that made it.
     tallyd: &'r str,

@@ -1,4 +1,4 @@
-//! The data folder's WAL against a restored database: what loads again, and what is in neither.
+//! The data folder's WAL against a restored database: the calls that load again, and those in neither.
 
 use std::path::Path;
 
@@ -14,7 +14,7 @@ use tallyd_wal::inspect::{Gap, Kept};
 /// The WAL, as it was before the restore.
 pub(super) struct KeptWal(Result<Option<Kept>, WalError>);
 
-/// What the WAL means for the restored database.
+/// The state of the WAL beside the restored database.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct WalReport {
     /// False if this data folder does not have a WAL: the daemon begins a new one.

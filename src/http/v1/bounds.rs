@@ -1,4 +1,4 @@
-//! `GET /api/v1/costs/bounds`: what a sum of costs lacks.
+//! `GET /api/v1/costs/bounds`: the lacks of a sum of costs.
 
 use axum::extract::State;
 use chrono::NaiveDate;
@@ -51,7 +51,7 @@ pub(crate) struct BoundsParameters {
     log: Option<bool>,
 }
 
-/// What a sum of costs lacks: a range for its unpriced calls, and the number of streams that ended early.
+/// The lacks of a sum of costs: a range for its unpriced calls, and the number of streams that ended early.
 ///
 /// An unpriced call is priced at the cheapest and the dearest price, on its day, of its model, or without one of its provider's
 /// models. A parameter `tag:team=search` counts the calls with that tag only; an empty value, those without it.

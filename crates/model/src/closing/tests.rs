@@ -49,7 +49,7 @@ fn a_chain_survives_its_export_and_every_change_of_it_is_found() {
     let read: Vec<Closing> = text.iter().map(|line| Closing::read(line).unwrap()).collect();
     assert_eq!(read, entries);
     assert_eq!(verified(&read).unwrap().head(), Some((3, entries[2].hash.as_str())));
-    // Whatever text of an entry is changed, its hash is not that of its content.
+    // If any text of an entry is changed, its hash is not that of its content.
     let changes: [(&str, &str); 9] = [
         ("\"matched\"", "\"differs\""),
         ("\"2.5\"", "\"2.4\""),

@@ -22,7 +22,7 @@ pub(super) const CLUSTER: &str = "postgres";
 /// Bytes that a digest reads at once.
 const READ_BYTES: usize = 1 << 16;
 
-/// What a backup consists of.
+/// The content of a backup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BackupKind {
@@ -59,7 +59,7 @@ pub struct Manifest {
     pub format: u32,
     /// The version of tallyd that made the backup.
     pub tallyd: String,
-    /// What the backup consists of.
+    /// Its content.
     pub kind: BackupKind,
     /// The last migration that the database had: `V23__spent_lately`.
     pub schema: String,

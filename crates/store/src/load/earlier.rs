@@ -1,7 +1,7 @@
 //! Calls that an earlier WAL has loaded, whose data folder is gone.
 //!
-//! A daemon whose data folder was lost begins an empty WAL. Clients send again what was not acknowledged to them, and a
-//! part of that may be committed: the acknowledgement was lost with the daemon. The producers' numbers and the window of
+//! A daemon whose data folder was lost begins an empty WAL. Clients send their unacknowledged records again, and a
+//! part of them may be committed: the acknowledgement was lost with the daemon. The producers' numbers and the window of
 //! stated ids were in the lost folder, so the new WAL takes these records as new ones.
 //!
 //! PostgreSQL decides. A call has an id, of the client or of its sender, that stands in the call log. So a batch looks up
@@ -18,7 +18,7 @@
 //! It may still wait for its COMMIT, on a standby for instance. Its rows are not visible then. It holds its row of
 //! `ingest_watermark`; so a lane locks all other WALs' rows once, before it loads anything.
 //!
-//! ## What is not found
+//! ## Calls that are not found
 //! A call without an id, from a sender that neither numbers nor names its records, and a refused record: it is kept a
 //! second time as a dead letter.
 

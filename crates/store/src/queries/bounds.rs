@@ -1,4 +1,4 @@
-//! What a sum of costs lacks: the bounds of its unpriced calls, and streams that ended early.
+//! The lacks of a sum of costs: the bounds of its unpriced calls, and streams that ended early.
 //!
 //! ## Unpriced calls
 //! The rollup that answers `GET /api/v1/costs` under the same filters has the unpriced calls of each model and day. Its tokens
@@ -67,7 +67,7 @@ pub struct CostBounds {
     pub log_is_read: bool,
     /// The first day whose sums by application and tag are complete, if the range begins before that day; null otherwise.
     pub whole_from: Option<NaiveDate>,
-    /// What the sum lacks, by model: those without an upper bound first, then by upper bound. At most 200.
+    /// The lacks of the sum, by model: those without an upper bound first, then by upper bound. At most 200.
     pub reasons: Vec<Lack>,
     /// Reasons that are not in the list; the sums have them.
     pub reasons_left_off: usize,

@@ -25,7 +25,7 @@ pub enum LatencyGroups {
     #[default]
     #[serde(rename = "provider,model")]
     ProviderModel,
-    /// Models, of whatever provider.
+    /// Models, of any provider.
     #[serde(rename = "model")]
     Model,
     /// Providers.

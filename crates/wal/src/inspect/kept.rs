@@ -1,4 +1,4 @@
-//! What a WAL still has for a database that was restored to an earlier state.
+//! The calls that a WAL still has for a database that was restored to an earlier state.
 
 use std::path::Path;
 
@@ -35,7 +35,7 @@ pub struct Gap {
 }
 
 impl Kept {
-    /// Reads what a WAL still has; none if it does not have a segment.
+    /// Reads the calls that a WAL still has; none if it does not have a segment.
     ///
     /// # Errors
     /// [`WalError::Io`].

@@ -144,7 +144,7 @@ fn causes_that_meet_are_told_apart_by_the_catalog_and_the_rest_is_the_price() {
             "Price claude-sonnet-4-5 \"w\" -1",
         ]
     );
-    // The catalog does not have the model: the tier is what is seen.
+    // The catalog does not have the model: the tier alone is seen.
     let lines = [("m", "w", "batch", MILLION, "150")];
     assert_eq!(residues(&bill(&lines, &[]), &[recorded("m", "standard", MILLION, "3")], &[]), ["Tier m \"w\" 1.5"]);
 }
@@ -156,7 +156,7 @@ fn another_workspace_is_known_by_the_setting_or_by_its_tokens() {
     let expected = ["OtherWorkspace claude-sonnet-4-5 \"theirs\" -0.33"];
     assert_eq!(residues(&bill(&lines, &[]), &mine, &[]), expected, "without it the tokens agree");
     assert_eq!(residues(&bill(&lines, &[]), &mine, &["ours"]), expected);
-    // What is left of the difference is judged without the other workspace.
+    // The rest of the difference is judged without the other workspace.
     let dear = [recorded(SONNET, "standard", MILLION, "2")];
     assert_eq!(
         residues(&bill(&lines, &[]), &dear, &["ours"]),
