@@ -12,6 +12,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use serde_json::Value;
+use tallyd_base::clock::{Clock, SystemClock};
 
 use crate::client::free_address;
 use crate::support::daemon::Daemon;
@@ -147,7 +148,8 @@ fn examined(daemon: &Daemon) -> (String, String) {
 
 /// An instant this many days from now, as openssl reads it.
 fn in_days(days: i64) -> String {
-    (chrono::Utc::now() + chrono::TimeDelta::days(days)).format("%Y%m%d%H%M%SZ").to_string()
+    let now = chrono::DateTime::from_timestamp_micros(SystemClock.now_us()).unwrap();
+    (now + chrono::TimeDelta::days(days)).format("%Y%m%d%H%M%SZ").to_string()
 }
 
 #[test]

@@ -134,7 +134,7 @@ fn certificate(config: &Config) -> Option<Check> {
     let hint = "renew it; the daemon takes a new file over by itself";
     Some(match left {
         ..=0 => Check::failed(name, format!("{found}: it has ended, and clients refuse it"), hint),
-        ..RENEW_S => {
+        1..RENEW_S => {
             Check::warning(name, format!("{found}: {} left", noun(left.unsigned_abs() / 86_400, "day", "days")), hint)
         }
         _ => Check::ok(name, found),

@@ -34,6 +34,7 @@ pub use self::manifest::{BackupFile, BackupKind, DumpedPartition, Manifest};
 use self::manifest::{CLUSTER, FORMAT};
 use super::migrate::{self, MigrateError};
 use super::source::Database;
+use tallyd_base::clock::{Clock, SystemClock};
 
 /// Backs the database up into a folder, which must be empty or missing. A private cluster is copied, unless
 /// `as_dump`; of any other database tallyd's tables are dumped. Daemons go on meanwhile.
@@ -43,7 +44,7 @@ use super::source::Database;
 pub async fn back_up(db: &Database, folder: &Path, as_dump: bool) -> Result<Manifest, BackupError> {
     let is_new = !folder.exists();
     if !is_new && fs::read_dir(folder).map_err(BackupError::io("read", folder))?.next().is_some() {
-        let example = folder.join(Utc::now().format("%Y-%m-%d").to_string());
+        let example = folder.join(now().format("%Y-%m-%d").to_string());
         return Err(BackupError::Occupied { path: folder.to_owned(), example });
     }
     // The backup has users' ids and the hashes of tokens.
@@ -55,6 +56,10 @@ pub async fn back_up(db: &Database, folder: &Path, as_dump: bool) -> Result<Mani
         let _ = if is_new { fs::remove_dir_all(folder) } else { clear(folder) };
     }
     done
+}
+
+fn now() -> DateTime<Utc> {
+    DateTime::from_timestamp_micros(SystemClock.now_us()).unwrap_or_default()
 }
 
 fn clear(folder: &Path) -> io::Result<()> {
@@ -78,7 +83,7 @@ async fn fill(db: &Database, folder: &Path, as_dump: bool) -> Result<Manifest, B
         command.args(["--format=plain", "--wal-method=stream", "--checkpoint=fast", "--no-password", "--pgdata"]);
         command.arg(folder.join(CLUSTER));
         block_in_place(|| run(command))?;
-        manifest.taken_at = Utc::now();
+        manifest.taken_at = now();
         manifest
     };
     block_in_place(|| {
