@@ -85,7 +85,8 @@ class Drain:
         with endpoint.connect(_TIMEOUT) as sock:
             inbox = _wire.Inbox()
             sock.settimeout(_TIMEOUT)
-            sock.sendall(_wire.hello(orphan.head.producer, orphan.head.secret, endpoint.token))
+            hello = _wire.hello(orphan.head.producer, orphan.head.secret, endpoint.token, ack=self._recorder.ack)
+            sock.sendall(hello)
             welcome = _answer(sock, inbox, "welcome")
             most = int(welcome["max_frame_bytes"]) - _wire.HEAD_BYTES
             rest: List[Tuple[int, bytes]] = []

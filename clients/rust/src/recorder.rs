@@ -389,7 +389,7 @@ impl Builder {
             shared.update(|control| control.last_error = Some(text));
         }
         if let Some(folder) = &self.spool {
-            Drain::start(&shared, self.settings.endpoint.clone(), folder);
+            Drain::start(&shared, self.settings.endpoint.clone(), self.settings.hello.ack, folder);
         }
         let sender = Sender::new(Arc::clone(&shared), self.settings, rng);
         let thread = match thread::Builder::new().name("tallyd-sender".to_owned()).spawn(|| sender.run()) {

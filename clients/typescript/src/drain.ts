@@ -8,7 +8,7 @@ import type { Endpoint } from "./options.js";
 import { type Orphan, platform } from "./platform.js";
 import type { Entry } from "./spool-format.js";
 import { after, cancel, later, soon, type Timer } from "./timers.js";
-import type { Ack, Rejection, ServerMessage } from "./wire.js";
+import type { Ack, AckMode, Rejection, ServerMessage } from "./wire.js";
 
 const [BACKOFF_MIN, BACKOFF_MAX, INTERVAL] = [50, 5_000, 60_000];
 const [FRAME_RECORDS, FRAME_BYTES, FRAME_OVERHEAD] = [512, 64 * 1024, 64];
@@ -29,7 +29,7 @@ export class Drain {
   #failures = 0;
   #stopped = false;
 
-  constructor(readonly folder: string, readonly endpoint: Endpoint, readonly connect: Connect, readonly client: string, readonly timeout: number, readonly events: DrainEvents) {
+  constructor(readonly folder: string, readonly endpoint: Endpoint, readonly connect: Connect, readonly client: string, readonly ack: AckMode, readonly timeout: number, readonly events: DrainEvents) {
     soon(() => this.#look());
   }
 
@@ -119,7 +119,7 @@ export class Drain {
         rest = entries.filter(({ seq }) => seq > last_seq);
         next();
       };
-      const link = this.connect(this.endpoint, { producer, secret, client: this.client, timeout: this.timeout }, {
+      const link = this.connect(this.endpoint, { producer, secret, client: this.client, ack: this.ack, timeout: this.timeout }, {
         heard,
         drained: () => {},
         closed: (error) => {

@@ -108,7 +108,7 @@ export class Recorder implements Ending {
       if (!platform.spools) throw new Error("this runtime has no files");
       const { producer, secret } = this.#identified();
       const spool = platform.spools.create(folder, this.#options.spoolBytes, producer, secret);
-      const drain = new Drain(folder, this.#endpoint, connect, CLIENT, this.#options.ackTimeout, {
+      const drain = new Drain(folder, this.#endpoint, connect, CLIENT, this.#options.ack ?? "durable", this.#options.ackTimeout, {
         recovered: (records) => (this.#stats.recovered += records),
         refused: (rejection) => this.#refused(rejection),
         failed: (error) => (this.#stats.lastError = `records of an earlier process wait in ${folder}: ${error.message}`),

@@ -11,6 +11,8 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use tallyd_protocol::AckMode;
+
 use super::folder::{self, Orphan};
 use super::format::{self, Entry};
 use crate::endpoint::Endpoint;
@@ -30,6 +32,7 @@ const FRAME_HEAD: usize = 48;
 pub struct Drain {
     shared: Arc<Shared>,
     endpoint: Endpoint,
+    ack: AckMode,
     folder: PathBuf,
 }
 
@@ -44,8 +47,8 @@ impl Drop for Gone {
 
 impl Drain {
     /// Starts the thread. If the system does not give one, the files stay for the next start.
-    pub fn start(shared: &Arc<Shared>, endpoint: Endpoint, folder: &Path) {
-        let drain = Self { shared: Arc::clone(shared), endpoint, folder: folder.to_owned() };
+    pub fn start(shared: &Arc<Shared>, endpoint: Endpoint, ack: AckMode, folder: &Path) {
+        let drain = Self { shared: Arc::clone(shared), endpoint, ack, folder: folder.to_owned() };
         shared.update(|control| control.recovering = true);
         let gone = Gone(Arc::clone(shared));
         // Without a thread the closure is dropped, and `gone` with it.
@@ -94,7 +97,8 @@ impl Drain {
                 Ok((head, entries)) => {
                     self.shared.update(|control| control.recovering = true);
                     if !entries.is_empty() {
-                        let hello = HelloOptions { secret: head.secret, ..HelloOptions::new(head.producer) };
+                        let (secret, ack) = (head.secret, self.ack);
+                        let hello = HelloOptions { secret, ack, ..HelloOptions::new(head.producer) };
                         self.deliver(hello, &entries)?;
                     }
                     orphan.remove()?;
