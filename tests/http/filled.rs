@@ -343,7 +343,7 @@ fn alert_rules(asked: &mut Asked) {
     let budget = budgets["budgets"][0]["id"].clone();
     let rule = |name: &str, filter: Value, window: &str| {
         json!({"name": name, "metric": "cost", "filter": filter, "window": window, "warning": "0.000001", "alert": "1000000",
-            "no_data": true, "owner": "platform", "quiet": "22:00-07:00"})
+            "no_data": true, "owner": "platform", "quiet": "22:00-07:00", "paused": false})
     };
     let burn = json!({"name": "burn", "metric": "burn_rate", "budget_id": budget, "window": "6h", "short_window": "1h", "alert": 6});
     for (name, filter, window) in [
