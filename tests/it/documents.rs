@@ -33,6 +33,10 @@ const ELSEWHERE: &[(&str, Elsewhere)] = &[
     ("pip install \"tallyd[daemon]\"", File("tests/packages/try.py")),
     ("pip install tallyd", File("tests/packages/try.py")),
     ("cargo install tallyd", Nobody("nothing is published yet; `make packages` packs the crates")),
+    (
+        "cargo run --release -p tallyd-client --example spool",
+        Nobody("it measures, and a timed test would be one of the machine"),
+    ),
     ("cargo install --path", Nobody("it compiles for minutes, as `make run` does")),
     ("cargo add tallyd-client", Nobody("nothing is published yet; `make packages` packs the crates")),
     ("skopeo copy", Nobody("it needs a container engine; `make try-packages` runs the image without one")),

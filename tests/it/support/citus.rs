@@ -74,7 +74,8 @@ pub fn fault(statement: &str) -> Option<&'static str> {
     if VIEWS.iter().any(|view| named.contains(view)) && beside.any(|joined| !named.contains(&joined)) {
         return Some("a view of spread tables joined with a table of the coordinator");
     }
-    if VIEWS.iter().filter(|view| named.contains(view)).count() > 1 && sql.contains("exists (") {
+    let is_looked_up = |view: &&str| sql.contains(&format!("exists (select 1 from public.{view}"));
+    if VIEWS.iter().filter(|view| named.contains(view)).count() > 1 && VIEWS.iter().any(is_looked_up) {
         return Some("a view of spread tables in a subquery beside another view of them");
     }
     if sql.contains("ctid = ") && !sql.contains("l.id = ") {
