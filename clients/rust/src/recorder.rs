@@ -387,8 +387,7 @@ impl Builder {
         if let Some(text) = trouble {
             shared.notices.tell(Notice::Spool, format_args!("{text}"));
             shared.update(|control| control.last_error = Some(text));
-        }
-        if let Some(folder) = &self.spool {
+        } else if let Some(folder) = &self.spool {
             Drain::start(&shared, self.settings.endpoint.clone(), self.settings.hello.ack, folder);
         }
         let sender = Sender::new(Arc::clone(&shared), self.settings, rng);
