@@ -37,6 +37,8 @@ const ELSEWHERE: &[(&str, Elsewhere)] = &[
         "cargo run --release -p tallyd-client --example spool",
         Nobody("it measures, and a timed test would be one of the machine"),
     ),
+    ("openssl req -x509 -newkey ec", File("tests/http/tls.rs")),
+    ("curl --cacert /etc/tallyd/tls.crt", File("tests/http/tls.rs")),
     ("cargo install --path", Nobody("it compiles for minutes, as `make run` does")),
     ("cargo add tallyd-client", Nobody("nothing is published yet; `make packages` packs the crates")),
     ("skopeo copy", Nobody("it needs a container engine; `make try-packages` runs the image without one")),
