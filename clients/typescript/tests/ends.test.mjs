@@ -148,6 +148,8 @@ test("a client of a minified SDK is known by what it has, and instrumented once"
 test("what instrument() records is not recorded again by a tracker", async (t) => {
   const daemon = await miniature(t, { acks: true, costs: "1.25" });
   const tracker = new CostTracker({ socket: daemon.socket, http: "http://127.0.0.1:9", costTimeout: 30_000 });
+  // Without a connection the tracker does not wait for the daemon's cost.
+  assert.ok(await tracker.recorder.ready(30_000));
   const warnings = [];
   const heard = (warning) => warnings.push(warning.message);
   process.on("warning", heard);
