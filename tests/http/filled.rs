@@ -343,7 +343,7 @@ fn alert_rules(asked: &mut Asked) {
     let budget = budgets["budgets"][0]["id"].clone();
     let rule = |name: &str, filter: Value, window: &str| {
         json!({"name": name, "metric": "cost", "filter": filter, "window": window, "warning": "0.000001", "alert": "1000000",
-            "no_data": true, "owner": "platform", "quiet": "22:00-07:00", "paused": false})
+            "no_data": true, "owner": "platform", "quiet": "22:00-07:00"})
     };
     let burn = json!({"name": "burn", "metric": "burn_rate", "budget_id": budget, "window": "6h", "short_window": "1h", "alert": 6});
     for (name, filter, window) in [
@@ -366,6 +366,9 @@ fn alert_rules(asked: &mut Asked) {
     let is_evaluated =
         "SELECT count(*) = 5 AND count(value) >= 4 AND bool_or(level = 'warning') FROM tallyd_alert_rule_states";
     asked.api.postgres.until(is_evaluated, "t");
+    let mut paused = burn;
+    paused["paused"] = json!(true);
+    asked.ask("PUT", rules, rules, &paused);
     let found = asked.get(rules);
     let gone = found["rules"][1]["id"].to_string();
     asked.ask("DELETE", "/api/v1/alert-rules/{id}", &format!("{rules}/{gone}"), &Value::Null);

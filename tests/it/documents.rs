@@ -37,6 +37,8 @@ const ELSEWHERE: &[(&str, Elsewhere)] = &[
         "cargo run --release -p tallyd-client --example spool",
         Nobody("it measures, and a timed test would be one of the machine"),
     ),
+    ("tallyd backup /mnt/", File("tests/it/backup.rs")),
+    ("tallyd restore /mnt/", File("tests/it/backup.rs")),
     ("openssl req -x509 -newkey ec", File("tests/http/tls.rs")),
     ("curl --cacert /etc/tallyd/tls.crt", File("tests/http/tls.rs")),
     ("cargo install --path", Nobody("it compiles for minutes, as `make run` does")),
