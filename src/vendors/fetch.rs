@@ -3,8 +3,9 @@
 //! * *Retried*: no answer, an answer that broke off, a status of 5xx or 429, each after a pause that doubles.
 //! * *Rate limits*: `Retry-After` is obeyed. A pause of more than [`WAIT_MAX`] ends the look; the next one comes after it.
 //! * *Not retried*: any other status, because the same request would fail again.
-//! * *Bounds*: [`TRIES`] for a page, [`PAGES_MAX`] pages, [`PAGE_BYTES_MAX`] bytes for each.
+//! * *Bounds*: [`TRIES`] for a page, [`PAGES_MAX`] pages, [`PAGE_BYTES_MAX`] bytes for each, [`REPORT_BYTES_MAX`] for all.
 
+use std::fmt;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -26,6 +27,8 @@ pub(super) const PAUSE: Duration = Duration::from_secs(300);
 const PAUSE_MAX: Duration = Duration::from_secs(6 * 3_600);
 const PAGES_MAX: usize = 100;
 const PAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Bytes of all pages of a report, which are in memory together.
+const REPORT_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// The longest time for one page.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// The longest part of an answer that an error shows.
@@ -66,15 +69,20 @@ pub(super) async fn fetch(
     let (mut text, mut url) = (String::new(), first.clone());
     for _ in 0..PAGES_MAX {
         let page = retried(vendor, key, settings.retry_min, &url).await?;
+        if text.len() + page.text.len() > REPORT_BYTES_MAX {
+            return Err(too_long(vendor, format_args!("{REPORT_BYTES_MAX} bytes")));
+        }
         text.push_str(&page.text);
         text.push('\n');
         let Some(next) = page.next else { return Ok(text) };
         url = format!("{first}&page={}", encoded(&next));
     }
-    Err(FetchError {
-        message: format!("{} sends more than {PAGES_MAX} pages of a report", vendor.name()),
-        pause: PAUSE,
-    })
+    Err(too_long(vendor, format_args!("{PAGES_MAX} pages")))
+}
+
+fn too_long(vendor: Vendor, bound: fmt::Arguments<'_>) -> FetchError {
+    let message = format!("{} sends more than {bound} of a report. hint: lower vendors.days", vendor.name());
+    FetchError { message, pause: PAUSE }
 }
 
 async fn retried(vendor: Vendor, key: &str, retry_min: Duration, url: &str) -> Result<Page, FetchError> {
