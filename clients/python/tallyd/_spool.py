@@ -157,6 +157,13 @@ def adopt(path: Path) -> Optional[Orphan]:
 
 def _create(folder: Path) -> Tuple[int, Path]:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    kept = folder.stat()
+    if kept.st_uid != os.geteuid() or kept.st_mode & 0o002:
+        # Others could put files of theirs into it, which this process would deliver as its own.
+        raise PermissionError(
+            "the folder belongs to another user, or everybody may write to it. hint: name a folder within it, which the "
+            "recorder makes"
+        )
     while True:
         path = folder / f"{os.urandom(16).hex()}.spool"
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)

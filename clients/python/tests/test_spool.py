@@ -114,6 +114,12 @@ def test_without_a_spools_file_records_are_in_memory_and_over_http_there_is_none
     assert recorder.record("claude")
     assert recorder.spool is None
     recorder.close(0.01)
+    tmp_path.chmod(0o777)
+    recorder = tallyd.Recorder(str(tmp_path / "nobody"), spool=tmp_path, quiet=True)
+    assert recorder.record("claude")
+    assert recorder.spool is None
+    recorder.close(0.01)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
     with pytest.raises(ValueError):
         tallyd.Recorder("https://localhost", spool=tmp_path)
 

@@ -8,7 +8,7 @@
 // file without a lock owns it, if the file still has its name.
 
 import { spawn, spawnSync } from "node:child_process";
-import { closeSync, fstatSync, mkdirSync, openSync, readdirSync, readFileSync, unlinkSync, writeSync } from "node:fs";
+import { closeSync, fstatSync, mkdirSync, openSync, readdirSync, readFileSync, statSync, unlinkSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import type { Orphan, Spool, Spools } from "./platform.js";
 import { crc32, ENTRY_BYTES, HEAD_BYTES, headBytes, readSpool, SETTLED_AT, UNIT, units, writeEntry, writeSeq } from "./spool-format.js";
@@ -100,6 +100,9 @@ export class FileSpool implements Spool {
 
 function create(folder: string): [number, string] {
   mkdirSync(folder, { recursive: true, mode: 0o700 });
+  const { uid, mode } = statSync(folder);
+  // Others could put files of theirs into it, which this process would deliver as its own.
+  if (uid !== process.geteuid?.() || mode & 0o002) throw new Error("the folder belongs to another user, or everybody may write to it. hint: name a folder within it, which the recorder makes");
   for (;;) {
     const path = join(folder, `${randomHex(16)}.spool`);
     const fd = openSync(path, "wx+", 0o600);

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { mkdtempSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdtempSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
@@ -103,6 +103,11 @@ test("without a spool's file, records are in memory, and over HTTP there is none
   assert.match(recorder.stats.lastError, /in memory alone/);
   recorder.record({ provider: "claude" });
   assert.equal(await recorder.close(), 0);
+  chmodSync(folder, 0o777);
+  const open = new Recorder({ socket: daemon.socket, spool: folder, quiet: true });
+  assert.match(open.stats.lastError, /everybody may write to it/);
+  assert.equal(await open.close(), 0);
+  assert.deepEqual(readdirSync(folder), ["file"]);
   assert.throws(() => new Recorder({ endpoint: "https://localhost", spool: folder }), TypeError);
 });
 

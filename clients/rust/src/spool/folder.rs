@@ -16,17 +16,26 @@ use crate::name;
 
 /// The ending of spool files' names.
 const ENDING: &str = "spool";
+/// Why a folder is not used.
+const NOT_OURS: &str = "the folder belongs to another user, or everybody may write to it. hint: name a folder within it, \
+    which the recorder makes";
 
 /// Makes a file of this recorder's own, readable by its user alone because it has the producer's secret. Its whole length is
 /// allocated, so that a full disk is an error here, and not a signal in `record()`.
 ///
 /// # Errors
-/// Those of the file system.
+/// Those of the file system, and `PermissionDenied` if others could put files of theirs into the folder: this process
+/// would deliver them as its own.
 pub fn create(folder: &Path, head: &Head) -> io::Result<(File, PathBuf)> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     loop {
         let path = folder.join(format!("{}.{ENDING}", name::new_secret()));
         let mut file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
+        let (kept, own) = (fs::metadata(folder)?, file.metadata()?);
+        if kept.uid() != own.uid() || kept.mode() & 0o002 != 0 {
+            let _ = fs::remove_file(&path);
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, NOT_OURS));
+        }
         if !lock(&file)? {
             // Another process looked for left-over files just now, and removes this one, because it is empty.
             continue;

@@ -1,5 +1,7 @@
 //! A spool keeps records over the end of a process, and the next one delivers them once.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -42,16 +44,24 @@ fn the_next_recorder_delivers_what_the_last_one_left_as_the_same_producer() {
 
 #[test]
 fn a_spool_that_cannot_be_made_is_told_and_the_ring_takes_its_place() {
-    let (dir, path) = socket();
-    let daemon = Daemon::start(&path, []);
-    let file = dir.path().join("a-file");
-    std::fs::write(&file, "").unwrap();
-    let recorder = builder(&path).spool(&file).quiet().build();
-    let error = recorder.stats().last_error.unwrap();
-    assert!(error.contains("in memory alone"), "{error}");
-    record_numbers(&recorder, 1..=100);
-    assert_eq!(recorder.flush(PATIENCE), FlushOutcome::Settled);
-    assert_complete(&daemon.state, 100);
+    for (is_folder, why) in [(false, "os error"), (true, "everybody may write to it")] {
+        let (dir, path) = socket();
+        let daemon = Daemon::start(&path, []);
+        let place = dir.path().join("place");
+        if is_folder {
+            std::fs::create_dir(&place).unwrap();
+            std::fs::set_permissions(&place, Permissions::from_mode(0o777)).unwrap();
+        } else {
+            std::fs::write(&place, "").unwrap();
+        }
+        let recorder = builder(&path).spool(&place).quiet().build();
+        let error = recorder.stats().last_error.unwrap();
+        assert!(error.contains("in memory alone") && error.contains(why), "{error}");
+        record_numbers(&recorder, 1..=100);
+        assert_eq!(recorder.flush(PATIENCE), FlushOutcome::Settled);
+        assert_complete(&daemon.state, 100);
+        assert!(!is_folder || spools(&place) == 0, "no file is left");
+    }
 }
 
 #[test]
