@@ -3,9 +3,12 @@
 // The page is the one in the daemon. With PAGE_DIST=1 it is the one in page/dist, so that a change of the page can be tried
 // after `npm run build`, without building the daemon.
 import { existsSync, readFileSync } from "node:fs";
+import assert from "node:assert/strict";
 import { basename, join } from "node:path";
+import { after, before } from "node:test";
 import AxeBuilder from "./axe.mjs";
 import { chromium } from "playwright-core";
+import { Daemon } from "./daemon.mjs";
 
 const DIST = join(import.meta.dirname, "../dist");
 
@@ -68,4 +71,31 @@ export async function show({ page }, daemon, path) {
   await page.goto(`${daemon.url}/#/${path}`);
   await page.locator(".fresh", { hasText: "Live" }).waitFor();
   await settled(page);
+}
+
+/** For the tests of a file: a browser, and a daemon of days in `zone` that has recorded `calls`. `inside` signs an admin in, in a tab of its own. */
+export function stage(zone, calls) {
+  const it = { inside };
+  let browser;
+  before(async () => {
+    it.daemon = await Daemon.start({ env: { TALLYD_ROLLUP_TIME_ZONE: zone, TALLYD_HTTP_STATEMENT_TIMEOUT_MS: "60000", TALLYD_DIMENSIONS_NAMES: "team" } });
+    await it.daemon.record(calls);
+    it.token = await it.daemon.token("admin");
+    browser = await launch();
+  }, { timeout: 90_000 });
+  after(async () => {
+    await browser?.close();
+    await it.daemon?.stop();
+  });
+  async function inside(run, size = {}) {
+    const tab = await open(browser, it.daemon, size);
+    try {
+      await signIn(tab, it.daemon, it.token);
+      await run(tab, tab.page);
+      assert.deepEqual(tab.problems, []);
+    } finally {
+      await tab.context.close();
+    }
+  }
+  return it;
 }

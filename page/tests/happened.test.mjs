@@ -1,8 +1,8 @@
 // The page shows the causes of spend: one filter in all views, comparisons with the range before, from a bar to its calls.
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
-import { launch, open, settled, show, signIn } from "./browser.mjs";
-import { Daemon, until } from "./daemon.mjs";
+import { test } from "node:test";
+import { settled, show, stage } from "./browser.mjs";
+import { until } from "./daemon.mjs";
 import { ZONE, addDays, at, today } from "./noon.mjs";
 
 const day = today();
@@ -19,39 +19,14 @@ const CALLS = [
   call(past, "10:00", "alpha", "ann", "10", 90), call(past, "10:00", "old", "ann", "4", 90),
 ];
 
-let daemon;
-let browser;
-let token;
-
-before(async () => {
-  daemon = await Daemon.start({ env: { TALLYD_ROLLUP_TIME_ZONE: ZONE, TALLYD_HTTP_STATEMENT_TIMEOUT_MS: "60000", TALLYD_DIMENSIONS_NAMES: "team" } });
-  await daemon.record(CALLS);
-  token = await daemon.token("admin");
-  browser = await launch();
-}, { timeout: 90_000 });
-
-after(async () => {
-  await browser?.close();
-  await daemon?.stop();
-});
-
-async function inside(run, size = {}) {
-  const tab = await open(browser, daemon, size);
-  try {
-    await signIn(tab, daemon, token);
-    await run(tab, tab.page);
-    assert.deepEqual(tab.problems, []);
-  } finally {
-    await tab.context.close();
-  }
-}
+const stand = stage(ZONE, CALLS);
 
 const chips = async (page) => (await page.locator(".chip > span").allInnerTexts()).map((text) => text.replace(/\s+/g, " "));
 const row = (page, name) => page.locator("tbody tr").filter({ hasText: name });
 
 test("from the month's chart it is three clicks to the calls, and Back leads the same way back", async () => {
-  await inside(async (tab, page) => {
-    await show(tab, daemon, "costs");
+  await stand.inside(async (tab, page) => {
+    await show(tab, stand.daemon, "costs");
     const month = page.url();
     const over = await page.locator(".u-over").boundingBox();
     // The base of the bar is the provider that cost most.
@@ -73,7 +48,7 @@ test("from the month's chart it is three clicks to the calls, and Back leads the
     }
     assert.equal(page.url(), month);
     // A bar of an hour, by keyboard.
-    await show(tab, daemon, `costs?from=${then}&to=${then}&by=model`);
+    await show(tab, stand.daemon, `costs?from=${then}&to=${then}&by=model`);
     await page.locator(".plot").focus();
     await page.keyboard.press("End");
     for (let hour = 23; hour > 12; hour -= 1) await page.keyboard.press("ArrowLeft");
@@ -86,8 +61,8 @@ test("from the month's chart it is three clicks to the calls, and Back leads the
 });
 
 test("a filter is chosen from suggestions, holds in every view, and its link shows the same", async () => {
-  await inside(async (tab, page) => {
-    await show(tab, daemon, "costs?days=90");
+  await stand.inside(async (tab, page) => {
+    await show(tab, stand.daemon, "costs?days=90");
     await page.getByRole("button", { name: "Add a filter" }).click();
     await page.getByLabel("Filter by").selectOption("user");
     await until("users are suggested", async () => (await page.locator("datalist option").evaluateAll((all) => all.map((one) => one.value))).includes("ann"));
@@ -111,7 +86,7 @@ test("a filter is chosen from suggestions, holds in every view, and its link sho
     await page.locator(".compared strong").getByText("$24.00").waitFor();
     await page.goBack();
     await page.locator(".compared strong").getByText("$16.50").waitFor();
-    await show(tab, daemon, `costs?tag:team=search&days=7`);
+    await show(tab, stand.daemon, `costs?tag:team=search&days=7`);
     await page.locator(".tile").first().getByText("$10.00", { exact: true }).waitFor();
     await views.getByRole("link", { name: "Records" }).click();
     await until("calls with the tag are shown", async () => (await page.locator("tbody tr").count()) === 6);
@@ -119,9 +94,9 @@ test("a filter is chosen from suggestions, holds in every view, and its link sho
 });
 
 test("sums are compared with the range before, and say what they lack; movers come in the order of their change", async () => {
-  await inside(async (tab, page) => {
+  await stand.inside(async (tab, page) => {
     const tile = (label) => page.locator(".tile").filter({ has: page.getByText(label, { exact: true }) });
-    await show(tab, daemon, "costs?by=model&table=movers");
+    await show(tab, stand.daemon, "costs?by=model&table=movers");
     assert.equal((await tile("Cost").innerText()).replace(/\s+/g, " "), "Cost $10.00 −$4.00, −28.6 % plus 1 unpriced call");
     await page.locator(".compared").getByText("$14.00").waitFor();
     assert.equal(await tile("Cost per call").locator(".tile-value").innerText(), "$2.0000");
@@ -142,8 +117,8 @@ test("sums are compared with the range before, and say what they lack; movers co
 });
 
 test("the calls of any day are ordered by cost and by latency; a long id stays on one line of a phone", async () => {
-  await inside(async (tab, page) => {
-    await show(tab, daemon, `records?from=${then}&to=${then}`);
+  await stand.inside(async (tab, page) => {
+    await show(tab, stand.daemon, `records?from=${then}&to=${then}`);
     const order = async (name, expected) => {
       await page.getByRole("button", { name }).click();
       await until(`${name}: ${expected}`, async () => (await page.locator("tbody tr td:nth-child(2)").allInnerTexts()).map((text) => text.split(/\s+/)[1]).join(" ") === expected);
@@ -155,7 +130,7 @@ test("the calls of any day are ordered by cost and by latency; a long id stays o
     await page.getByRole("button", { name: "Day after" }).click();
     await row(page, "beta").waitFor();
     for (const path of ["costs?by=user", "overview?by=user", `costs?by=user&table=movers&days=90`, "users", `records?user=${LONG_ID}`, `users/${LONG_ID}`]) {
-      await show(tab, daemon, path);
+      await show(tab, stand.daemon, path);
       const { wide, inner } = await page.evaluate(() => ({ wide: document.documentElement.scrollWidth, inner: innerWidth }));
       assert.ok(wide <= inner, `${path}: ${wide} of ${inner}`);
       for (const name of await page.locator("td .name", { hasText: LONG_ID }).all()) {
@@ -168,14 +143,14 @@ test("the calls of any day are ordered by cost and by latency; a long id stays o
 });
 
 test("the difference is split by cause, in sentences, and the parts are the daemon's", async () => {
-  await inside(async (tab, page) => {
+  await stand.inside(async (tab, page) => {
     const parts = [["volume", "-3.5"], ["new_users", "1"], ["model_mix", "0"], ["errors", "0"], ["tokens_per_call", "0"], ["cache_share", "0"], ["price", "-1.25"], ["tier", "0"], ["other", "-0.25"]];
     const asked = [];
     await page.route(({ pathname }) => pathname === "/api/v1/costs/change", (route) => {
       asked.push(Object.fromEntries(new URL(route.request().url()).searchParams));
       return route.fulfill({ json: { before_usd: "14", after_usd: "10", difference_usd: "-4", before_calls: 2, after_calls: 6, parts: parts.map(([cause, usd]) => ({ cause, usd, note: cause === "other" ? "a stated cost" : null })) } });
     });
-    await show(tab, daemon, "costs?provider=acme&table=causes");
+    await show(tab, stand.daemon, "costs?provider=acme&table=causes");
     const causes = page.getByRole("table", { name: "Causes of the difference" });
     await causes.locator("strong", { hasText: "Difference" }).waitFor();
     const texts = (await causes.locator("tbody tr").allInnerTexts()).map((text) => text.split(/\s+/).filter(Boolean).join(" "));
@@ -186,14 +161,14 @@ test("the difference is split by cause, in sentences, and the parts are the daem
 });
 
 test("units stand beside costs: the cost of one, its change, the margin", async () => {
-  await inside(async (tab, page) => {
+  await stand.inside(async (tab, page) => {
     const row = (more) => ({ value: "search", unit: "order", quantity: "20", revenue_usd: "40", cost_usd: "10", calls: 6, unpriced_calls: 1, cost_per_unit_usd: "0.5", margin_usd: "30", margin_percent: "75", ...more });
     await page.route(({ pathname }) => pathname === "/api/v1/units", (route) => {
       const asked = new URL(route.request().url()).searchParams;
       assert.equal(asked.get("group_by"), "tag:team");
       return route.fulfill({ json: { rows: asked.get("to") === day ? [row({}), row({ value: "", unit: null, quantity: null, revenue_usd: null, cost_usd: "0", unpriced_calls: 0, cost_per_unit_usd: null, margin_usd: null, margin_percent: null })] : [row({ cost_per_unit_usd: "0.4" })] } });
     });
-    await show(tab, daemon, "costs?by=tag:team&table=units");
+    await show(tab, stand.daemon, "costs?by=tag:team&table=units");
     const units = page.getByRole("table", { name: "Cost per unit and margin" });
     await units.waitFor();
     const texts = (await units.locator("tbody tr").allInnerTexts()).map((text) => text.split(/\s+/).filter(Boolean).join(" "));

@@ -1,8 +1,8 @@
 // Two dimensions at once, saved views, alert rules, reports, latencies, and the bounds of sums.
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
-import { launch, open, settled, show, signIn } from "./browser.mjs";
-import { Daemon, until } from "./daemon.mjs";
+import { test } from "node:test";
+import { settled, show, stage } from "./browser.mjs";
+import { until } from "./daemon.mjs";
 import { ZONE, addDays, at, today } from "./noon.mjs";
 
 const day = today();
@@ -15,32 +15,7 @@ const CALLS = [
   call(yesterday, "acme", "alpha", "ann", "1"), call(yesterday, "acme", "beta", "ben", "3", { status: 500 }),
 ];
 
-let daemon;
-let browser;
-let token;
-
-before(async () => {
-  daemon = await Daemon.start({ env: { TALLYD_ROLLUP_TIME_ZONE: ZONE, TALLYD_HTTP_STATEMENT_TIMEOUT_MS: "60000", TALLYD_DIMENSIONS_NAMES: "team" } });
-  await daemon.record(CALLS);
-  token = await daemon.token("admin");
-  browser = await launch();
-}, { timeout: 90_000 });
-
-after(async () => {
-  await browser?.close();
-  await daemon?.stop();
-});
-
-async function inside(run, size = {}) {
-  const tab = await open(browser, daemon, size);
-  try {
-    await signIn(tab, daemon, token);
-    await run(tab, tab.page);
-    assert.deepEqual(tab.problems, []);
-  } finally {
-    await tab.context.close();
-  }
-}
+const stand = stage(ZONE, CALLS);
 
 const words = (text) => text.split(/\s+/).filter(Boolean).join(" ");
 const rows = async (table) => (await table.locator("tbody tr").allInnerTexts()).map(words);
@@ -52,9 +27,9 @@ const shows = (table, expected) => until(`the table shows ${expected.join(" / ")
 });
 
 test("costs by two dimensions add up, lead to the calls of a cell, and change places", async () => {
-  await inside(async (tab, page) => {
+  await stand.inside(async (tab, page) => {
     const of = `from=${day}&to=${day}`;
-    await show(tab, daemon, `costs?${of}`);
+    await show(tab, stand.daemon, `costs?${of}`);
     await page.getByLabel("Split by").selectOption("model");
     const table = page.getByRole("table", { name: "Cost by provider and model" });
     await shows(table, ["acme $4.0000 $3.2500 — unpriced $7.2500 plus 1 unpriced call", "other — — $0.5000 — $0.5000"]);
@@ -75,12 +50,12 @@ test("costs by two dimensions add up, lead to the calls of a cell, and change pl
     assert.equal(new URL(page.url()).hash, `#/costs?${of}&model=alpha&provider=acme&by=user`);
     await page.locator("tbody tr", { hasText: "ben" }).getByText("$2.00").first().waitFor();
     // The other view keeps both dimensions; a group leads to the one that it is split by.
-    await show(tab, daemon, `costs?${of}&by=tag:team&split=user`);
+    await show(tab, stand.daemon, `costs?${of}&by=tag:team&split=user`);
     await page.getByRole("navigation", { name: "Views" }).getByRole("link", { name: "Overview" }).click();
     await page.getByRole("navigation", { name: "Views" }).getByRole("link", { name: "Costs" }).click();
     await page.getByRole("table", { name: "Cost by team and user" }).getByRole("link", { name: "search" }).click();
     await page.getByRole("heading", { name: "Cost by user" }).waitFor();
-    await show(tab, daemon, "costs?by=user&split=model&days=90");
+    await show(tab, stand.daemon, "costs?by=user&split=model&days=90");
     await page.getByText("This range is too long for both").waitFor();
     await page.getByRole("button", { name: "Show 30 days" }).click();
     await shows(page.getByRole("table", { name: "Cost by user and model" }), ["ann $4.0000 $2.2500 — unpriced $6.2500 plus 1 unpriced call", "ben $3.0000 $2.0000 — — $5.0000", "cleo — — $0.5000 — $0.5000"]);
@@ -88,10 +63,10 @@ test("costs by two dimensions add up, lead to the calls of a cell, and change pl
 });
 
 test("a view is saved under a name, opened from any other, renamed and deleted; its link is copied", async () => {
-  await inside(async (tab, page) => {
+  await stand.inside(async (tab, page) => {
     await tab.context.grantPermissions(["clipboard-read", "clipboard-write"]);
     const hash = "#/costs?by=model&days=7&split=user";
-    await show(tab, daemon, hash.slice(2));
+    await show(tab, stand.daemon, hash.slice(2));
     await page.getByRole("button", { name: "Saved views" }).click();
     await page.getByLabel("Name of this view").fill("Search team");
     await page.getByRole("button", { name: "Save", exact: true }).click();
@@ -117,7 +92,7 @@ test("a view is saved under a name, opened from any other, renamed and deleted; 
     assert.equal(new URL(page.url()).hash, hash);
     // Another tab of the browser has them, too.
     const second = await tab.context.newPage();
-    await second.goto(`${daemon.url}/#/overview`);
+    await second.goto(`${stand.daemon.url}/#/overview`);
     await second.getByRole("button", { name: "Saved views" }).click();
     await second.getByRole("link", { name: "Models" }).waitFor();
     second.once("dialog", (dialog) => void dialog.accept());
@@ -130,10 +105,10 @@ test("a view is saved under a name, opened from any other, renamed and deleted; 
 });
 
 test("a rule is set, its wrong values are told at their fields, its state and last alert are shown, it is changed and removed", async () => {
-  await inside(async (tab, page) => {
+  await stand.inside(async (tab, page) => {
     // A wrong body is answered with 400, which browsers report.
     tab.expected.push("400");
-    await show(tab, daemon, "rules");
+    await show(tab, stand.daemon, "rules");
     await page.getByText("No rule is set").waitFor();
     await page.getByRole("button", { name: "Set a rule" }).click();
     const fill = async (label, value) => { await page.getByLabel(label, { exact: label === "Name" }).fill(value); };
@@ -185,20 +160,20 @@ test("a rule is set, its wrong values are told at their fields, its state and la
     page.once("dialog", (dialog) => void dialog.accept());
     await page.getByRole("button", { name: "Remove the rule spend" }).click();
     await page.getByText("No rule is set").waitFor();
-    assert.equal(daemon.sql("SELECT string_agg(action, ' ' ORDER BY id) FROM tallyd_audit_log WHERE action LIKE 'alert_rule%'"), "alert_rule.set alert_rule.set alert_rule.set alert_rule.set alert_rule.remove");
+    assert.equal(stand.daemon.sql("SELECT string_agg(action, ' ' ORDER BY id) FROM tallyd_audit_log WHERE action LIKE 'alert_rule%'"), "alert_rule.set alert_rule.set alert_rule.set alert_rule.set alert_rule.remove");
     // Its alerts stay, under their kind.
-    await show(tab, daemon, "alerts?show=all");
+    await show(tab, stand.daemon, "alerts?show=all");
     await page.locator(".badge", { hasText: "Rule" }).first().waitFor();
   });
 });
 
 test("reports of days, weeks and months have the figures that routes get", async () => {
-  daemon.run("budgets", "set", "10", "--period", "day");
-  await until("the budget is evaluated", () => daemon.sql("SELECT count(*) FROM api_budget_states") === "1");
-  await inside(async (tab, page) => {
-    const { total } = JSON.parse(daemon.run("report", "--period", "day", "--of", day, "--json"));
+  stand.daemon.run("budgets", "set", "10", "--period", "day");
+  await until("the budget is evaluated", () => stand.daemon.sql("SELECT count(*) FROM api_budget_states") === "1");
+  await stand.inside(async (tab, page) => {
+    const { total } = JSON.parse(stand.daemon.run("report", "--period", "day", "--of", day, "--json"));
     assert.equal(total.cost_usd, "7.75");
-    await show(tab, daemon, "reports?period=day");
+    await show(tab, stand.daemon, "reports?period=day");
     const tile = (label) => page.locator(".tile").filter({ has: page.getByText(label, { exact: true }) });
     await tile("Failed calls").getByText("50.0 %").waitFor();
     await page.getByRole("button", { name: "After" }).click();
@@ -212,25 +187,25 @@ test("reports of days, weeks and months have the figures that routes get", async
     await page.locator(".tile").first().getByText("$7.25").waitFor();
     assert.equal(new URL(page.url()).hash, `#/costs?from=${day}&to=${day}&tag:team=search`);
     for (const period of ["week", "month"]) {
-      await show(tab, daemon, `reports?period=${period}&of=${day}`);
-      const { total } = JSON.parse(daemon.run("report", "--period", period, "--of", day, "--json"));
+      await show(tab, stand.daemon, `reports?period=${period}&of=${day}`);
+      const { total } = JSON.parse(stand.daemon.run("report", "--period", period, "--of", day, "--json"));
       await tile("Calls").locator(".tile-value").getByText(String(total.calls), { exact: true }).waitFor();
     }
   });
 });
 
 test("a sum says in which range it lies and why, and models have their latencies, for ranges that have them", async () => {
-  const headers = { authorization: `Bearer ${token}`, "content-type": "application/json" };
+  const headers = { authorization: `Bearer ${stand.token}`, "content-type": "application/json" };
   // The nearest known prices are those of the provider's other models.
   for (const [model, input] of [["small", "1"], ["large", "10"]]) {
     const price = { provider: "acme", model, effective_from: "2020-01-01T00:00:00Z", source: "a test", per_million: { input } };
-    const answer = await fetch(`${daemon.url}/api/v1/prices`, { method: "POST", headers, body: JSON.stringify(price) });
+    const answer = await fetch(`${stand.daemon.url}/api/v1/prices`, { method: "POST", headers, body: JSON.stringify(price) });
     assert.ok(answer.ok, await answer.text());
   }
-  await until("the daemon has the prices", async () => (await (await fetch(`${daemon.url}/api/v1/costs/bounds?days=1`, { headers })).json()).high_usd === "17.75");
-  await inside(async (tab, page) => {
+  await until("the daemon has the prices", async () => (await (await fetch(`${stand.daemon.url}/api/v1/costs/bounds?days=1`, { headers })).json()).high_usd === "17.75");
+  await stand.inside(async (tab, page) => {
     const of = `from=${day}&to=${day}`;
-    await show(tab, daemon, `costs?by=model&${of}`);
+    await show(tab, stand.daemon, `costs?by=model&${of}`);
     const bounds = page.locator("details.bounds");
     await bounds.getByText("With 1 unpriced call this sum is between $8.75 and $17.75. 1 stream broke off").waitFor();
     await bounds.locator("summary").click();
@@ -245,13 +220,13 @@ test("a sum says in which range it lies and why, and models have their latencies
     assert.equal(await latencies("gamma"), "— —");
     await table.getByRole("button", { name: "p95" }).click();
     await until("the slowest come first", async () => (await rows(table))[0].startsWith("alpha"));
-    await show(tab, daemon, `costs?by=model&days=90`);
+    await show(tab, stand.daemon, `costs?by=model&days=90`);
     await page.getByText("choose at most 31 days to see it").waitFor();
     assert.equal(await table.getByRole("button", { name: "p95" }).count(), 0);
     await bounds.getByText("With 1 unpriced call this sum is between $12.75 and $21.75.").waitFor();
-    await show(tab, daemon, `costs?provider=other&${of}`);
+    await show(tab, stand.daemon, `costs?provider=other&${of}`);
     await page.getByText("This sum is exact: every call is priced, and no stream broke off.").waitFor();
-    await show(tab, daemon, "overview");
+    await show(tab, stand.daemon, "overview");
     await bounds.getByText("between $12.75 and $21.75").waitFor();
   });
 });
