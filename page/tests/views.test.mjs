@@ -118,7 +118,8 @@ test("a rule is set, its wrong values are told at their fields, its state and la
       await wrong.getByText(said).waitFor();
       assert.equal(await wrong.count(), 1);
       // The field has the focus, and is described by the message.
-      assert.match(await page.evaluate(() => document.getElementById(document.activeElement.getAttribute("aria-describedby")).innerText), said);
+      const described = () => page.evaluate(() => document.getElementById(document.activeElement.getAttribute("aria-describedby"))?.innerText ?? "");
+      await until(`the field of ${said} has the focus`, async () => said.test(await described()));
     };
     await fill("Name", "spend");
     await fill("Window", "5x");
