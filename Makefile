@@ -130,10 +130,9 @@ test-monitoring: ## Make each alert fire and resolve, lint the metrics, ask all 
 	scripts/check-metrics target/debug/tallyd
 	tests/monitoring/dashboards.py target/debug/tallyd
 
-test-python: ## Lint the Python client and test it with the real SDKs against a daemon, killed and restarted
+test-python: ## Test the Python client with the real SDKs against a daemon, killed and restarted
 	$(BUILD)
-	cd clients/python && python=$$(../../scripts/need-python-client) && $$python -m ruff check . && \
-	$$python -m ruff format --check . && $$python -m mypy && $$python -m pytest -q && \
+	cd clients/python && python=$$(../../scripts/need-python-client) && $$python -m pytest -q && \
 	$$python ../../tests/guides/run.py fastapi django flask
 
 test-go: ## Vet the Go client and test it with the race detector: vectors, a real daemon that is killed
@@ -194,10 +193,12 @@ check: ## What is worth knowing while a change is made: the format, clippy, the 
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo test --quiet -p tallyd-model -p tallyd-config -p tallyd-protocol -p tallyd-intake --lib
 
-lint: ## Check the format, clippy, licences, sources and prose
+lint: ## Check the format, types, clippy, licences, sources and prose
 	scripts/check-prose --self-test
 	scripts/check-prose
 	cargo fmt --all --check
+	cd clients/python && python=$$(../../scripts/need-python-client) && $$python -m ruff check . && \
+	$$python -m ruff format --check . && $$python -m mypy
 	cargo clippy --workspace --all-targets -- -D warnings
 	@scripts/need-cargo-deny
 	cargo deny --log-level error check bans licenses sources

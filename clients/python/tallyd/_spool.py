@@ -161,8 +161,8 @@ def _create(folder: Path) -> Tuple[int, Path]:
     if kept.st_uid != os.geteuid() or kept.st_mode & 0o002:
         # Others could put files of theirs into it, which this process would deliver as its own.
         raise PermissionError(
-            "the folder belongs to another user, or everybody may write to it. hint: name a folder within it, which the "
-            "recorder makes"
+            "the folder belongs to another user, or everybody may write to it. "
+            "hint: name a folder within it, which the recorder makes"
         )
     while True:
         path = folder / f"{os.urandom(16).hex()}.spool"
