@@ -131,7 +131,8 @@ impl<'a, 'r> Fields<'a, 'r> {
         match self.head()? {
             None | Some(EMPTY_MAP) => Some(Tags::default()),
             Some(head @ 0x81..=0x8f) => {
-                let pairs: Option<Vec<_>> = (0..head & 0x0f).map(|_| Some((self.element()?, self.element()?))).collect();
+                let pairs: Option<Vec<_>> =
+                    (0..head & 0x0f).map(|_| Some((self.element()?, self.element()?))).collect();
                 Tags::of(pairs?.into_iter().map(Ok)).ok()
             }
             Some(_) => None,
