@@ -98,8 +98,21 @@ export interface RecordRow {
   tags: Record<string, string> | null;
 }
 
+/** A change of one call by an admin. */
+export interface Amendment {
+  call_id: string;
+  occurred_at: string;
+  kind: "amended" | "voided";
+  at: string;
+  actor: string;
+  reason: string;
+  before: { cost_usd: string | null };
+}
+
 export interface Records {
   records: RecordRow[];
+  /** The last one of each changed call. */
+  amendments: Amendment[];
   /** Filter names that no call has, if nothing was found. */
   note: string | null;
   next: string | null;
