@@ -310,11 +310,12 @@ fn the_report_says_which_days_are_closed(daemon: &Daemon) {
     let of = ago(2).to_string();
     let report = daemon.run(&["report", "--period", "day", "--of", &of, "--json"]);
     let report: Value = serde_json::from_slice(&report.stdout).unwrap();
-    let anthropic = json!({"vendor": "anthropic", "matched": 1, "differs": 0, "open": 0, "difference_usd": "0"});
+    let anthropic =
+        json!({"vendor": "anthropic", "matched": 1, "differs": 0, "open": 0, "difference_usd": "0", "parts": []});
     assert_eq!(report["closings"][0], anthropic, "{report:#}");
     let text = daemon.run(&["report", "--period", "day", "--of", &ago(5).to_string()]);
     let text = String::from_utf8(text.stdout).unwrap();
-    assert!(text.contains("bill of anthropic: 0 days matched, 1 differs (-0.30 USD)"), "{text}");
+    assert!(text.contains("bill of anthropic: 1 of 1 day closed, 1 differs (-0.30 USD): cache lifetime"), "{text}");
 }
 
 fn the_record_is_verified_with_and_without_a_database(postgres: &Postgres, daemon: &Daemon) {
