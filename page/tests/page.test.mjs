@@ -330,6 +330,35 @@ describe("changes", () => {
     JSON.parse(daemon.run("reconcile", "--json"));
   });
 
+  test("a call is voided with a reason, is struck through, and is as it was when it is restored", async () => {
+    await inside(async (tab) => {
+      const { page } = tab;
+      await show(tab, daemon, "records");
+      const calls = page.locator("tbody tr:not(.detail)");
+      const cost = () => calls.first().locator("td").last().innerText();
+      const before = await cost();
+      await calls.first().locator(".sort").click();
+      const form = page.getByRole("form", { name: "Change this call" });
+      assert.equal(await form.getByRole("button", { name: "Void" }).isDisabled(), true, "a reason is needed");
+      await form.getByLabel("Reason").fill("a load test");
+      page.once("dialog", (dialog) => dialog.accept());
+      await form.getByRole("button", { name: "Void" }).click();
+      await page.getByText("The call was voided.").waitFor();
+      const voided = calls.filter({ hasText: "a load test" });
+      await voided.locator("s").first().waitFor();
+      assert.equal(await voided.locator("s").last().innerText(), before);
+      assert.deepEqual(await tab.axe(), []);
+      await voided.locator(".sort").click();
+      await page.locator(".facts").getByText("voided by").waitFor();
+      await form.getByLabel("Reason").fill("it was real");
+      await form.getByRole("button", { name: "Restore" }).click();
+      await page.getByText("The call was amended.").waitFor();
+      await calls.filter({ hasText: "it was real" }).first().waitFor();
+      assert.equal(await page.locator("tbody s").count(), 0);
+    });
+    JSON.parse(daemon.run("reconcile", "--json"));
+  });
+
   test("whoever may only read is offered no change", async () => {
     const reader = await daemon.token("read");
     await inside(async (tab) => {

@@ -67,6 +67,8 @@ fn questions() -> OpenApiRouter<SharedDaemon> {
         .routes(routes!(v1::users::user))
         .routes(routes!(v1::sessions::sessions))
         .routes(routes!(v1::records::search))
+        .routes(routes!(v1::calls::amend_call))
+        .routes(routes!(v1::calls::void_call))
         .routes(routes!(v1::dead_letters::dead_letters))
         .routes(routes!(v1::dead_letters::groups))
         .routes(routes!(v1::decisions::retry_many))

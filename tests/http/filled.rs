@@ -307,6 +307,15 @@ fn change(asked: &mut Asked) {
         "startTimeUnixNano": "1790000000000000000", "endTimeUnixNano": "1790000001250000000", "attributes": attributes});
     asked.post("/v1/traces", json!({"resourceSpans": [{"scopeSpans": [{"spans": [span]}]}]}));
     closings(asked);
+    // A call with everything is amended, and a priced one is voided.
+    let correction = json!({"output_tokens": 4, "cost_usd": "0.5", "reason": "counted twice"});
+    asked.ask("POST", "/api/v1/calls/{id}/amend", &format!("/api/v1/calls/{ID}/amend"), &correction);
+    let priced = asked.api.postgres.psql("SELECT id FROM api_usage_log WHERE price_id IS NOT NULL ORDER BY occurred_at DESC LIMIT 1");
+    let void = format!("/api/v1/calls/{priced}/void");
+    asked.ask("POST", "/api/v1/calls/{id}/void", &void, &json!({"reason": "a load test"}));
+    for id in [ID, &priced] {
+        asked.get(&format!("/api/v1/records?id={id}"));
+    }
     let letters = asked.get("/api/v1/dead-letters?limit=1000")["dead_letters"].clone();
     let letter = |code: &str| {
         let found = letters.as_array().unwrap().iter().find(|letter| letter["code"] == code);

@@ -11,6 +11,7 @@
 //! | [`migrate`](mod@migrate) | the schema, brought up to date |
 //! | [`rebuild`] | computes the rollups anew, with days in any zone |
 //! | [`adopt`] | takes over the history in older tables |
+//! | [`amend`] | amends or voids one call |
 //! | [`archive`] | partitions as Parquet files, before they are dropped |
 //! | [`backup`] | backups: a copy of the private cluster, or a dump of tallyd's tables |
 //! | [`reconcile`](mod@reconcile) | proves that the rollups equal the call log |
@@ -48,6 +49,7 @@
 pub mod access;
 pub mod adopt;
 pub mod alert_rules;
+pub mod amend;
 pub mod archive;
 pub mod backup;
 pub mod bill;

@@ -3,6 +3,7 @@
 import type { ComponentType } from "preact";
 import { Alerts } from "./alerts";
 import { Audit } from "./audit";
+import { Bills } from "./bills";
 import { Budgets } from "./budgets";
 import { Costs } from "./costs";
 import { Letters } from "./letters";
@@ -33,6 +34,7 @@ export const VIEWS: View[] = [
   { id: "rules", label: "Alert rules", icon: "M2.5 4h7M12.5 4h1M2.5 8h2M7.5 8h6M2.5 12h7M12.5 12h1M11 2.5v3M6 6.5v3M11 10.5v3", view: AlertRules },
   { id: "reports", label: "Reports", icon: "M3.5 1.8h6l3 3v9.4h-9zM9.5 1.8v3h3M6 8h4M6 10.8h4", view: Reports },
   { id: "prices", label: "Prices", icon: "M8 2.5h5.5V8L7.5 14 2 8.5zM10.7 5.3h.01", view: Prices },
+  { id: "bills", label: "Vendor bills", icon: "M3.5 1.8h9v12.4l-2.2-1.4-2.3 1.4-2.3-1.4-2.2 1.4zM6 5.5h4M6 8.2h4", view: Bills },
   { id: "records", label: "Records", icon: "M2.5 4h11M2.5 8h11M2.5 12h7", view: Records },
   { id: "dead-letters", label: "Dead letters", icon: "M2 4h12v8.5H2zM2 4.5l6 4.5 6-4.5", view: Letters },
   { id: "pipeline", label: "Pipeline", icon: "M2 8h2.5l2-5 3 10 2-5H14", view: Pipeline },

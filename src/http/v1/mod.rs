@@ -6,6 +6,7 @@ pub(crate) mod aliases;
 pub(crate) mod audit;
 pub(crate) mod bounds;
 pub(crate) mod budgets;
+pub(crate) mod calls;
 pub(crate) mod change;
 pub(crate) mod closings;
 pub(crate) mod costs;
