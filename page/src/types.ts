@@ -71,6 +71,15 @@ export interface SessionsAnswer {
   sessions: { active: Counted; refreshed_24h: Counted; signed_in_24h: Counted; active_users: number } | null;
 }
 
+/** The sessions' numbers in an hour. Hours without a sample are left out. */
+export interface SessionSample {
+  hour: string;
+  active: number;
+  active_users: number;
+  refreshed_24h: number;
+  signed_in_24h: number;
+}
+
 export interface RecordRow {
   id: string;
   occurred_at: string;

@@ -476,6 +476,8 @@ def fill(tallyd):
     run("psql", "-Xqc", closings)
     refused = '{"provider":"x","colour":1}\n{"provider":"acme","model":"unknown"}\n{"provider":"rentcast"}'
     subprocess.run([tallyd, "record", "--stdin"], input=refused, text=True, stdout=subprocess.DEVNULL)
+    run("psql", "-Xqc", "INSERT INTO tallyd_deploys (app, version, at, actor) VALUES ('web', '1.4.2', now() - interval '1 day', 'a test')")
+    run("psql", "-Xqc", "INSERT INTO tallyd_session_samples SELECT date_trunc('hour', now(), 'UTC') - n * interval '1 hour', 9, 7, 5, 3 FROM generate_series(1, 5) AS n")
 
 
 def check(tallyd, daemon, prometheus, children):

@@ -14,6 +14,7 @@ import { Records } from "./records";
 import { Reports } from "./reports";
 import { AlertRules } from "./rules";
 import { Sessions } from "./sessions";
+import { Tokens } from "./tokens";
 import { Users } from "./users";
 
 export interface View {
@@ -22,6 +23,8 @@ export interface View {
   /** A path of a 16 by 16 drawing. */
   icon: string;
   view: ComponentType;
+  /** Shown to admins alone. */
+  admin?: boolean;
 }
 
 export const VIEWS: View[] = [
@@ -38,5 +41,6 @@ export const VIEWS: View[] = [
   { id: "records", label: "Records", icon: "M2.5 4h11M2.5 8h11M2.5 12h7", view: Records },
   { id: "dead-letters", label: "Dead letters", icon: "M2 4h12v8.5H2zM2 4.5l6 4.5 6-4.5", view: Letters },
   { id: "pipeline", label: "Pipeline", icon: "M2 8h2.5l2-5 3 10 2-5H14", view: Pipeline },
+  { id: "tokens", label: "Tokens", icon: "M10.5 2a3.5 3.5 0 1 0-3.3 4.7L2 12v2h3v-2h2v-2h1.5l1-1.3A3.5 3.5 0 0 0 10.5 2zM11 5h.01", view: Tokens, admin: true },
   { id: "changes", label: "Audit log", icon: "M3 13l1-3.5L10.5 3 13 5.5 6.5 12z", view: Audit },
 ];

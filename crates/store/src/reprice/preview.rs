@@ -118,7 +118,7 @@ pub(super) async fn zone(client: &Client) -> Result<Tz, RepriceError> {
 }
 
 /// Dropped calls of the partitions that a period overlaps.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct DroppedCalls {
     /// Beginning of the first of these partitions; none: it had no lower bound.
     pub from: Option<DateTime<Utc>>,

@@ -44,8 +44,8 @@ pub struct Progress {
     pub difference_usd: Usd,
 }
 
-/// Prices the period anew; continues an earlier run of the same scope and prices. `report` is called after each
-/// committed step.
+/// Prices the period anew; continues an earlier run of the same scope and prices. `go_on` is called after each
+/// committed step but the last. If it returns false, the job stops there, and another call continues it.
 ///
 /// # Errors
 /// [`RepriceError`]. Another call continues the job.
@@ -54,7 +54,7 @@ pub async fn reprice(
     catalog: &Catalog,
     options: &RepriceOptions,
     by: &Actor<'_>,
-    mut report: impl FnMut(&Progress),
+    mut go_on: impl FnMut(&Progress) -> bool,
 ) -> Result<Progress, RepriceError> {
     let days = Days::new(zone(client).await?);
     let mut job = Job::take(client, options, &digest(catalog), by).await?;
@@ -70,8 +70,7 @@ pub async fn reprice(
         progress.changed += step.changed;
         progress.priced += step.priced;
         progress.difference_usd = sum(progress.difference_usd, step.difference);
-        report(&progress);
-        if to_us >= options.to_us {
+        if to_us >= options.to_us || !go_on(&progress) {
             return Ok(progress);
         }
         // Adapts the width, so that a slice has about the requested number of calls for any traffic.
