@@ -76,7 +76,6 @@ impl Upkeep {
         if !built.is_empty() {
             tracing::info!(indexes = built.join(", "), "sealed partitions were indexed by user");
         }
-        self.drop_old(&connection).await.map_err(|error| error.to_string())?;
         self.expire_letters(&connection).await.map_err(|error| describe(&error))?;
         let late = sweep(&connection).await.map_err(|error| error.to_string())?;
         counter!(registry::FORGOTTEN_CALLS).increment(late.calls + late.dropped_calls);
@@ -84,7 +83,8 @@ impl Upkeep {
             let letters = late.letters_corrected + late.letters_dropped;
             tracing::info!(calls = late.calls, letters, "late records of forgotten users were made anonymous");
         }
-        Ok(())
+        // The last, because an archive that cannot be written must not keep the others from their turn.
+        self.drop_old(&connection).await.map_err(|error| error.to_string())
     }
 
     /// Deletes dead letters and counts of refusals that are older than `dead_letters.keep_days`.
@@ -120,6 +120,10 @@ impl Upkeep {
         .await;
         let overdue = due(connection, before).await?.len();
         gauge!(registry::RETENTION_OVERDUE).set(overdue as f64);
+        if self.archive.is_some() {
+            let failing = matches!(done, Err(RetentionError::Archive { .. }));
+            gauge!(registry::ARCHIVE_FAILING).set(f64::from(u8::from(failing)));
+        }
         match done {
             Ok(_) => Ok(()),
             // Another process is dropping partitions already.

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::output::{self, Table, bytes, count, noun, usd_text};
 use super::with_database;
@@ -61,8 +61,9 @@ pub(super) fn run(args: &ArchiveArgs, config: &Config) -> anyhow::Result<ExitCod
 
 /// The configured archive.
 fn configured(config: &Config) -> anyhow::Result<Archive> {
-    Archive::of(config)
-        .ok_or_else(|| anyhow::anyhow!("retention.archive is empty. hint: set it to the folder of the files"))
+    Archive::of(config).ok_or_else(|| {
+        anyhow::anyhow!("retention.archive is empty. hint: set it to the folder of the files, or to s3://bucket/prefix")
+    })
 }
 
 fn list(as_json: bool, config: &Config) -> anyhow::Result<ExitCode> {
@@ -107,11 +108,22 @@ fn verify(ids: &[i64], as_json: bool, config: &Config) -> anyhow::Result<ExitCod
         }
         Ok(some)
     })?;
-    let fault = |one: &Archived| archive.verify(one).err().map(|error| error.to_string());
-    let mut faults = 0_u64;
-    let mut found = Vec::new();
-    for one in &all {
-        let fault = fault(one);
+    // Without a session of the database: files are read for as long as it takes.
+    let (found, faults) = super::block_on(async { Ok(examine(&archive, &all, as_json).await) })?;
+    if as_json {
+        output::json(&found)?;
+    }
+    if faults > 0 {
+        output::hint("take the file from a backup; the sums of its calls are still in the rollups");
+    }
+    Ok(if faults > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Verifies files, and prints each as it is done, unless JSON is wanted. Returns that JSON, and the number of faults.
+async fn examine(archive: &Archive, files: &[Archived], as_json: bool) -> (Vec<Value>, u64) {
+    let (mut found, mut faults) = (Vec::new(), 0);
+    for one in files {
+        let fault = archive.verify(one).await.err().map(|error| error.to_string());
         faults += u64::from(fault.is_some());
         if as_json {
             found.push(json!({ "id": one.id, "file": one.file, "calls": one.calls, "fault": fault }));
@@ -122,13 +134,7 @@ fn verify(ids: &[i64], as_json: bool, config: &Config) -> anyhow::Result<ExitCod
             Some(fault) => println!("{}: {fault}", one.file),
         }
     }
-    if as_json {
-        output::json(&found)?;
-    }
-    if faults > 0 {
-        output::hint("take the file from a backup; the sums of its calls are still in the rollups");
-    }
-    Ok(if faults > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    (found, faults)
 }
 
 fn restore(id: i64, config: &Config) -> anyhow::Result<ExitCode> {

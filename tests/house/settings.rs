@@ -223,6 +223,18 @@ const SEEN: &[(&str, &str, &[&str])] = &[
         "a_partition_is_in_its_file_before_it_is_dropped_however_often_that_is_killed",
         &["retention.archive"],
     ),
+    (
+        "tests/it/archive/bucket.rs",
+        "a_service_that_fails_is_told_with_a_hint_and_loading_goes_on",
+        &[
+            "retention.s3.endpoint",
+            "retention.s3.region",
+            "retention.s3.access_key_id",
+            "retention.s3.secret_access_key",
+            "retention.s3.path_style",
+            "retention.s3.patience_ms",
+        ],
+    ),
     ("tests/it/roles.rs", "the_owner_and_the_writer_load_and_another_role_is_told_why_it_cannot", &["database.url"]),
     ("tests/it/rollups.rs", "days_begin_at_midnight_of_the_reporting_time_zone", &["rollup.time_zone"]),
     (

@@ -131,6 +131,8 @@ registry! {
     counter RETENTION_PARTITIONS = "tallyd_retention_dropped_partitions_total";
     /// Partitions that were due and stayed for another hour, because others were using them or this role may not drop them.
     gauge RETENTION_OVERDUE = "tallyd_retention_overdue_partitions";
+    /// 1 while the last partition could not be written to the archive or read back from it, and so was not dropped; otherwise 0.
+    gauge ARCHIVE_FAILING = "tallyd_archive_failing";
     /// Days of the call log that this daemon has counted by dimensions that were added.
     counter DIMENSION_DAYS = "tallyd_dimension_days_counted_total";
     /// Calls of forgotten users that arrived afterwards and that this daemon's upkeep has made anonymous.

@@ -1,5 +1,4 @@
-//! `[database]`, `[log_table]`, `[rollup]`, `[retention]`: PostgreSQL's address, the layout of its tables, and how long
-//! calls are kept.
+//! `[database]`, `[log_table]`, `[rollup]`: PostgreSQL's address, and the layout of its tables.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -141,30 +140,5 @@ impl Rollup {
         faults.in_range("rollup.max_models_per_day", self.max_models_per_day, 1..=1_000_000);
         faults.in_range("rollup.max_endpoints_per_day", self.max_endpoints_per_day, 1..=1_000_000);
         faults.in_range("rollup.max_apps_per_day", self.max_apps_per_day, 1..=1_000_000);
-    }
-}
-
-/// How long single calls are kept. Sums by day and the users' lifetime totals stay for ever.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Retention {
-    /// Days for which the call log keeps calls: partitions that lie wholly before are dropped, every hour. 0: for ever.
-    pub log_days: u32,
-    /// A folder in which a partition is written as a Parquet file before it is dropped, by the daemon or by `tallyd partitions drop`.
-    /// Empty: dropped calls are gone, and only their sums stay.
-    #[serde(with = "form::empty_is_none")]
-    pub archive: Option<PathBuf>,
-}
-
-impl Retention {
-    pub(super) fn validate(&self, faults: &mut Faults) {
-        // A century; more cannot be subtracted from every clock.
-        faults.in_range("retention.log_days", self.log_days, 0..=36_500);
-    }
-
-    /// How long the call log keeps calls; none: for ever.
-    #[must_use]
-    pub fn log(&self) -> Option<chrono::TimeDelta> {
-        (self.log_days > 0).then(|| chrono::TimeDelta::days(self.log_days.into()))
     }
 }

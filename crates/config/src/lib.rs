@@ -31,6 +31,7 @@ mod listen;
 mod otlp;
 mod process;
 mod reports;
+mod retention;
 mod routes;
 pub mod secret;
 mod tls;
@@ -44,7 +45,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::alerts::{Alerts, PriceSync};
 pub use self::auth::Auth;
-pub use self::database::{Database, Granularity, LogTable, Retention, Rollup, UserIndex};
+pub use self::database::{Database, Granularity, LogTable, Rollup, UserIndex};
 pub use self::dimensions::Dimensions;
 pub use self::error::{ConfigError, Origin};
 pub use self::flusher::Flusher;
@@ -54,6 +55,7 @@ pub use self::listen::Listen;
 pub use self::otlp::{ClaudeCode, GRPC_ADDRESS, GRPC_AUTO, Otlp};
 pub use self::process::{Log, LogFormat, Shutdown};
 pub use self::reports::Reports;
+pub use self::retention::{ArchivePlace, Retention, S3};
 pub use self::routes::{DEFAULT_ROUTE, MailServer, MailTls, Route, RouteKind, mail_server};
 pub use self::secret::{Secret, SecretUrl, redact_url};
 pub use self::tls::{Tls, TlsListener};
@@ -214,6 +216,7 @@ impl Config {
     pub fn read_elsewhere(&self) -> Result<(), ConfigError> {
         let (mut checked, mut faults) = (error::Faults::default(), error::Faults::default());
         self.alerts.read_elsewhere(&mut checked);
+        self.retention.read_elsewhere(&mut checked);
         faults.extend_checked(checked, &self.origins);
         faults.end()
     }

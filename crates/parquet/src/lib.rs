@@ -24,12 +24,14 @@
 
 mod reader;
 mod schema;
+mod source;
 #[cfg(test)]
 mod tests;
 mod writer;
 
 pub use reader::Reader;
 pub use schema::{Cell, Column, Kind};
+pub use source::{Failure, Source, Windowed};
 pub use writer::{Options, Writer};
 
 /// Most rows of a row group.
@@ -42,11 +44,23 @@ pub const GROUP_BYTES: usize = 32 << 20;
 pub enum FileError {
     /// The file cannot be written or read, or is not Parquet.
     #[error("Parquet: {0}")]
-    Parquet(#[from] parquet::errors::ParquetError),
+    Parquet(parquet::errors::ParquetError),
+    /// What the file is written to, or read from, failed.
+    #[error("{0}")]
+    Source(Failure),
     /// The file does not have the expected columns.
     #[error("the file has other columns than expected: {0}")]
     Columns(String),
     /// A cell does not have the kind of its column.
     #[error("a value of column {0} is not of the column's kind")]
     Kind(String),
+}
+
+impl From<parquet::errors::ParquetError> for FileError {
+    fn from(error: parquet::errors::ParquetError) -> Self {
+        match error {
+            parquet::errors::ParquetError::External(failure) => Self::Source(failure),
+            error => Self::Parquet(error),
+        }
+    }
 }

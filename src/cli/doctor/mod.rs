@@ -1,7 +1,7 @@
 //! `tallyd doctor`: checks a machine, its settings and its database, with a hint for each fault.
 //!
-//! It changes nothing. It only reads, syncs a small file in the data folder, which it removes, and opens sessions of
-//! the database. Like every command it starts the private PostgreSQL of a daemon that does not run, and stops it again.
+//! It changes nothing. It only reads, syncs a small file in the data folder and writes one to the archive, both of which it
+//! removes, and opens sessions of the database. Like every command it starts the private PostgreSQL of a daemon that does not run, and stops it again.
 //! Checks that exist in another module (the configuration, migrations, rights) are called there.
 
 mod check;
@@ -17,8 +17,9 @@ use serde_json::json;
 use self::check::{Check, State};
 use super::output::{self, Table, noun};
 use tallyd_config::Config;
+use tallyd_store::archive::Archive;
 
-/// Check the settings, the disk, the socket, the ports, the database and the running daemon. Exits 0 if nothing fails (warnings
+/// Check the settings, the disk, the socket, the ports, the database, the archive and the running daemon. Exits 0 if nothing fails (warnings
 /// included), 1 if a check fails, 2 if the configuration is wrong.
 #[derive(Args)]
 #[command(after_help = "Examples:
@@ -57,7 +58,17 @@ async fn examine(config: &Config) -> Vec<Check> {
     checks.extend(disk::checks(config));
     checks.extend(listeners::checks(config).await);
     checks.extend(database::checks(config).await);
+    checks.extend(archive(config).await);
     checks
+}
+
+/// Writes a small file to the archive, reads it and removes it.
+async fn archive(config: &Config) -> Option<Check> {
+    let hint = "partitions are not dropped until it can be written: retention.archive and [retention.s3]";
+    Some(match Archive::of(config)?.try_out().await {
+        Ok(place) => Check::ok("archive", format!("{place}: a small file was written, read and removed")),
+        Err(error) => Check::error("archive", &error, hint),
+    })
 }
 
 fn version() -> Check {

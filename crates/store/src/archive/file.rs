@@ -1,16 +1,18 @@
-//! The files: written by a thread of their own, synced, digested, read back.
+//! The files: written by a thread of their own, digested, read back.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{BufReader, BufWriter, Read, Write};
-use std::path::{Path, PathBuf};
+use std::io::{self, Write};
+use std::ops::Range;
+use std::sync::Arc;
 
+use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use tallyd_model::pricing::Usd;
-use tallyd_parquet::{Cell, Column, FileError, Kind, Options, Reader, Writer};
+use tallyd_parquet::{Cell, Column, Failure, FileError, Kind, Options, Reader, Source, Windowed, Writer};
 use tokio::sync::mpsc::Receiver;
 
 use super::ArchiveError;
+use super::place::{Place, Upload};
 use crate::queries::records::{COLUMNS, FILE_COLUMNS, RecordRow};
 
 /// A message to the thread.
@@ -23,7 +25,13 @@ pub(super) enum Message {
 
 /// A whole file that does not have its name yet.
 pub(super) struct Written {
-    pub(super) part: PathBuf,
+    pub(super) upload: Box<dyn Upload>,
+    pub(super) told: Told,
+}
+
+/// What a file has, as its writer knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Told {
     pub(super) bytes: u64,
     pub(super) sha256: String,
     pub(super) sums: Sums,
@@ -44,7 +52,8 @@ const GROUPS_MAX: usize = 100_000;
 const DAY_US: i64 = 86_400_000_000;
 /// Higher levels take much longer for little.
 const LEVEL: i32 = 9;
-const BUFFER: usize = 1 << 20;
+/// Bytes that are read at once for a digest.
+const WINDOW: u64 = 8 << 20;
 
 /// The columns of a file: those of an export, and the one by which calls count under `(other)`.
 pub(super) fn columns() -> Vec<Column> {
@@ -70,30 +79,57 @@ impl Sums {
     }
 }
 
-fn io(path: &Path) -> impl Fn(std::io::Error) -> ArchiveError {
-    let path = path.to_owned();
-    move |source| ArchiveError::Io { path: path.clone(), source }
-}
-
 /// A partition's name as a file's.
 fn stem(partition: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() || c == '_' { c } else { '_' };
     partition.chars().take(100).map(plain).collect()
 }
 
-/// The name of a file.
-pub(super) fn name(partition: &str, sha256: &str) -> String {
-    format!("{}-{}.parquet", stem(partition), sha256.get(..12).unwrap_or(sha256))
+/// The name of the file of these rows: that of the partition, and digits of the rows' fingerprint. A run that is killed and
+/// started again gives the same rows the same name.
+pub(super) fn name(partition: &str, fingerprint: &str) -> String {
+    let digits = hex::encode(Sha256::digest(fingerprint));
+    format!("{}-{}.parquet", stem(partition), digits.get(..12).unwrap_or(&digits))
 }
 
-/// Writes the calls that arrive, and reads them back.
-pub(super) fn write(folder: &Path, partition: &str, mut calls: Receiver<Message>) -> Result<Written, ArchiveError> {
-    std::fs::create_dir_all(folder).map_err(io(folder))?;
-    let part = folder.join(format!("{}.parquet.part", stem(partition)));
-    let file = File::create(&part).map_err(io(&part))?;
+/// An upload whose bytes are digested.
+struct Digested {
+    out: Box<dyn Upload>,
+    hasher: Sha256,
+    bytes: u64,
+}
+
+impl Write for Digested {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.out.write(bytes)?;
+        self.hasher.update(&bytes[..written]);
+        self.bytes += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+/// Writes the calls that arrive, without giving the file its name. The bytes are abandoned if that fails.
+pub(super) fn write(place: &dyn Place, name: &str, calls: Receiver<Message>) -> Result<Written, ArchiveError> {
+    let mut digested = Digested { out: place.begin(name)?, hasher: Sha256::new(), bytes: 0 };
+    let sums = fill(&mut digested, calls, name).and_then(|sums| digested.out.settle().map(|()| sums));
+    let Digested { out: upload, hasher, bytes } = digested;
+    match sums {
+        Ok(sums) => Ok(Written { upload, told: Told { bytes, sha256: hex::encode(hasher.finalize()), sums } }),
+        Err(error) => {
+            upload.abandon();
+            Err(error)
+        }
+    }
+}
+
+fn fill(out: &mut Digested, mut calls: Receiver<Message>, name: &str) -> Result<Sums, ArchiveError> {
     let options =
         Options { level: LEVEL, sorted_by: &["user_id", "occurred_at"], bloom: &["user_id", "id", "request_id"] };
-    let mut writer = Writer::new(BufWriter::with_capacity(BUFFER, file), &columns(), &options)?;
+    let mut writer = Writer::new(out, &columns(), &options)?;
     let mut sums = Sums::default();
     loop {
         match calls.blocking_recv() {
@@ -102,52 +138,62 @@ pub(super) fn write(folder: &Path, partition: &str, mut calls: Receiver<Message>
                     let cells: Vec<_> = call.cells().into_iter().chain([Cell::Int(i32::from(*other))]).collect();
                     writer.push(&cells)?;
                     sums.add(call.occurred_at.timestamp_micros(), &call.model, call.cost_usd)
-                        .ok_or_else(|| damaged(&part, "its costs add up to more than 10^20 USD"))?;
+                        .ok_or_else(|| damaged(name, OVERFLOW))?;
                 }
             }
             Some(Message::End) => break,
             None => return Err(ArchiveError::Ended),
         }
     }
-    let mut out = writer.finish()?;
-    out.flush().map_err(io(&part))?;
-    out.get_ref().sync_all().map_err(io(&part))?;
-    drop(out);
-    let (bytes, sha256) = digest(&part)?;
-    if read_back(&part)? != sums {
-        return Err(damaged(&part, "what was read back is not what was written"));
-    }
-    Ok(Written { part, bytes, sha256, sums })
+    writer.finish()?;
+    Ok(sums)
 }
 
-fn damaged(path: &Path, fault: &str) -> ArchiveError {
-    ArchiveError::Damaged { file: path.display().to_string(), fault: fault.to_owned() }
+const OVERFLOW: &str = "its costs add up to more than 10^20 USD";
+
+fn damaged(file: &str, fault: &str) -> ArchiveError {
+    ArchiveError::Damaged { file: file.to_owned(), fault: fault.to_owned() }
 }
 
 /// A file's size and digest.
-pub(super) fn digest(path: &Path) -> Result<(u64, String), ArchiveError> {
-    let mut file = BufReader::with_capacity(BUFFER, File::open(path).map_err(io(path))?);
-    let (mut hasher, mut bytes, mut buffer) = (Sha256::new(), 0_u64, vec![0; BUFFER]);
-    loop {
-        let read = file.read(&mut buffer).map_err(io(path))?;
-        if read == 0 {
-            return Ok((bytes, hex::encode(hasher.finalize())));
+pub(super) fn digest(place: &dyn Place, name: &str) -> Result<(u64, String), ArchiveError> {
+    let (bytes, mut hasher, mut at) = (place.bytes(name)?, Sha256::new(), 0);
+    while at < bytes {
+        let read = place.read(name, at..(at + WINDOW).min(bytes))?;
+        if read.is_empty() {
+            return Err(damaged(&place.shown(name), "it became shorter while it was read"));
         }
-        hasher.update(&buffer[..read]);
-        bytes += read as u64;
+        hasher.update(&read);
+        at += read.len() as u64;
+    }
+    Ok((bytes, hex::encode(hasher.finalize())))
+}
+
+/// Reads a file from its place, and tells what it has.
+pub(super) fn told(place: &Arc<dyn Place>, name: &str) -> Result<Told, ArchiveError> {
+    let (bytes, sha256) = digest(&**place, name)?;
+    Ok(Told { bytes, sha256, sums: read_back(place, name)? })
+}
+
+/// A file at its place.
+struct Placed(Arc<dyn Place>, String);
+
+impl Source for Placed {
+    fn read(&self, range: Range<u64>) -> Result<Bytes, Failure> {
+        Ok(self.0.read(&self.1, range)?)
     }
 }
 
 /// The place of a column.
-fn place(name: &str) -> usize {
+fn column(name: &str) -> usize {
     COLUMNS.iter().position(|column| *column == name).unwrap_or_default()
 }
 
 /// The sums of a file's calls.
-pub(super) fn read_back(path: &Path) -> Result<Sums, ArchiveError> {
-    let (at, model, cost) = (place("occurred_at"), place("model"), place("cost_usd"));
+pub(super) fn read_back(place: &Arc<dyn Place>, name: &str) -> Result<Sums, ArchiveError> {
+    let (at, model, cost) = (column("occurred_at"), column("model"), column("cost_usd"));
     let mut sums = Sums::default();
-    each(path, |cells| {
+    each(place, name, |cells| {
         let amount = match cells[cost] {
             Cell::Decimal(attos) => Some(Usd::from_attos(attos)),
             _ => None,
@@ -155,24 +201,17 @@ pub(super) fn read_back(path: &Path) -> Result<Sums, ArchiveError> {
         let (Cell::Long(at_us), Cell::Text(model)) = (cells[at], cells[model]) else {
             return Err(FileError::Kind("occurred_at".to_owned()).into());
         };
-        sums.add(at_us, model, amount).ok_or_else(|| damaged(path, "its costs add up to more than 10^20 USD"))
+        sums.add(at_us, model, amount).ok_or_else(|| damaged(name, OVERFLOW))
     })?;
     Ok(sums)
 }
 
 /// Calls `each` with the cells of every call.
-pub(super) fn each(path: &Path, each: impl FnMut(&[Cell<'_>]) -> Result<(), ArchiveError>) -> Result<(), ArchiveError> {
-    let file = File::open(path).map_err(io(path))?;
+pub(super) fn each(
+    place: &Arc<dyn Place>,
+    name: &str,
+    each: impl FnMut(&[Cell<'_>]) -> Result<(), ArchiveError>,
+) -> Result<(), ArchiveError> {
+    let file = Windowed::new(Box::new(Placed(Arc::clone(place), name.to_owned())), place.bytes(name)?);
     Reader::new(file, &columns())?.each(each)
-}
-
-/// Gives a file its name, which is on disk when this returns.
-pub(super) fn publish(part: &Path, folder: &Path, name: &str) -> Result<(), ArchiveError> {
-    std::fs::rename(part, folder.join(name)).map_err(io(part))?;
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(io(folder))
-}
-
-/// Removes a file, if it is still there. A file that stays is written over later, or has no row in the list.
-pub(super) fn remove(path: &Path) {
-    let _ = std::fs::remove_file(path);
 }

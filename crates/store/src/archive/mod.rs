@@ -1,54 +1,63 @@
 //! Partitions as Parquet files, written before the partitions are dropped.
 //!
 //! ## Steps
-//! 1. `prepare`: one snapshot of the partition, sorted by user and time, is written into a file, which is synced, read
-//!    back, and compared with the snapshot. The comparison has calls, and the exact sum of each day and model. Then the file gets its name,
-//!    and a row of `tallyd_archives` its digest and sums. All of it is one transaction, with
-//!    [`Lock::Retention`](crate::locks::Lock).
-//! 2. [`retention`](crate::retention) empties the partition only if its rows are still those of the file, by a
+//! 1. One snapshot of the partition, sorted by user and time, is written to its `place`: a folder, or a bucket. The bytes are stored
+//!    there and do not have a name yet. In the snapshot's transaction, `tallyd_archives` gets a row with the file's name, digest and sums.
+//! 2. In a second transaction the file gets its name, and is read back from its place: its digest, its calls, and the exact sum of each
+//!    day and model are those that were written. Then the row gets `verified_at`. Only such a row is listed.
+//! 3. [`retention`](crate::retention) empties the partition only if its rows are still those of the file, by a
 //!    fingerprint under the partition's lock. `emptied_at` is set in the transaction that empties.
 //!
+//! Each transaction has [`Lock::Retention`](crate::locks::Lock).
+//!
 //! ## Interruption
-//! A killed process leaves a `.part` file, a file without a row, or a row without `emptied_at`. The next run writes the
-//! first anew, replaces the second by the same bytes, and takes up the third after it has checked the file's digest. If calls arrived or changed in between, the row and its file are discarded and written anew.
+//! A killed process leaves bytes without a name, which nobody reads, or a row without `verified_at` or `emptied_at`. A name is given only
+//! after its row is committed, so there is never a whole file without a row. The next run discards a row without `verified_at`, with its
+//! file, and writes anew. It takes up a row without `emptied_at` after it has checked the file's digest. If calls arrived or changed in
+//! between, the row and its file are discarded and written anew.
 //!
 //! ## Files
-//! `api_usage_log_2025_01-<12 digits of the digest>.parquet`, with the columns of `tallyd export calls` and
+//! `api_usage_log_2025_01-<12 digits>.parquet`, with the columns of `tallyd export calls` and
 //! `rollup_other`. Sorted by `user_id` and `occurred_at`, so that one user's calls are in few row groups; with bloom
 //! filters of `user_id`, `id` and `request_id`.
 
+mod bucket;
 mod file;
+mod http;
+mod place;
+mod prepare;
 mod restore;
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use futures_util::TryStreamExt;
 use serde::Serialize;
-use tokio::sync::mpsc;
-use tokio_postgres::types::{ToSql, Type};
+use tallyd_config::{ArchivePlace, Config, S3};
+use tallyd_parquet::FileError;
+use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Row};
 
 use crate::describe;
-use crate::locks::Lock;
-use crate::partitions::PartitionInfo;
 use crate::queries::QueryError;
-use crate::queries::records;
-use crate::retention::LOCK_WAIT;
-use file::{Message, Written};
-use tallyd_parquet::FileError;
+use bucket::Bucket;
+use place::{Folder, Place};
 
+pub use bucket::BucketFault;
+pub(crate) use prepare::Ready;
 pub use restore::restore;
 
-/// Calls of one message to the thread that writes.
+/// Calls of one message between the thread of the file and the one of the database.
 const BATCH: usize = 1_000;
-/// Messages on their way to it.
+/// Messages on their way.
 const QUEUE: usize = 4;
 
 /// Where archived partitions are.
 #[derive(Debug, Clone)]
 pub struct Archive {
-    folder: PathBuf,
+    place: ArchivePlace,
+    s3: S3,
 }
 
 /// Why a partition was not archived, or a file cannot be used. Nothing was dropped.
@@ -76,9 +85,12 @@ pub enum ArchiveError {
         /// The fault.
         fault: String,
     },
+    /// The bucket failed.
+    #[error(transparent)]
+    Bucket(#[from] BucketFault),
     /// The file cannot be written or read.
     #[error(transparent)]
-    File(#[from] FileError),
+    File(FileError),
     /// A cost has more decimals than a file can have.
     #[error(
         "{0} has costs with more than 18 decimals, which SQL wrote and Parquet cannot keep; it is not archived. hint: round \
@@ -128,7 +140,7 @@ pub struct Archived {
 
 const LISTED: &str = "SELECT id, partition_name, CASE WHEN isfinite(from_at) THEN from_at END AS from_at, \
     CASE WHEN isfinite(to_at) THEN to_at END AS to_at, file, bytes, sha256, calls, cost_usd::text, unpriced_calls, emptied_at \
-    FROM public.tallyd_archives";
+    FROM public.tallyd_archives WHERE verified_at IS NOT NULL";
 
 fn archived(row: &Row) -> Archived {
     Archived {
@@ -160,237 +172,101 @@ pub async fn list(client: &Client) -> Result<Vec<Archived>, ArchiveError> {
 /// # Errors
 /// [`ArchiveError`].
 pub async fn find(client: &Client, id: i64) -> Result<Archived, ArchiveError> {
-    let rows = client.query_typed(&format!("{LISTED} WHERE id = $1"), &[(&id, Type::INT8)]).await?;
+    let rows = client.query_typed(&format!("{LISTED} AND id = $1"), &[(&id, Type::INT8)]).await?;
     rows.first().map(archived).ok_or(ArchiveError::Unknown(id))
 }
 
-/// The stored columns of a call, for a file and for its fingerprint.
-fn stored() -> String {
-    format!("{}, rollup_other", records::COLUMNS.join(", "))
-}
-
-/// Calls, whether their costs add up to `$1`, unpriced calls, and the fingerprint: a sum over hashes of the rows.
-fn totals(partition: &str) -> String {
-    format!(
-        "SELECT count(*), coalesce(sum(cost_usd), 0) = $1::text::numeric, count(*) FILTER (WHERE cost_usd IS NULL), \
-         coalesce(sum(hashtextextended(ROW({})::text, 0)::numeric), 0)::text FROM {partition}",
-        stored()
-    )
-}
-
-/// The settings on which a row's text depends.
-const SAME_TEXT: &str =
-    "SET LOCAL timezone = 'UTC'; SET LOCAL datestyle = 'ISO, YMD'; SET LOCAL extra_float_digits = 1";
-
-/// A partition's file that is ready for the partition to be emptied.
-#[derive(Debug)]
-pub(crate) struct Ready {
-    archived: Archived,
-    fingerprint: String,
+impl From<FileError> for ArchiveError {
+    /// The failure of a place is told as it is, although it came through the reader or the writer of a file.
+    fn from(error: FileError) -> Self {
+        let FileError::Source(failure) = error else { return Self::File(error) };
+        match failure.downcast::<Self>() {
+            Ok(own) => *own,
+            Err(failure) => match failure.downcast::<std::io::Error>().map(|io| (*io).downcast::<Self>()) {
+                Ok(Ok(own)) => own,
+                Ok(Err(io)) => Self::File(FileError::Source(io.into())),
+                Err(failure) => Self::File(FileError::Source(failure)),
+            },
+        }
+    }
 }
 
 impl Archive {
-    /// An archive in a folder.
-    #[must_use]
-    pub fn new(folder: PathBuf) -> Self {
-        Self { folder }
-    }
-
     /// The archive of the configuration, if there is one.
     #[must_use]
-    pub fn of(config: &tallyd_config::Config) -> Option<Self> {
-        config.retention.archive.clone().map(Self::new)
+    pub fn of(config: &Config) -> Option<Self> {
+        config.retention.place().map(|place| Self { place, s3: config.retention.s3.clone() })
+    }
+
+    /// Reads the settings of the place. Called within a runtime.
+    fn open(&self) -> Result<Arc<dyn Place>, ArchiveError> {
+        Ok(match &self.place {
+            ArchivePlace::Folder(folder) => Arc::new(Folder(folder.clone())),
+            ArchivePlace::Bucket { name, prefix } => Arc::new(Bucket::open(name, prefix, &self.s3)?),
+        })
     }
 
     /// Reads a file, and compares it with its row: bytes, digest, calls and sums.
     ///
     /// # Errors
     /// [`ArchiveError`].
-    pub fn verify(&self, archived: &Archived) -> Result<(), ArchiveError> {
-        let path = self.folder.join(&archived.file);
-        let fault = |fault: String| ArchiveError::Damaged { file: archived.file.clone(), fault };
-        let (bytes, digest) = file::digest(&path)?;
-        if digest != archived.sha256 || bytes != archived.bytes.unsigned_abs() {
-            return Err(fault(format!("{bytes} bytes with the digest {digest} are not the ones that were written")));
-        }
-        // The digest is the one that was written, so the reader meets no foreign bytes.
-        let sums = file::read_back(&path)?;
-        let is = (sums.calls, sums.cost_usd.to_string(), sums.unpriced_calls);
-        let was = (archived.calls, tidy(&archived.cost_usd), archived.unpriced_calls);
-        if is != was {
-            return Err(fault(format!("calls, cost and unpriced calls are {is:?}, and were {was:?}")));
-        }
-        Ok(())
+    pub async fn verify(&self, archived: &Archived) -> Result<(), ArchiveError> {
+        let (place, archived) = (self.open()?, archived.clone());
+        blocking(move || verify(&place, &archived)).await
     }
 
-    /// Writes a partition's file, or takes up the one of an interrupted run. None for a partition without calls.
-    pub(crate) async fn prepare(
-        &self,
-        client: &Client,
-        partition: &PartitionInfo,
-        actor: &str,
-    ) -> Result<Option<Ready>, ArchiveError> {
-        // Reading and comparing the file takes a while, in which the transaction has nothing to do.
-        client
-            .batch_execute(&format!(
-                "BEGIN ISOLATION LEVEL REPEATABLE READ; SET LOCAL lock_timeout = '{LOCK_WAIT}'; SET LOCAL statement_timeout = 0; \
-                 SET LOCAL idle_in_transaction_session_timeout = 0; {SAME_TEXT}"
-            ))
-            .await?;
-        let done = self.within(client, partition, actor).await;
-        let end = if done.is_ok() { "COMMIT" } else { "ROLLBACK" };
-        // The session itself may have failed.
-        let ended = client.batch_execute(end).await;
-        let done = done?;
-        ended?;
-        Ok(done)
-    }
-
-    async fn within(
-        &self,
-        client: &Client,
-        partition: &PartitionInfo,
-        actor: &str,
-    ) -> Result<Option<Ready>, ArchiveError> {
-        if !Lock::Retention.try_take(client).await? {
-            return Err(ArchiveError::Taken);
-        }
-        if let Some(ready) = self.pending(client, partition).await? {
-            return Ok(Some(ready));
-        }
-        let written = self.write(client, partition).await?;
-        if written.sums.calls == 0 {
-            file::remove(&written.part);
-            return Ok(None);
-        }
-        let cost = written.sums.cost_usd.to_string();
-        let rows = client.query_typed(&totals(&partition.name), &[(&cost, Type::TEXT)]).await?;
-        let row = rows.first().ok_or(ArchiveError::Ended)?;
-        let (calls, same_cost, unpriced, fingerprint): (i64, bool, i64, String) =
-            (row.get(0), row.get(1), row.get(2), row.get(3));
-        if !same_cost {
-            return Err(ArchiveError::TooExact(partition.name.clone()));
-        }
-        if (calls, unpriced) != (written.sums.calls, written.sums.unpriced_calls) {
-            let fault = format!("calls written: {}, in the partition: {calls}", written.sums.calls);
-            return Err(ArchiveError::Damaged { file: written.part.display().to_string(), fault });
-        }
-        let file = file::name(&partition.name, &written.sha256);
-        file::publish(&written.part, &self.folder, &file)?;
-        let insert = "INSERT INTO public.tallyd_archives (partition_name, from_at, to_at, file, bytes, sha256, calls, cost_usd, \
-            unpriced_calls, fingerprint, actor) VALUES ($1, coalesce($2, '-infinity'), coalesce($3, 'infinity'), $4, $5, $6, $7, \
-            $8::text::numeric, $9, $10::text::numeric, $11) RETURNING id";
-        let bytes = i64::try_from(written.bytes).unwrap_or(i64::MAX);
-        let values: [(&(dyn ToSql + Sync), Type); 11] = [
-            (&partition.name, Type::TEXT),
-            (&partition.from, Type::TIMESTAMPTZ),
-            (&partition.to, Type::TIMESTAMPTZ),
-            (&file, Type::TEXT),
-            (&bytes, Type::INT8),
-            (&written.sha256, Type::TEXT),
-            (&calls, Type::INT8),
-            (&cost, Type::TEXT),
-            (&unpriced, Type::INT8),
-            (&fingerprint, Type::TEXT),
-            (&actor, Type::TEXT),
-        ];
-        let rows = client.query_typed(insert, &values).await?;
-        let id: i64 = rows.first().ok_or(ArchiveError::Ended)?.get(0);
-        tracing::info!(partition = partition.name, file, calls, bytes, "a partition was archived");
-        Ok(Some(Ready { archived: find(client, id).await?, fingerprint }))
-    }
-
-    /// The file of an interrupted run, if it is whole; otherwise its row is discarded.
-    async fn pending(&self, client: &Client, partition: &PartitionInfo) -> Result<Option<Ready>, ArchiveError> {
-        let sql = format!(
-            "SELECT a.*, t.fingerprint::text FROM ({LISTED} WHERE partition_name = $1 AND emptied_at IS NULL) AS a \
-             JOIN public.tallyd_archives AS t USING (id) ORDER BY id"
-        );
-        for row in client.query_typed(&sql, &[(&partition.name, Type::TEXT)]).await? {
-            let archived = archived(&row);
-            let (path, of_row) = (self.folder.join(&archived.file), archived.sha256.clone());
-            let is_whole = blocking(move || Ok(file::digest(&path).is_ok_and(|(_, digest)| digest == of_row))).await?;
-            if is_whole {
-                return Ok(Some(Ready { archived, fingerprint: row.get(11) }));
+    /// Writes a small file, reads it and removes it. Returns the address of the place.
+    ///
+    /// # Errors
+    /// [`ArchiveError`].
+    pub async fn try_out(&self) -> Result<String, ArchiveError> {
+        let hasty = Self { s3: S3 { patience: self.s3.patience.min(TRY_OUT), ..self.s3.clone() }, ..self.clone() };
+        let place = hasty.open()?;
+        blocking(move || {
+            let name = format!(".tallyd-doctor-{}", std::process::id());
+            let mut upload = place.begin(&name)?;
+            let written = upload.write_all(TRIED).map_err(|error| ArchiveError::from(FileError::Source(error.into())));
+            if let Err(error) = written.and_then(|()| upload.settle()) {
+                upload.abandon();
+                return Err(error);
             }
-            self.discard(client, &archived).await?;
-        }
-        Ok(None)
-    }
-
-    /// Removes a file whose partition was not emptied, and its row.
-    async fn discard(&self, client: &Client, archived: &Archived) -> Result<(), ArchiveError> {
-        let sql = "DELETE FROM public.tallyd_archives WHERE id = $1 AND emptied_at IS NULL";
-        client.query_typed(sql, &[(&archived.id, Type::INT8)]).await?;
-        file::remove(&self.folder.join(&archived.file));
-        Ok(())
-    }
-
-    /// Removes a file whose partition has changed since.
-    pub(crate) async fn outdated(&self, client: &Client, ready: Option<Ready>) -> Result<(), ArchiveError> {
-        match ready {
-            Some(ready) => self.discard(client, &ready.archived).await,
-            None => Ok(()),
-        }
-    }
-
-    /// Writes the partition's calls into a file without a name, and reads them back.
-    async fn write(&self, client: &Client, partition: &PartitionInfo) -> Result<Written, ArchiveError> {
-        let (sender, receiver) = mpsc::channel(QUEUE);
-        let (folder, name) = (self.folder.clone(), partition.name.clone());
-        let writer = tokio::task::spawn_blocking(move || file::write(&folder, &name, receiver));
-        let sent = send(client, &partition.name, sender).await;
-        let written = writer.await.map_err(|_| ArchiveError::Ended)?;
-        match sent {
-            // The writer's own error says why it has ended.
-            Err(ArchiveError::Ended) | Ok(()) => written,
-            Err(error) => Err(error),
-        }
+            upload.publish()?;
+            let read = place.read(&name, 0..TRIED.len() as u64);
+            place.remove(&name)?;
+            if read? != TRIED {
+                let fault = "other bytes are read than were written".to_owned();
+                return Err(ArchiveError::Damaged { file: place.shown(&name), fault });
+            }
+            Ok(place.shown(""))
+        })
+        .await
     }
 }
 
-/// Sends the rows of a partition, by user and time.
-async fn send(client: &Client, partition: &str, to: mpsc::Sender<Message>) -> Result<(), ArchiveError> {
-    let sql = format!(
-        "SELECT {columns} FROM {partition} ORDER BY user_id, occurred_at, id",
-        columns = stored().replace("cost_usd,", "round(cost_usd, 18),")
-    );
-    let rows = client.query_typed_raw(&sql, Vec::<(&(dyn ToSql + Sync), Type)>::new()).await?;
-    let mut rows = std::pin::pin!(rows);
-    let mut batch = Vec::with_capacity(BATCH);
-    while let Some(row) = rows.try_next().await? {
-        batch.push((records::read(&row)?, row.try_get(records::COLUMNS.len())?));
-        if batch.len() == BATCH {
-            to.send(Message::Calls(std::mem::take(&mut batch))).await.map_err(|_| ArchiveError::Ended)?;
-        }
+/// The longest time for which a request of [`Archive::try_out`] is sent again.
+const TRY_OUT: Duration = Duration::from_secs(2);
+/// The content of its file.
+const TRIED: &[u8] = b"written by tallyd doctor\n";
+
+fn verify(place: &Arc<dyn Place>, archived: &Archived) -> Result<(), ArchiveError> {
+    let fault = |fault: String| ArchiveError::Damaged { file: archived.file.clone(), fault };
+    let (bytes, digest) = file::digest(&**place, &archived.file)?;
+    if digest != archived.sha256 || bytes != archived.bytes.unsigned_abs() {
+        return Err(fault(format!("{bytes} bytes with the digest {digest} are not the ones that were written")));
     }
-    to.send(Message::Calls(batch)).await.map_err(|_| ArchiveError::Ended)?;
-    to.send(Message::End).await.map_err(|_| ArchiveError::Ended)
+    // The digest is the one that was written, so the reader meets no foreign bytes.
+    let sums = file::read_back(place, &archived.file)?;
+    let is = (sums.calls, sums.cost_usd.to_string(), sums.unpriced_calls);
+    let was = (archived.calls, tidy(&archived.cost_usd).to_owned(), archived.unpriced_calls);
+    if is != was {
+        return Err(fault(format!("calls, cost and unpriced calls are {is:?}, and were {was:?}")));
+    }
+    Ok(())
 }
 
-impl Ready {
-    /// True if a partition, which is locked against writers, still has the file's rows.
-    pub(crate) async fn matches(&self, client: &Client, partition: &str) -> Result<bool, tokio_postgres::Error> {
-        client.batch_execute(SAME_TEXT).await?;
-        let rows = client.query_typed(&totals(partition), &[(&self.archived.cost_usd, Type::TEXT)]).await?;
-        Ok(rows.first().is_some_and(|row| {
-            let (calls, same_cost, unpriced, fingerprint): (i64, bool, i64, String) =
-                (row.get(0), row.get(1), row.get(2), row.get(3));
-            let archived = &self.archived;
-            same_cost && (calls, unpriced, &fingerprint) == (archived.calls, archived.unpriced_calls, &self.fingerprint)
-        }))
-    }
-
-    /// Notes that the partition is emptied, in the transaction that does it.
-    pub(crate) async fn emptied(&self, client: &Client) -> Result<(), tokio_postgres::Error> {
-        let sql = "UPDATE public.tallyd_archives SET emptied_at = clock_timestamp() WHERE id = $1";
-        client.query_typed(sql, &[(&self.archived.id, Type::INT8)]).await.map(drop)
-    }
-}
-
-/// A decimal without trailing zeros, as [`Usd`](tallyd_model::pricing::Usd) writes it.
-fn tidy(decimal: &str) -> String {
-    tallyd_model::pricing::Usd::parse(decimal).map_or_else(|_| decimal.to_owned(), |amount| amount.to_string())
+/// A decimal without zeros at its end, as [`Usd`](tallyd_model::pricing::Usd) writes it.
+fn tidy(decimal: &str) -> &str {
+    if decimal.contains('.') { decimal.trim_end_matches('0').trim_end_matches('.') } else { decimal }
 }
 
 async fn blocking<T: Send + 'static>(

@@ -8,7 +8,7 @@ use tokio_postgres::Client;
 use tokio_postgres::types::{ToSql, Type};
 
 use super::file;
-use super::{Archive, ArchiveError, Archived, BATCH, QUEUE, blocking};
+use super::{Archive, ArchiveError, Archived, BATCH, QUEUE};
 use tallyd_model::json;
 use tallyd_model::pricing::Usd;
 use tallyd_parquet::{Cell, Column, Kind};
@@ -18,8 +18,7 @@ use tallyd_parquet::{Cell, Column, Kind};
 /// # Errors
 /// [`ArchiveError`]; there is no table then.
 pub async fn restore(client: &Client, archive: &Archive, archived: &Archived) -> Result<String, ArchiveError> {
-    let (of, one) = (archive.clone(), archived.clone());
-    blocking(move || of.verify(&one)).await?;
+    archive.verify(archived).await?;
     let table = format!("public.tallyd_restored_{}", archived.id);
     client.batch_execute("BEGIN").await?;
     let done = within(client, archive, archived, &table).await;
@@ -38,11 +37,11 @@ async fn within(client: &Client, archive: &Archive, archived: &Archived, table: 
     }
     client.batch_execute(&format!("CREATE TABLE {table} (LIKE public.api_usage_log INCLUDING DEFAULTS)")).await?;
     let (sender, mut receiver) = mpsc::channel::<String>(QUEUE);
-    let path = archive.folder.join(&archived.file);
+    let (place, name) = (archive.open()?, archived.file.clone());
     let reader = tokio::task::spawn_blocking(move || {
         let columns = file::columns();
         let (mut batch, mut rows) = (String::from("["), 0);
-        file::each(&path, |cells| {
+        file::each(&place, &name, |cells| {
             batch.push_str(if rows == 0 { "" } else { "," });
             object(&columns, cells, &mut batch)?;
             rows += 1;
