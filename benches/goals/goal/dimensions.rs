@@ -1,5 +1,5 @@
 //! Loading with six dimensions in use, `app` and five tags, beside the same calls if the tags are stored alone. Calls
-//! without tags are shown as well: what five tags cost is PostgreSQL's reading of their JSON for the most part.
+//! without tags are shown as well: PostgreSQL's reading of the tags' JSON takes most of the difference.
 
 use std::time::{Duration, Instant};
 

@@ -78,7 +78,7 @@ impl RepriceScope {
     }
 }
 
-/// What repricing would change.
+/// The changes that repricing would make.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct RepricePlan {
     /// The calls, and their sums by day and model; at most 1,000 of these.

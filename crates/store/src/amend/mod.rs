@@ -98,7 +98,7 @@ pub struct Amendment {
     pub kind: String,
     /// When.
     pub at: DateTime<Utc>,
-    /// Who.
+    /// Who changed it.
     pub actor: String,
     /// Why.
     pub reason: String,
