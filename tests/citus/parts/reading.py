@@ -40,8 +40,8 @@ def questions(users):
         yield f"/api/v1/{path}"
 
 
-# Fields that differ between daemons, or between moments: a budget's forecast weighs the rest of today by the second.
-VOLATILE = re.compile(r'"(?:forecast_usd|generated_at|as_of|now|age_ms|updated_at|seen_at|created_at|at|id|next|cursor|committed_since_start|took_ms|since|evaluated_at|changed_at)":\s*(?:"[^"]*"|[0-9.]+|null)')
+# Fields that differ between daemons, or between moments: a forecast weighs the rest of today by the second.
+VOLATILE = re.compile(r'"(?:forecast_usd|expected_usd|low_usd|high_usd|generated_at|as_of|now|age_ms|updated_at|seen_at|created_at|at|id|next|cursor|committed_since_start|took_ms|since|evaluated_at|changed_at)":\s*(?:"[^"]*"|[0-9.]+|null)')
 
 
 def answered(world):
