@@ -310,7 +310,9 @@ fn change(asked: &mut Asked) {
     // A call with everything is amended, and a priced one is voided.
     let correction = json!({"output_tokens": 4, "cost_usd": "0.5", "reason": "counted twice"});
     asked.ask("POST", "/api/v1/calls/{id}/amend", &format!("/api/v1/calls/{ID}/amend"), &correction);
-    let priced = asked.api.postgres.psql("SELECT id FROM api_usage_log WHERE price_id IS NOT NULL ORDER BY occurred_at DESC LIMIT 1");
+    let priced = asked.api.postgres.psql(
+        "SELECT id FROM api_usage_log WHERE price_id IS NOT NULL AND model = 'claude-opus-4-5' ORDER BY occurred_at DESC LIMIT 1",
+    );
     let void = format!("/api/v1/calls/{priced}/void");
     asked.ask("POST", "/api/v1/calls/{id}/void", &void, &json!({"reason": "a load test"}));
     for id in [ID, &priced] {
