@@ -21,7 +21,7 @@ fn calls() -> String {
         json!({"id": UNPRICED, "provider": "claude", "model": "unheard-of", "input_tokens": 11, "user_id": "u1",
             "occurred_at": "2025-01-06T10:00:00Z"}),
         json!({"id": FAILED, "provider": "claude", "model": "claude-sonnet-4-5", "input_tokens": 500_000, "output_tokens": 9,
-            "cache_read_tokens": 8, "status": 500, "user_id": "u1", "extra_units": {"web_search": "2.50"}, "tags": {"team": "ads"},
+            "cache_read_tokens": 8, "status": 500, "user_id": "u1", "extra_units": {"web_search": "2.5"}, "tags": {"team": "ads"},
             "occurred_at": "2025-01-07T10:00:00.123456Z"}),
     ]
     .map(|call| format!("{call}\n"))
@@ -127,7 +127,7 @@ fn an_amended_and_a_voided_call_change_every_sum_under_load_and_stay_so_in_all_t
     let (_, history, _) = change(&daemon, &["show", FAILED]);
     assert_eq!(
         (&history[0]["reason"], &history[0]["before"]["extra_units"]),
-        (&json!("a load test"), &json!({"web_search": "2.50"}))
+        (&json!("a load test"), &json!({"web_search": "2.5"}))
     );
 
     // A voided call that is amended without a correction is as it was, to the last byte.
