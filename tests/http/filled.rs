@@ -175,6 +175,7 @@ fn record(api: &Api) {
         json!({"provider": "rentcast", "endpoint": "/avm/value", "user_id": user}),
         json!({"provider": "acme", "model": "new", "user_id": user, "input_tokens": 1_000, "output_tokens": 10}),
         json!({"provider": "openai", "model": "gpt-of-the-list", "input_tokens": 1_000}),
+        json!({"provider": "late", "model": "priced", "input_tokens": 1_000}),
         json!({"provider": "claude", "model": "claude-sonnet-4-5", "input_tokens": 1, "metadata": {"tallyd.not_understood": "x"}}),
         json!({"provider": "claude", "input_tokens": -5, "occurred_at": "2026-03-01T00:00:00Z"}),
         json!({"provider": "claude", "input_tokens": -6}),
@@ -356,7 +357,10 @@ fn reprice(asked: &mut Asked) {
         "INSERT INTO tallyd_dropped_partitions (partition_name, from_at, to_at, calls, cost_usd, unpriced_calls, actor) \
          VALUES ('p', '2020-01-01Z', '2020-02-01Z', 3, 2, 1, 't')",
     );
-    let scope = json!({"from": "2020-01-01", "to": "2027-12-31", "provider": "acme", "skip_dropped": true});
+    let price =
+        json!({"provider": "late", "model": "priced", "effective_from": "2020-01-01", "per_million": {"input": "3"}});
+    asked.post("/api/v1/prices", price);
+    let scope = json!({"from": "2020-01-01", "to": "2027-12-31", "provider": "late", "skip_dropped": true});
     asked.post("/api/v1/reprice/plan", scope.clone());
     asked.post("/api/v1/reprice", scope.clone());
     asked.api.postgres.psql("UPDATE reprice_jobs SET state = 'running', position = from_at");
