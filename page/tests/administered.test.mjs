@@ -96,7 +96,7 @@ test("calls are repriced from the view of prices: some models, then those of a n
   const unpriced = () => stand.daemon.sql("SELECT string_agg(model || ' ' || unpriced_calls, ', ' ORDER BY model, day) FROM daily_api_costs WHERE unpriced_calls > 0");
   await until("the daemon has the prices", async () => (await ask("GET", "/api/v1/unpriced")).json.models.filter(({ priceable }) => priceable).length === 2);
   await stand.inside(async (tab, page) => {
-    await show(tab, stand.daemon, "prices");
+    await show(tab, stand.daemon, "prices?provider=acme");
     await page.getByLabel("Select first").check();
     await page.getByRole("button", { name: "Reprice 1 model…" }).click();
     await page.getByRole("button", { name: "Show what would change" }).click();
@@ -108,7 +108,7 @@ test("calls are repriced from the view of prices: some models, then those of a n
     await page.getByText("2 calls were priced anew, 2 of them for the first time: +$4.00.").waitFor();
     assert.equal(unpriced(), "second 1, third 1");
     await page.getByRole("button", { name: "Reprice second" }).click();
-    await page.getByLabel("Model").fill("nothing");
+    await page.getByRole("textbox", { name: "Model" }).fill("nothing");
     await page.getByRole("button", { name: "Show what would change" }).click();
     await page.getByText("None of 0 calls would change.").waitFor();
     assert.ok(await page.getByRole("button", { name: "Reprice 0 calls" }).isDisabled());
@@ -129,8 +129,8 @@ test("calls are repriced from the view of prices: some models, then those of a n
 test("dead letters and alerts are decided about by selection, and by all that match", async () => {
   const wrong = (n, more = {}) => ({ provider: "acme", model: "known", cost_usd: "1", colour: n, ...more });
   stand.daemon.refuse(wrong(1), wrong(2), wrong(3), { provider: "acme", input_tokens: -1 }, { provider: "acme", output_tokens: -1 });
-  await until("the letters are there", () => stand.daemon.sql("SELECT count(*) FROM dead_letters") === "6");
-  // The first test's refused record is one of the six.
+  const open = () => stand.daemon.sql("SELECT count(*) FROM dead_letters WHERE (field = 'colour' OR code = 'range') AND settled_at IS NULL");
+  await until("the letters are there", () => open() === "5");
   stand.daemon.sql("INSERT INTO api_alerts (kind, key, message, details) SELECT 'test', 'k' || n, 'test alert ' || n, '{}' FROM generate_series(1, 3) AS n");
   await stand.inside(async (tab, page) => {
     await show(tab, stand.daemon, "dead-letters?field=colour");
@@ -146,7 +146,7 @@ test("dead letters and alerts are decided about by selection, and by all that ma
     page.once("dialog", (dialog) => void dialog.accept());
     await page.getByRole("button", { name: "Drop all that match" }).click();
     await page.getByText("2 letters were dropped.").waitFor();
-    assert.equal(stand.daemon.sql("SELECT count(*) FROM dead_letters WHERE settled_at IS NULL"), "2");
+    assert.equal(open(), "1");
     await show(tab, stand.daemon, "alerts");
     await page.getByLabel("Select: test alert 1").check();
     await page.getByLabel("Select: test alert 3").check();

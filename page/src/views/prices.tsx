@@ -85,7 +85,7 @@ export function Prices() {
   );
 }
 
-/** The calls that a new price applies to, from the day before, whatever the time zone; at least a month, to have some. */
+/** The calls that a new price applies to, from the day before, so that the time zone does not matter. It takes at least a month. */
 function scopeOf({ provider, model, effective_from }: Added): Scope {
   const month = new Date(Date.now() - 30 * 86_400_000).toISOString();
   return { provider, model, from: addDays((effective_from < month ? effective_from : month).slice(0, 10), -1) };
