@@ -119,9 +119,9 @@ test("calls are repriced from the view of prices: some models, then those of a n
     await page.getByRole("button", { name: "Add this price" }).click();
     await page.getByRole("button", { name: "Reprice its calls…" }).click();
     await page.getByRole("button", { name: "Show what would change" }).click();
-    await page.getByRole("button", { name: "Reprice 1 call", exact: true }).click();
-    await page.getByText("1 call was priced anew").waitFor();
-    assert.equal(unpriced(), "second 1");
+    await page.getByRole("button", { name: "Reprice 2 calls" }).click();
+    await page.getByText("2 calls were priced anew, 2 of them").waitFor();
+    assert.equal(unpriced(), "");
   });
   JSON.parse(stand.daemon.run("reconcile", "--json"));
 });
