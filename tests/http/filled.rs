@@ -212,6 +212,7 @@ fn every_documented_field_is_filled_by_some_answer() {
         // An address without a listener.
         ("TALLYD_ALERTS_WEBHOOK_URL", "http://127.0.0.1:9/hook"),
         ("TALLYD_DEAD_LETTERS_ROWS_PER_DAY", "500"),
+        ("TALLYD_HTTP_STATEMENT_TIMEOUT_MS", "60000"),
         ("TALLYD_DIMENSIONS_NAMES", "team"),
         ("TALLYD_DIMENSIONS_MAX_VALUES_PER_DAY", "1"),
     ];
