@@ -29,7 +29,7 @@ export interface Marks {
   reload: () => void;
 }
 
-/** The deploys of a request's days, newest first; with a filter by application, its own alone. */
+/** The deploys of a range of days, newest first; with a filter by application, its own alone. */
 export function useDeploys({ range, filters }: Question): Marks {
   const path = url("/api/v1/deploys", { ...range, app: filters.app });
   const live = useLive<{ deploys: Deploy[] }>(path, (signal) => get(path, signal), 60_000);

@@ -35,6 +35,10 @@ const VIEWS = {
   prices: { path: "prices?provider=claude" },
   "price-edit": { path: "prices?provider=claude&search=sonnet-4-5", then: price },
   records: { path: "records?days=7", then: (page) => page.locator("tbody .sort").first().click() },
+  reprice: { path: "prices?provider=claude&search=sonnet-4-5", then: reprice },
+  tokens: { path: "tokens" },
+  "token-create": { path: "tokens", then: (page) => page.getByRole("button", { name: "Create a token" }).click() },
+  "dead-letters-many": { path: "dead-letters", then: (page) => page.getByLabel("Select all on this page").check() },
   "dead-letters": { path: "dead-letters", then: (page) => page.locator("tbody .sort").first().click() },
   pipeline: { path: "pipeline" },
   changes: { path: "changes" },
@@ -47,6 +51,13 @@ async function hover(page) {
   const { width } = await plot.boundingBox();
   await plot.hover({ position: { x: width * 0.62, y: 120 } });
   await page.locator(".tooltip").waitFor();
+}
+
+/** The plan of a repricing. */
+async function reprice(page) {
+  await page.getByRole("button", { name: "Reprice…" }).first().click();
+  await page.getByRole("button", { name: "Show what would change" }).click();
+  await page.locator(".effect").waitFor();
 }
 
 /** A list of views, one of which is the present one. */
@@ -171,6 +182,11 @@ async function everyView() {
     await until("alerts are raised", () => Number(daemon.sql("SELECT count(*) FROM api_alerts")) >= 3);
     const seen = daemon.sql("SELECT max(id) FROM api_alerts WHERE id < (SELECT max(id) - 1 FROM api_alerts)");
     daemon.run("alerts", "acknowledge", seen);
+    daemon.sql(`
+      INSERT INTO tallyd_session_samples SELECT date_trunc('hour', now(), 'UTC') - n * interval '1 hour', 900 + (220 * sin(n / 3.8))::int + n / 4, 700 + (170 * sin(n / 3.8))::int,
+        300 + (150 * sin(n / 3.8))::int, 210 + (90 * sin(n / 3.8))::int FROM generate_series(0, 400) AS n WHERE n NOT BETWEEN 50 AND 61 AND n <> 90 ON CONFLICT (hour) DO NOTHING;
+      INSERT INTO tallyd_deploys (app, version, at, deployed_by, actor) SELECT 'web', '1.' || n || '.0', now() - n * interval '9 days', 'ada', 'token:2 ci' FROM generate_series(0, 9) AS n;`);
+    for (const [name, role] of [["grafana", "read"], ["ci", "ingest"], ["checkout", "ingest"]]) daemon.run("token", "create", "--name", name, "--role", role, "--expires-days", "90");
     await draw(daemon, VIEWS);
   } finally {
     await daemon.stop();

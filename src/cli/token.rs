@@ -76,7 +76,7 @@ enum RoleArg {
     Admin,
     /// Ask, and change nothing
     Read,
-    /// Send records, and ask nothing
+    /// Send records and tell deploys, and ask nothing
     Ingest,
 }
 

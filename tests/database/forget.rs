@@ -116,7 +116,8 @@ async fn watched(client: &Connection, user: &str) {
              ('cli:a', 'alert_rule.set', 'r', NULL, jsonb_build_object('scope', 'user', 'scope_value', {user})); \
          INSERT INTO tallyd_units (day, dimension, value, unit, quantity, revenue_usd) VALUES \
              ('2025-01-01', 'customer', {user}, 'order', 3, 1.5), ('2025-01-01', 'customer', '', 'order', 4, NULL), \
-             ('2025-01-02', 'customer', {user}, 'order', 5, NULL), ('2025-01-02', 'customer', 'other', 'order', 6, 2)"
+             ('2025-01-02', 'customer', {user}, 'order', 5, NULL), ('2025-01-02', 'customer', 'other', 'order', 6, 2); \
+         INSERT INTO tallyd_deploys (app, version, at, deployed_by, actor) VALUES ('web', '1', now(), {user}, 'token:1 ci')"
     );
     client.batch_execute(&sql).await.unwrap();
 }

@@ -174,6 +174,7 @@ fn record(api: &Api) {
         json!({"provider": "rentcast", "endpoint": "/avm/value", "user_id": user}),
         json!({"provider": "acme", "model": "new", "user_id": user, "input_tokens": 1_000, "output_tokens": 10}),
         json!({"provider": "openai", "model": "gpt-of-the-list", "input_tokens": 1_000}),
+        json!({"provider": "late", "model": "priced", "input_tokens": 1_000}),
         json!({"provider": "claude", "model": "claude-sonnet-4-5", "input_tokens": 1, "metadata": {"tallyd.not_understood": "x"}}),
         json!({"provider": "claude", "input_tokens": -5, "occurred_at": "2026-03-01T00:00:00Z"}),
         json!({"provider": "claude", "input_tokens": -6}),
@@ -210,6 +211,7 @@ fn every_documented_field_is_filled_by_some_answer() {
         // An address without a listener.
         ("TALLYD_ALERTS_WEBHOOK_URL", "http://127.0.0.1:9/hook"),
         ("TALLYD_DEAD_LETTERS_ROWS_PER_DAY", "500"),
+        ("TALLYD_HTTP_STATEMENT_TIMEOUT_MS", "60000"),
         ("TALLYD_DIMENSIONS_NAMES", "team"),
         ("TALLYD_DIMENSIONS_MAX_VALUES_PER_DAY", "1"),
     ];
@@ -345,6 +347,31 @@ fn closings(asked: &mut Asked) {
     }
     asked.api.postgres.psql("UPDATE tallyd_vendor_fetches SET tried_at = now(), read_at = now(), error = 'away'");
     asked.get("/api/v1/closings?vendor=anthropic&from=2026-01-01&to=2026-01-31");
+}
+
+/// A token with everything that one can have, and a revoked one.
+fn tokens(asked: &mut Asked) {
+    let path = "/api/v1/tokens";
+    let token = json!({"name": "ci", "role": "ingest", "expires_days": 9, "stated_costs": "refuse"});
+    let id = asked.post(path, token)["id"].clone();
+    asked.ask("DELETE", "/api/v1/tokens/{id}", &format!("{path}/{id}"), &Value::Null);
+    asked.get(&format!("{path}?limit=1"));
+}
+
+/// A repricing that was begun before, over a period with dropped calls.
+fn reprice(asked: &mut Asked) {
+    asked.api.postgres.psql(
+        "INSERT INTO tallyd_dropped_partitions (partition_name, from_at, to_at, calls, cost_usd, unpriced_calls, actor) \
+         VALUES ('p', '2020-01-01Z', '2020-02-01Z', 3, 2, 1, 't')",
+    );
+    let price =
+        json!({"provider": "late", "model": "priced", "effective_from": "2020-01-01", "per_million": {"input": "3"}});
+    asked.post("/api/v1/prices", price);
+    let scope = json!({"from": "2020-01-01", "to": "2027-12-31", "provider": "late", "skip_dropped": true});
+    asked.post("/api/v1/reprice/plan", scope.clone());
+    asked.post("/api/v1/reprice", scope.clone());
+    asked.api.postgres.psql("UPDATE reprice_jobs SET state = 'running', position = from_at");
+    asked.post("/api/v1/reprice", scope);
 }
 
 /// Rules of each rollup, one with everything that a rule can have.

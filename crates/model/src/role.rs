@@ -11,7 +11,7 @@ pub enum Role {
     Admin,
     /// Ask.
     Read,
-    /// Send records.
+    /// Send records, and tell deploys.
     Ingest,
 }
 

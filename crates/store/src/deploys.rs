@@ -142,9 +142,9 @@ pub async fn remove(client: &mut Client, id: i64, who: &Actor<'_>) -> Result<boo
     let transaction = client.transaction().await?;
     let sql = format!("DELETE FROM public.tallyd_deploys WHERE id = $1 RETURNING {COLUMNS}");
     let rows = transaction.query_typed(&sql, &[(&id, Type::INT8)]).await?;
-    let Some(Deploy { app, version, at, by, .. }) = rows.first().map(read) else { return Ok(false) };
+    let Some(Deploy { app, version, at, .. }) = rows.first().map(read) else { return Ok(false) };
     let object = format!("deploy {id}");
-    let old = json!({ "app": app, "version": version, "at": at, "by": by });
+    let old = json!({ "app": app, "version": version, "at": at });
     let change = Change { old: Some(old), ..who.change("deploy.remove", &object) };
     audit::write(transaction.client(), &change).await?;
     transaction.commit().await?;

@@ -128,7 +128,7 @@ function Groups({ found, which, onSettled, onPick }: { found: LetterGroups; whic
 
 const groupOf = ({ kind, code, field, producer }: LetterGroup): Letters => ({ kind, code, field, producer });
 
-/** One decision about many letters. `what` names them on a button, `which` where it asks; `field` is the one at fault, if all
+/** One decision about many letters. `what` names them on a button, `which` in a confirmation; `field` is the field at fault, if all
  * have the same. The daemon processes them some hundreds at a time. */
 function Many({ letters, field, what, which, onSettled }: { letters: Letters; field: string; what: string; which: string; onSettled: (text: string) => void }) {
   const { mayChange } = useSession();

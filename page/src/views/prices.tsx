@@ -85,10 +85,11 @@ export function Prices() {
   );
 }
 
-/** The calls that a new price applies to, from the day before, for every time zone; at least a month, to have some. */
-function scopeOf({ provider, model, effective_from }: Added): Scope {
+/** The calls that a new price may apply to: the call log has longer names of models than prices, so that all of the provider's are
+ * looked at. From the day before, so that the time zone does not matter, and at least a month. */
+function scopeOf({ provider, effective_from }: Added): Scope {
   const month = new Date(Date.now() - 30 * 86_400_000).toISOString();
-  return { provider, model, from: addDays((effective_from < month ? effective_from : month).slice(0, 10), -1) };
+  return { provider, model: "", from: addDays((effective_from < month ? effective_from : month).slice(0, 10), -1) };
 }
 
 type Unpriced = Found["unpriced"][number];
@@ -105,13 +106,13 @@ function UnpricedCalls(props: { models: Unpriced[]; mayChange: boolean; onSet: (
   const reprice = (some: Unpriced[]) => props.onReprice(some.map(({ provider, model, first_day }) => ({ provider, model: model === "(other)" ? "" : model, from: first_day })));
   const draft = (model: Unpriced): Draft => ({ provider: model.provider, model: model.model, service_tier: "standard", tokens: {}, units: {}, from: dayBefore(model.first_day) });
   const columns: Column<Unpriced>[] = [
-    { key: "model", label: "Model", cell: (model) => <span class="breaks">{model.model || "every call"} <span class="fine">{model.provider}</span></span> },
+    { key: "model", label: "Model", cell: (model) => <span>{model.model || "every call"} <span class="fine">{model.provider}</span></span> },
     { key: "calls", label: "Calls", number: true, cell: (model) => count(model.calls) },
     { key: "since", label: "Since", wide: true, cell: (model) => <span class="when">{model.first_day}</span> },
-    { key: "state", label: "State", cell: (model) => (model.priceable ? <Badge tone="good">has a price now</Badge> : <Badge tone="warn">unknown</Badge>) },
+    { key: "state", label: "State", wide: mayChange, cell: (model) => (model.priceable ? <Badge tone="good">has a price now</Badge> : <Badge tone="warn">unknown</Badge>) },
   ];
   if (mayChange) {
-    if (ready.length > 0) columns.unshift(pickColumn(selection, ids, idOf, (model) => model.model || model.provider));
+    if (ready.length > 1) columns.unshift(pickColumn(selection, ids, idOf, (model) => model.model || model.provider));
     columns.push({ key: "set", label: <span class="hidden">Decide</span>, number: true, cell: (model) => (model.priceable
       ? <button type="button" aria-label={`Reprice ${model.model || model.provider}`} onClick={() => reprice([model])}>Reprice…</button>
       : <button type="button" aria-label={`Set a price of ${model.model || model.provider}`} onClick={() => props.onSet(draft(model))}>Set a price</button>) });

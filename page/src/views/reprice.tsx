@@ -1,4 +1,4 @@
-// Repricing: its plan, then its application in steps, with progress.
+// Repricing: first a plan of the changes, then the changes in steps, with progress.
 
 import { useEffect, useRef, useState } from "preact/hooks";
 import { Failure, change } from "../api";

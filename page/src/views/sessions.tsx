@@ -92,7 +92,7 @@ function Samples({ samples, range }: { samples: SessionSample[]; range: { from: 
       <Chart label="Sessions by hour" height={250} bars={bars} series={NONE} lines={lines} format={count} axis={short} />
       {gaps > 0 && <p class="footnote">{noun(gaps, "hour has", "hours have")} no sample: no daemon ran, or it could not read the tables. Such an hour is a gap, not zero.</p>}
       <Sorted caption="Sessions by hour" rows={samples} id={(row) => row.hour} first="hour" columns={[
-        { key: "hour", label: "Hour", by: (row) => row.hour, cell: (row) => <span class="when">{instant(row.hour, zone).slice(0, 16)}</span> },
+        { key: "hour", label: "Hour", by: (row) => row.hour, cell: (row) => instant(row.hour, zone).slice(0, 16).split(" ").map((part) => <span key={part} class="unbroken">{part} </span>) },
         ...LINES.map(([key, label], at) => ({ key, label, number: true, wide: at === 1 || at === 2, by: (row: SessionSample) => row[key], cell: (row: SessionSample) => count(row[key]) })),
       ]} />
     </>
