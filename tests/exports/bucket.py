@@ -13,7 +13,7 @@ import s3fs
 
 NAME = "calls"
 KEY = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": "us-east-1"}
-PATIENCE = 60
+PATIENCE = 240
 
 
 class Service:

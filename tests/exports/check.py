@@ -11,6 +11,7 @@ sum of DuckDB is that of PostgreSQL.
 import datetime
 import json
 import pathlib
+import resource
 import sys
 import tempfile
 import time
@@ -118,6 +119,7 @@ def shape(duck, files, seconds):
     (calls,) = duck.execute(f"SELECT count(*) FROM {files}").fetchone()
     columns = duck.execute(sizes).fetchall()
     print(f"{calls} calls, {sum(size for _, size in columns) / calls:.2f} bytes a call, dropped in {seconds:.1f} s")
+    print(f"no command had more than {resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss >> 10} MiB")
     print(*(f"  {name}: {size / calls:.2f}" for name, size in columns[:14]), sep="\n")
 
 

@@ -29,7 +29,7 @@ pub(super) struct Written {
     pub(super) told: Told,
 }
 
-/// What a file has, as its writer knows it.
+/// Size, digest and sums of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Told {
     pub(super) bytes: u64,
@@ -174,7 +174,7 @@ pub(super) fn digest(place: &dyn Place, name: &str) -> Result<(u64, String), Arc
     Ok((bytes, hex::encode(hasher.finalize())))
 }
 
-/// Reads a file from its place, and tells what it has.
+/// Reads a file from its place, and tells its size, digest and sums.
 pub(super) fn told(place: &Arc<dyn Place>, name: &str) -> Result<Told, ArchiveError> {
     let (bytes, sha256) = digest(&**place, name)?;
     Ok(Told { bytes, sha256, sums: read_back(place, name)? })
@@ -219,4 +219,29 @@ pub(super) fn each(
 ) -> Result<(), ArchiveError> {
     let file = Windowed::new(Box::new(Placed(Arc::clone(place), name.to_owned())), place.bytes(name)?);
     Reader::new(file, &columns())?.each(each)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::place::Folder;
+    use super::*;
+
+    /// The file of the first version with an archive, whose ids were plain and whose costs had a dictionary.
+    #[test]
+    fn a_file_of_the_first_version_is_read() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/archive");
+        let place: Arc<dyn Place> = Arc::new(Folder(folder.into()));
+        let told = told(&place, "plain-ids.parquet").unwrap();
+        assert_eq!((told.bytes, &told.sha256[..12]), (6_316, "2232d973510d"));
+        assert_eq!((told.sums.calls, told.sums.unpriced_calls), (60, 20));
+        assert_eq!(told.sums.cost_usd.to_string(), "0.65901700000000059");
+        let mut ids = std::collections::BTreeSet::new();
+        each(&place, "plain-ids.parquet", |cells| {
+            let Cell::Uuid(id) = cells[column("id")] else { panic!("{cells:?}") };
+            ids.insert(id);
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(ids.len(), 60);
+    }
 }

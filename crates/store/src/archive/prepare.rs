@@ -18,7 +18,7 @@ use crate::retention::LOCK_WAIT;
 /// The settings on which a row's text depends.
 const SAME_TEXT: &str =
     "SET LOCAL timezone = 'UTC'; SET LOCAL datestyle = 'ISO, YMD'; SET LOCAL extra_float_digits = 1";
-/// The first transaction writes what one snapshot has, the second looks at what other runs have done.
+/// The first transaction writes the rows of one snapshot, the second sees the changes of other runs.
 const SNAPSHOT: &str = "REPEATABLE READ";
 const CURRENT: &str = "READ COMMITTED";
 
@@ -202,7 +202,7 @@ async fn note(
     Ok(client.query_typed_one(insert, &values).await?.get(0))
 }
 
-/// Gives the file its name, reads it back, and notes that it is what was written. Returns its name and size.
+/// Gives the file its name, reads it back, and notes that nothing has changed on the way. Returns its name and size.
 async fn second(client: &Client, place: &Arc<dyn Place>, unnamed: Unnamed) -> Result<(String, u64), ArchiveError> {
     let Unnamed { id, name, written: Written { upload, told }, .. } = unnamed;
     let is_ours = async {
