@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 .PHONY: test-field test-hostile test-postgres-18 smoke-postgres-18 test-citus
 .PHONY: test-python bench-python test-otel test-mcp test-go test-php test-guides test-exports test-spark
-.PHONY: test-clients bench-typescript deb test-deploy
+.PHONY: test-clients bench-typescript deb test-deploy kill-applications
 .PHONY: fuzz golden snapshots model bench-forecast
 .PHONY: packages try-packages test-packages
 .PHONY: book page test-page measure-page test-typescript screenshots images
@@ -191,6 +191,13 @@ faults: ## Break the daemon in every way that it must survive, deep; writes targ
 	@rm -f target/faults/report.json
 	TALLYD_FAULTS=deep cargo test --test faults -- --test-threads=1 --nocapture
 	TALLYD_FAULTS=deep $(MAKE) test-citus PARTS="killed rebalanced"
+	$(MAKE) kill-applications
+
+kill-applications: ## Kill Node and Python applications that have a spool, ROUNDS (1000) times each: what record() took is there once
+	@scripts/need-typescript
+	$(BUILD)
+	cd clients/typescript && npm run --silent build && ROUNDS=$(or $(ROUNDS),1000) node --test --test-name-pattern="killed again" tests/spool.test.mjs
+	cd clients/python && ROUNDS=$(or $(ROUNDS),1000) $$(../../scripts/need-python-client) -m pytest -qs tests/test_spool.py -k application_is_killed
 
 check: ## What is worth knowing while a change is made: the format, clippy, the tests of the pure crates
 	cargo fmt --all --check

@@ -1,13 +1,14 @@
 """The time of record() and check(), and the memory of a client whose daemon is away for long. `make bench-python`.
 
-    TALLYD_BIN=… python bench.py [--rounds 5] [--before ANOTHER/clients/python]
+    TALLYD_BIN=… python bench.py [--rounds 5] [--only check] [--before ANOTHER/clients/python]
 
 Each figure comes from a process of its own, and each call is timed alone. A burst of 8,000 fits the queue, and the
 sender empties it between two bursts, so that only the call is measured. A dead daemon is a socket that does not exist;
-a stuck one accepts connections and does not answer. `check`: check() with 1,000 scopes used up, of users, models, tags
-and two dimensions; `refused`: the same for a call that counts towards one of them. `memory`: a million records while
-nobody listens, most of which the bounds drop. With `--before` another version of the client, which has check(), too, is
-measured in turns with this one.
+a stuck one accepts connections and does not answer. `check-N`: check() with N scopes used up, of users, models, tags
+and two dimensions; `refused-N`: the same for a call that counts towards one of them. The daemon sends 1,024 scopes at
+most; 10,000 show that their number does not count. `memory`: a million records while nobody listens, most of which the
+bounds drop. `--only` measures the states whose names begin so. With `--before` another version of the client, which has
+check(), too, is measured in turns with this one.
 """
 
 import argparse
@@ -34,7 +35,12 @@ SCOPES = (
     lambda at: {"model": [f"model-{at}"]},
     lambda at: {"tag:customer": [f"customer-{at}"]},
 )
-BUDGETS = {"used_up": [SCOPES[at % 5](at) for at in range(1000)], "left": [{"scope": {}, "usd": "12.5"}]}
+COUNTS = (0, 100, 10_000)
+
+
+def budgets(count):
+    left = [{"scope": {}, "usd": "12.5"}] if count else []
+    return {"used_up": [SCOPES[at % 5](at) for at in range(count)], "left": left}
 
 
 def measure(state, path):
@@ -53,10 +59,12 @@ def measure(state, path):
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return {"MiB": (peak - before) / 1024, "kept": stats.recorded - stats.settled}
     times, now = [], time.perf_counter_ns
-    if state in ("check", "refused"):
-        call = {**CALL, "user": "u-500"} if state == "refused" else CALL
-        recorder.standing.hear(BUDGETS)
-        assert recorder.check(**call).allowed is (state == "check")
+    what, _, count = state.partition("-")
+    if count:
+        # A user of the scopes' last fifth.
+        call = {**CALL, "user": f"u-{int(count) - 5}"} if what == "refused" else CALL
+        recorder.standing.hear(budgets(int(count)))
+        assert recorder.check(**call).allowed is (what == "check")
         for _ in range(BURST * BURSTS):
             begun = now()
             recorder.check(**call)
@@ -86,7 +94,7 @@ def child(client, state, path):
     return json.loads(done.stdout)
 
 
-def compare(rounds, before):
+def compare(rounds, only, before):
     sys.path[:0] = [str(HERE), str(HERE / "tests")]
     from support import Daemon
 
@@ -98,8 +106,11 @@ def compare(rounds, before):
             silent.listen(64)
             dead = f"{folder}/dead"
             sockets = {"healthy": daemon.socket, "dead": dead, "stuck": f"{folder}/stuck"}
-            sockets.update(check=dead, refused=dead, memory=dead)
+            sockets.update({f"check-{count}": dead for count in COUNTS})
+            sockets.update({f"refused-{count}": dead for count in COUNTS if count}, memory=dead)
             for state, path in sockets.items():
+                if not state.startswith(only):
+                    continue
                 found = {name: [] for name in clients}
                 for _ in range(rounds):
                     for name, client in clients.items():
@@ -107,7 +118,7 @@ def compare(rounds, before):
                 for name, all_of in found.items():
                     figures = [f"{key} {statistics.median(one[key] for one in all_of):.2f}" for key in all_of[0]]
                     unit = "" if state == "memory" else "   (us)"
-                    print(f"{state:<8} {name:<7} {'   '.join(figures)}{unit}", flush=True)
+                    print(f"{state:<13} {name:<7} {'   '.join(figures)}{unit}", flush=True)
     finally:
         daemon.down()
 
@@ -115,12 +126,13 @@ def compare(rounds, before):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", default="")
     parser.add_argument("--before")
     parser.add_argument("--measure")
     parser.add_argument("--socket")
     given = parser.parse_args()
     if not given.measure:
-        compare(given.rounds, given.before)
+        compare(given.rounds, given.only, given.before)
         return
     print(json.dumps(measure(given.measure, given.socket)), flush=True)
     # Does not wait for records of an absent daemon.

@@ -97,8 +97,8 @@ export function barRange({ range, bucket }: Question, key: string): Range {
 }
 
 /** The hours that have begun and whose day in the reporting time zone is in the range. They are instants. */
-function hours(range: Range, zone: string): History["bars"] {
-  const bars: History["bars"] = [];
+export function hours(range: Range, zone: string): (History["bars"][number] & { day: string })[] {
+  const bars: ReturnType<typeof hours> = [];
   const format = new Intl.DateTimeFormat("en-GB", { timeZone: zone, hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
   const dayOf = new Intl.DateTimeFormat("en-CA", { timeZone: zone, year: "numeric", month: "2-digit", day: "2-digit" });
   const first = new Date(`${addDays(range.from, -1)}T00:00:00Z`).getTime();
@@ -107,7 +107,7 @@ function hours(range: Range, zone: string): History["bars"] {
     const date = new Date(at);
     const day = dayOf.format(date);
     if (day < range.from || day > range.to) continue;
-    bars.push({ key: `${date.toISOString().slice(0, 19)}Z`, short: format.format(date), long: `${longDay(day)}, ${format.format(date)}` });
+    bars.push({ key: `${date.toISOString().slice(0, 19)}Z`, day, short: format.format(date), long: `${longDay(day)}, ${format.format(date)}` });
   }
   return bars;
 }

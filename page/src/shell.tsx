@@ -25,7 +25,8 @@ export function Shell({ onSignOut }: { onSignOut: () => void }) {
   const status = useLive<Status>("pipeline", (signal) => get("/api/v1/pipeline", signal), 5_000);
   const alerts = useLive<AlertsAnswer>("new alerts", (signal) => get("/api/v1/alerts?only_new=true&limit=1", signal), 15_000);
   const unseen = alerts.data?.new ?? 0;
-  const shown = VIEWS.find((view) => view.id === route.view) ?? VIEWS[0];
+  const views = VIEWS.filter((view) => !view.admin || session.mayChange);
+  const shown = views.find((view) => view.id === route.view) ?? views[0];
   const View: ComponentType = shown?.view ?? (() => null);
 
   // A screen reader continues at the top of the new view; a phone's menu scrolls to it.
@@ -46,7 +47,7 @@ export function Shell({ onSignOut }: { onSignOut: () => void }) {
       <header class="side">
         <a class="brand" href={href("overview")}><img src={ICON} width={26} height={26} alt="" /> tallyd</a>
         <nav class="nav" aria-label="Views">
-          {VIEWS.map((view) => (
+          {views.map((view) => (
             <a key={view.id} href={href(view.id)} aria-current={view.id === shown?.id ? "page" : undefined}>
               <svg viewBox="0 0 16 16" aria-hidden="true"><path d={view.icon} /></svg>
               <span>{view.label}</span>

@@ -71,6 +71,15 @@ export interface SessionsAnswer {
   sessions: { active: Counted; refreshed_24h: Counted; signed_in_24h: Counted; active_users: number } | null;
 }
 
+/** The sessions' numbers in an hour. Hours without a sample are left out. */
+export interface SessionSample {
+  hour: string;
+  active: number;
+  active_users: number;
+  refreshed_24h: number;
+  signed_in_24h: number;
+}
+
 export interface RecordRow {
   id: string;
   occurred_at: string;
@@ -98,8 +107,21 @@ export interface RecordRow {
   tags: Record<string, string> | null;
 }
 
+/** A change of one call by an admin. */
+export interface Amendment {
+  call_id: string;
+  occurred_at: string;
+  kind: "amended" | "voided";
+  at: string;
+  actor: string;
+  reason: string;
+  before: { cost_usd: string | null };
+}
+
 export interface Records {
   records: RecordRow[];
+  /** The last one of each changed call. */
+  amendments: Amendment[];
   /** Filter names that no call has, if nothing was found. */
   note: string | null;
   next: string | null;
@@ -283,6 +305,27 @@ export interface Report {
   movers: { by: string; whole_from: string | null; movers: ReportMover[] }[];
   budgets: { name: string; spent_usd: string; amount_usd: string; used_percent: string; forecast_usd: string | null }[];
   unpriced: { provider: string; model: string; calls: number }[];
+  closings: { vendor: string; matched: number; differs: number; open: number; difference_usd: string; parts: string[] }[];
+}
+
+/** A vendor's day as it stands. */
+export interface Closing {
+  number: number;
+  vendor: string;
+  day: string;
+  state: "matched" | "differs" | "open";
+  /** Why the day opened. */
+  cause: string | null;
+  calls: number;
+  recorded_usd: string;
+  billed_usd: string;
+  residues: { kind: string; model: string; workspace: string; difference_usd: string; note: string }[];
+  at: string;
+}
+
+export interface Closings {
+  closings: Closing[];
+  fetches: { vendor: string; error: string }[];
 }
 
 /** Latencies of a model's calls. */

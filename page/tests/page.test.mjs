@@ -298,7 +298,7 @@ describe("changes", () => {
       await tab.page.getByRole("button", { name: "Add this price" }).click();
       await tab.page.getByRole("status").getByText("was added").waitFor();
       // The form proposed the day before the first unpriced call, so that every one of them has a price now.
-      await tab.page.getByText("priced now").waitFor();
+      await tab.page.getByText("has a price now").waitFor();
       const stored = daemon.sql("SELECT rates -> 'per_million_tokens' ->> 'input', origin FROM api_prices WHERE model = 'claude-experimental-preview'");
       assert.equal(stored, "3|api");
       const missed = daemon.sql("SELECT count(*) FROM api_usage_log u WHERE u.model = 'claude-experimental-preview' AND NOT EXISTS (SELECT FROM api_prices p WHERE p.model = u.model AND p.effective_from <= u.occurred_at)");
@@ -312,20 +312,49 @@ describe("changes", () => {
       await tab.page.locator("tbody .sort").first().click();
       await tab.page.locator(".payload").getByText("claude-haiku-4-5").waitFor();
       await tab.page.getByPlaceholder("field", { exact: true }).fill("");
-      await tab.page.getByRole("button", { name: "Retry" }).click();
+      await tab.page.getByRole("button", { name: "Retry", exact: true }).click();
       await tab.page.getByRole("alert").waitFor();
       assert.deepEqual(await tab.axe(), [], "an error");
       await tab.page.getByPlaceholder("field", { exact: true }).fill("provider");
       await tab.page.getByPlaceholder("value").fill("claude");
-      await tab.page.getByRole("button", { name: "Retry" }).click();
+      await tab.page.getByRole("button", { name: "Retry", exact: true }).click();
       await tab.page.getByText("was accepted and loaded as").waitFor();
       await tab.page.getByText("No dead letters").waitFor();
       assert.equal(daemon.sql("SELECT count(*) FROM api_usage_log WHERE input_tokens = 800 AND output_tokens = 90 AND model = 'claude-haiku-4-5'"), "1");
       await show(tab, daemon, "dead-letters?code=format");
       await tab.page.locator("tbody .sort").first().click();
       tab.page.once("dialog", (dialog) => void dialog.accept());
-      await tab.page.getByRole("button", { name: "Drop" }).click();
+      await tab.page.getByRole("button", { name: "Drop", exact: true }).click();
       await tab.page.getByText("The letter was dropped").waitFor();
+    });
+    JSON.parse(daemon.run("reconcile", "--json"));
+  });
+
+  test("a call is voided with a reason, is struck through, and is as it was when it is restored", async () => {
+    await inside(async (tab) => {
+      const { page } = tab;
+      await show(tab, daemon, "records");
+      const calls = page.locator("tbody tr:not(.detail)");
+      const cost = () => calls.first().locator("td").last().innerText();
+      const before = await cost();
+      await calls.first().locator(".sort").click();
+      const form = page.getByRole("form", { name: "Change this call" });
+      assert.equal(await form.getByRole("button", { name: "Void" }).isDisabled(), true, "a reason is needed");
+      await form.getByLabel("Reason").fill("a load test");
+      page.once("dialog", (dialog) => dialog.accept());
+      await form.getByRole("button", { name: "Void" }).click();
+      await page.getByText("The call was voided.").waitFor();
+      const voided = calls.filter({ hasText: "a load test" });
+      await voided.locator("s").first().waitFor();
+      assert.equal(await voided.locator("s").last().innerText(), before);
+      assert.deepEqual(await tab.axe(), []);
+      await voided.locator(".sort").click();
+      await page.locator(".facts").getByText("voided by").waitFor();
+      await form.getByLabel("Reason").fill("it was real");
+      await form.getByRole("button", { name: "Restore" }).click();
+      await page.getByText("The call was amended.").waitFor();
+      await calls.filter({ hasText: "it was real" }).first().waitFor();
+      assert.equal(await page.locator("tbody s").count(), 0);
     });
     JSON.parse(daemon.run("reconcile", "--json"));
   });

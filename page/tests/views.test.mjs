@@ -231,3 +231,21 @@ test("a sum says in which range it lies and why, and models have their latencies
     await bounds.getByText("between $12.75 and $21.75").waitFor();
   });
 });
+
+test("vendor bills show each day of each vendor, where it stands and the parts of its difference", async () => {
+  const entry = (number, ago, state, cause, billed, residues = []) => `(${number}, 'anthropic', (now() AT TIME ZONE 'UTC')::date - ${ago}, '${state}', ${cause}, 3, 0, 2, ${billed}, '${JSON.stringify(residues)}', '', '', now(), '', '${number}')`;
+  const residue = { kind: "unrecorded_model", model: "claude-opus-4-5", workspace: "wrkspc_lab", difference_usd: "-0.42", note: "9 tokens" };
+  await stand.inside(async (tab, page) => {
+    await show(tab, stand.daemon, "bills");
+    await page.getByText("No day is closed").waitFor();
+    stand.daemon.sql(`INSERT INTO tallyd_vendor_closings (number, vendor, day, state, cause, calls, unpriced_calls, recorded_usd, billed_usd, residues, bill_sha256, sums, at, previous, hash) VALUES
+      ${entry(1, 4, "matched", "NULL", 2)}, ${entry(2, 3, "differs", "NULL", 2.42, [residue])}, ${entry(3, 2, "matched", "NULL", 2)}, ${entry(4, 2, "open", "'amended'", 2)}`);
+    await page.reload();
+    await page.getByRole("heading", { name: "Anthropic: 2 of 4 days closed, 1 differs by −$0.42" }).waitFor();
+    const found = (await rows(page.getByRole("table", { name: "Days of anthropic" }))).map((row) => row.replace(/^\S+ \S+ \S+ \S+ /, ""));
+    assert.deepEqual(found, ["not closed — — —", "open $2.00 $2.00 $0.00 a call was amended or voided", "differs $2.42 $2.00 −$0.42 unrecorded model", "matched $2.00 $2.00 $0.00"]);
+    await page.locator("tbody tr", { hasText: "differs" }).locator(".sort").click();
+    assert.deepEqual(await rows(page.getByRole("table", { name: "Parts of the difference" })), ["unrecorded model claude-opus-4-5 wrkspc_lab −$0.42 9 tokens"]);
+    assert.deepEqual(await tab.axe(), []);
+  });
+});

@@ -13,6 +13,7 @@ use super::build::lanes as configured_lanes;
 use super::dimensions::DimensionTask;
 use super::presence::{Presence, note_database};
 use super::price_sync::PriceSyncTask;
+use super::session_samples::SessionSamples;
 use super::upkeep::Upkeep;
 use crate::alerts::courier::Courier;
 use crate::alerts::reports::ReportTask;
@@ -192,6 +193,14 @@ pub(super) async fn open(
         let stop = stop.clone();
         async move {
             dimensions.run(stop).await;
+            Ok(())
+        }
+    });
+    let samples = SessionSamples::new(config, &database);
+    lanes.spawn("session samples", {
+        let stop = stop.clone();
+        async move {
+            samples.run(stop).await;
             Ok(())
         }
     });

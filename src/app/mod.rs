@@ -23,6 +23,7 @@ mod loading;
 mod presence;
 mod price_sync;
 mod resources;
+mod session_samples;
 mod upkeep;
 
 use std::sync::Arc;

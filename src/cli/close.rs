@@ -162,6 +162,7 @@ const fn words(cause: ClosingCause) -> &'static str {
         ClosingCause::LateCalls => "late calls",
         ClosingCause::CallsRemoved => "calls were removed",
         ClosingCause::Repriced => "costs were changed",
+        ClosingCause::Amended => "a call was amended or voided",
         ClosingCause::BillCorrected => "the bill was corrected",
     }
 }

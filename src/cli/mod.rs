@@ -12,6 +12,7 @@ mod archive;
 mod backup;
 mod bill_check;
 mod budgets;
+mod calls;
 mod close;
 mod completions;
 mod config;
@@ -155,6 +156,8 @@ enum Command {
     Dimensions(dimensions::DimensionsArgs),
     /// Look at prices, change them, import price lists
     Prices(prices::PricesArgs),
+    /// Amend or void one call, with a reason; show its changes
+    Calls(calls::CallsArgs),
     /// Compute stored costs anew after prices were corrected
     Reprice(reprice::RepriceArgs),
     /// Show costs by model, provider, user, application, tag or day
@@ -269,6 +272,7 @@ pub fn main() -> ExitCode {
         Command::Rollups(args) => rollups::run(&args, &config),
         Command::Dimensions(args) => dimensions::run(&args, &config),
         Command::Prices(args) => prices::run(&args, &config),
+        Command::Calls(args) => calls::run(&args, &config),
         Command::Reprice(args) => reprice::run(&args, &config),
         Command::Costs(args) => costs::run(&args, &config),
         Command::Explain(args) => explain::run(&args, &config),
@@ -419,6 +423,8 @@ mod tests {
         let expected = [
             "adopt",
             "budgets remove",
+            "calls amend",
+            "calls void",
             "dead-letters drop",
             "dimensions remove",
             "duplicates drop",

@@ -14,7 +14,7 @@ use tallyd_model::pricing::{Usd, normalise_provider};
 use tallyd_store::Connection;
 use tallyd_store::queries::audit::Actor;
 use tallyd_store::queries::grouped::Dimension;
-use tallyd_store::reprice::{Preview, RepriceOptions, dropped_calls, preview, reprice};
+use tallyd_store::reprice::{Preview, Progress, RepriceOptions, dropped_calls, preview, reprice};
 
 /// Compute stored costs anew with today's prices, log and rollups together. Killed, it goes on where it was when the same
 /// command is run again.
@@ -147,7 +147,11 @@ pub(super) fn run(args: &RepriceArgs, config: &Config) -> anyhow::Result<ExitCod
         // Drawn on stderr, and only if that is a terminal.
         let bar = ProgressBar::new(found.calls);
         bar.set_style(ProgressStyle::with_template("{bar:40} {human_pos} of {human_len} calls, {eta} left")?);
-        let done = reprice(db, &catalog, &options, &by, |progress| bar.set_position(progress.read)).await?;
+        let drawn = |progress: &Progress| {
+            bar.set_position(progress.read);
+            true
+        };
+        let done = reprice(db, &catalog, &options, &by, drawn).await?;
         bar.finish_and_clear();
         if args.json {
             output::json(&serde_json::json!({ "preview": found, "done": done }))?;

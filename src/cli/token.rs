@@ -12,13 +12,13 @@ use super::confirm::{Confirm, Confirmation};
 use super::output::Table;
 use super::{actor, output};
 use crate::http::auth::Role;
-use crate::http::auth::tokens::{compose, digest};
+use crate::http::auth::tokens::issue;
 use crate::lock::holder_runs;
 use tallyd_base::clock::{Clock, SystemClock};
 use tallyd_config::{Config, StatedCosts};
 use tallyd_store::Connection;
 use tallyd_store::queries::audit::Actor;
-use tallyd_store::queries::tokens::{self, ListedToken, NewToken, TokenError};
+use tallyd_store::queries::tokens::{self, ListedToken, NewToken, TokenError, TokenFilter};
 
 /// Make, list and revoke tokens for the HTTP API. Each change is in the audit log.
 #[derive(Args)]
@@ -172,16 +172,9 @@ async fn run_on(args: &TokenArgs, connection: &mut Connection) -> anyhow::Result
 }
 
 async fn create(connection: &mut Connection, token: &NewToken, as_json: bool) -> anyhow::Result<ExitCode> {
-    let secret: [u8; 32] = rand::random();
     let transaction = connection.transaction().await?;
-    let mut text = String::new();
-    let actor = actor();
-    let by = Actor::at_the_command_line(&actor);
-    let id = tokens::create(&transaction, token, &by, |id| {
-        text = compose(id, secret);
-        digest(&text)
-    });
-    let id = id.await.map_err(|error| match error {
+    let issued = issue(&transaction, token, &Actor::at_the_command_line(&actor())).await;
+    let (id, text) = issued.map_err(|error| match error {
         TokenError::Database(_) => error.into(),
         TokenError::Name => anyhow::anyhow!("{error}. hint: name the token after its user, as in `--name grafana`"),
         TokenError::StatedCosts => anyhow::anyhow!("{error}. hint: leave --stated-costs out, or give --role ingest"),
@@ -198,7 +191,8 @@ async fn create(connection: &mut Connection, token: &NewToken, as_json: bool) ->
 }
 
 async fn list(connection: &Connection, as_json: bool) -> anyhow::Result<ExitCode> {
-    let tokens = tokens::list(connection).await?;
+    let mut tokens = tokens::list(connection, TokenFilter::default()).await?;
+    tokens.reverse();
     if as_json {
         output::json(&tokens)?;
         return Ok(ExitCode::SUCCESS);
@@ -228,7 +222,7 @@ fn state(token: &ListedToken) -> &'static str {
 
 async fn revoke(connection: &mut Connection, id: i32, told: Confirmation) -> anyhow::Result<ExitCode> {
     if told == Confirmation::DryRun {
-        let tokens = tokens::list(connection).await?;
+        let tokens = tokens::list(connection, TokenFilter::default()).await?;
         if let Some(token) = tokens.iter().find(|token| token.id == id && token.revoked_at.is_none()) {
             println!("would be revoked: token {id}, {} of the role {}", token.name, token.role);
             output::hint("nothing was changed: --yes revokes it");

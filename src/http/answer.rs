@@ -21,6 +21,7 @@ use super::error::{ApiError, ErrorBody};
 use tallyd_base::registry;
 use tallyd_model::json;
 use tallyd_model::pricing::{Catalog, Usd};
+use tallyd_store::Connection;
 use tallyd_store::queries::{QueryError, Reading};
 
 /// The failures that every request may have.
@@ -116,6 +117,19 @@ impl Daemon {
         let ingest = self.ingest.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let catalog = ingest.as_ref().map(|context| context.catalog.load_full());
         catalog.ok_or_else(|| ApiError::unavailable("the daemon is shutting down"))
+    }
+
+    /// A connection of its own, named `name`: work that can leave a transaction open must not return to the pool.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub(crate) async fn connect(&self, name: &str) -> Result<Connection, ApiError> {
+        self.pool()?;
+        let loading = self.loading.get().ok_or_else(|| ApiError::unavailable("the database is not started yet"))?;
+        loading.database.connect(name).await.map_err(|error| {
+            tracing::warn!(%error, name, "no connection for a request of the HTTP API");
+            ApiError::unavailable("no connection to the database could be had")
+        })
     }
 
     /// A snapshot of the database, for all statements of one answer.

@@ -66,7 +66,10 @@ fn questions() -> OpenApiRouter<SharedDaemon> {
         .routes(routes!(v1::users::users))
         .routes(routes!(v1::users::user))
         .routes(routes!(v1::sessions::sessions))
+        .routes(routes!(v1::sessions::history))
         .routes(routes!(v1::records::search))
+        .routes(routes!(v1::calls::amend_call))
+        .routes(routes!(v1::calls::void_call))
         .routes(routes!(v1::dead_letters::dead_letters))
         .routes(routes!(v1::dead_letters::groups))
         .routes(routes!(v1::decisions::retry_many))
@@ -86,6 +89,10 @@ fn questions() -> OpenApiRouter<SharedDaemon> {
         .routes(routes!(v1::alerts::acknowledge))
         .routes(routes!(v1::prices::unpriced))
         .routes(routes!(v1::price_changes::preview))
+        .routes(routes!(v1::reprice::reprice))
+        .routes(routes!(v1::reprice::plan))
+        .routes(routes!(v1::deploys::deploys))
+        .routes(routes!(v1::deploys::remove))
         .routes(routes!(v1::aliases::list, v1::aliases::set, v1::aliases::remove))
         .routes(routes!(v1::price_changes::changes))
         .routes(routes!(v1::price_sync::show, v1::price_sync::dismiss))
@@ -96,10 +103,16 @@ fn questions() -> OpenApiRouter<SharedDaemon> {
         .routes(routes!(v1::decisions::drop_letter))
 }
 
+/// For the role `admin` alone, on the page as well.
+fn secrets() -> OpenApiRouter<SharedDaemon> {
+    OpenApiRouter::new().routes(routes!(v1::tokens::tokens, v1::tokens::create)).routes(routes!(v1::tokens::revoke))
+}
+
 /// For the roles `ingest` and `admin`.
 fn ingest_routes() -> OpenApiRouter<SharedDaemon> {
     OpenApiRouter::new()
         .routes(routes!(ingest::records::record))
+        .routes(routes!(v1::deploys::add))
         .routes(routes!(otlp::traces))
         .routes(routes!(otlp::logs))
         .routes(routes!(otlp::metrics))
@@ -108,7 +121,8 @@ fn ingest_routes() -> OpenApiRouter<SharedDaemon> {
 /// The OpenAPI document of all routes.
 #[must_use]
 pub fn document() -> utoipa::openapi::OpenApi {
-    let routes = health().merge(counters()).merge(replaced()).merge(questions()).merge(ingest_routes());
+    let routes =
+        health().merge(counters()).merge(replaced()).merge(questions()).merge(secrets()).merge(ingest_routes());
     openapi::complete(routes.into_openapi())
 }
 
@@ -116,13 +130,13 @@ pub fn document() -> utoipa::openapi::OpenApi {
 pub(crate) fn public(daemon: SharedDaemon) -> Router {
     let for_role = |needs, by_page| from_fn_with_state(Gate { daemon: Arc::clone(&daemon), needs, by_page }, gate);
     let answers = Arc::new(RequestSlots::answers());
-    let asked = |routes: OpenApiRouter<SharedDaemon>, by_page| {
+    let asked = |routes: OpenApiRouter<SharedDaemon>, needs, by_page| {
         routes
             .route_layer(from_fn_with_state(Arc::clone(&answers), places::few))
             .route_layer(from_fn(answer::tag))
             .route_layer(from_fn(places::keep))
             .route_layer(from_fn(answer::unchanged))
-            .route_layer(for_role(Role::Read, by_page))
+            .route_layer(for_role(needs, by_page))
             .route_layer(from_fn(answer::count))
     };
     let records = ingest_routes()
@@ -138,8 +152,9 @@ pub(crate) fn public(daemon: SharedDaemon) -> Router {
     };
     let (router, document) = health()
         .merge(counters)
-        .merge(asked(replaced(), false))
-        .merge(asked(questions(), true))
+        .merge(asked(replaced(), Role::Read, false))
+        .merge(asked(questions(), Role::Read, true))
+        .merge(asked(secrets(), Role::Admin, true))
         .merge(records)
         .split_for_parts();
     let header = |name: &'static str, value: &'static str| {

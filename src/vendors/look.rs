@@ -19,6 +19,7 @@ use tallyd_model::bill::compare::RecordedDay;
 use tallyd_model::bill::{Bill, close};
 use tallyd_model::closing::{Closed, Closing, ClosingCause, ClosingState};
 use tallyd_model::pricing::{Catalog, CatalogError, Usd};
+use tallyd_store::amend::is_amended_since;
 use tallyd_store::bill::recorded_at_vendor;
 use tallyd_store::closings::{self, ClosingsError};
 use tallyd_store::prices::read_added;
@@ -89,11 +90,13 @@ impl Total {
         total
     }
 
-    /// Why these are not the calls of an entry; none if they are.
-    fn cause(&self, closed: &Closed) -> Option<ClosingCause> {
+    /// Why these are not the calls of an entry; none if they are. `is_amended`: a call was amended since, which may have
+    /// changed its tokens alone.
+    fn cause(&self, closed: &Closed, is_amended: bool) -> Option<ClosingCause> {
         match self.calls.cmp(&closed.calls) {
             std::cmp::Ordering::Greater => Some(ClosingCause::LateCalls),
             std::cmp::Ordering::Less => Some(ClosingCause::CallsRemoved),
+            std::cmp::Ordering::Equal if is_amended => Some(ClosingCause::Amended),
             std::cmp::Ordering::Equal => {
                 let same = (self.cost_usd, self.unpriced) == (closed.recorded_usd, closed.unpriced_calls);
                 (!same).then_some(ClosingCause::Repriced)
@@ -149,7 +152,9 @@ impl Look<'_> {
                 continue;
             }
             let total = Total::of(&recorded_at_vendor(self.client, *day, self.vendor.provider()).await?);
-            let Some(cause) = total.cause(&last.closed) else { continue };
+            let of = (self.vendor.provider(), *day);
+            let is_amended = is_amended_since(self.client, of, last.closed.at).await?;
+            let Some(cause) = total.cause(&last.closed, is_amended) else { continue };
             let open = self.opened(&last.closed, &total, sums.cloned().unwrap_or_default(), cause);
             let entries = closings::add(self.client, last.number, vec![open]).await?;
             if let Some(entry) = entries.last() {

@@ -159,7 +159,7 @@ async fn act(db: &Database, random: &mut Random, client: &Connection) -> &'stati
                 include_client: true,
                 batch_rows: 5_000,
             };
-            reprice(client, &catalog, &options, &TESTER, |_| {}).await.unwrap();
+            reprice(client, &catalog, &options, &TESTER, |_| true).await.unwrap();
             "reprice"
         }
         _ => {

@@ -5,6 +5,7 @@ use tallyd_model::pricing::Usd;
 use tallyd_store::queries::users::cursor::Cursor;
 use tallyd_store::queries::users::list::List;
 use tallyd_store::queries::users::{CountIs, UserCount, UserPage, UserQuestion, UserSort};
+use tallyd_store::session_samples::sample;
 use tallyd_store::sessions::{SessionLimits, SessionsByUser, sessions};
 use tokio_postgres::Client;
 
@@ -92,6 +93,21 @@ async fn a_sign_in_counts_for_a_day_even_after_a_sign_out() {
         let found = sessions(&*owner, SessionLimits::default()).await.unwrap().unwrap();
         assert_eq!((found.signed_in_24h.count, found.active.count), (expected, 0), "{state}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_of_two_daemons_samples_an_hour() {
+    let project = Project::migrated(Grants::New).await;
+    let superuser = project.database.connect("fixture").await.unwrap();
+    begin(&superuser, "just begun", "now(), NULL, NULL").await;
+    let (one, other) = (project.session("postgres").await, project.session("postgres").await);
+    // The second waits for the first to commit, and then finds its row.
+    one.batch_execute("BEGIN").await.unwrap();
+    assert!(sample(&one, SessionLimits::default()).await.unwrap());
+    let committed = async { one.batch_execute("COMMIT").await.unwrap() };
+    let (second, ()) = tokio::join!(sample(&other, SessionLimits::default()), committed);
+    assert!(!second.unwrap());
+    assert_eq!(value(&one, "SELECT sum(active) FROM tallyd_session_samples").await, "1");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -105,6 +105,7 @@ row!(15, fault_15_a_second_daemon, damage::a_second_daemon, 2, 30);
 row!(18, fault_18_an_ignored_watermark_is_noticed, steps::an_ignored_watermark_is_noticed, 1, 20);
 row!(26, fault_26_a_client_dies_in_mid_frame, clients::dies_in_mid_frame, 10, 500);
 row!(40, fault_40_an_application_is_killed_with_its_spool, applications::killed_with_its_spool, 12, 1_000);
+row!(40, fault_40_an_application_on_a_full_disk, applications::on_a_full_disk, 4, 100);
 row!(27, fault_27_slow_and_idle_clients, clients::slow_and_idle, 1, 5);
 row!(28, fault_28_the_clock_jumps, process::the_clock_jumps, 1, 40);
 row!(29, fault_29_a_task_dies, process::a_task_dies, 6, 120);

@@ -46,6 +46,7 @@ fn commands(bill: &str, list: &str, rows: &str, folder: &str) -> Vec<Vec<String>
         vec!["prices", "check"],
         vec!["prices", "diff", list],
         vec!["prices", "sync", list],
+        vec!["calls", "show", "01900000-0000-7000-8000-000000000000"],
         vec!["reprice", day[0], day[1], day[2], day[3], "--dry-run"],
         vec!["reprice", day[0], day[1], day[2], day[3], "--include-client", "--dry-run"],
         vec!["budgets", "set", "1", "--for", user, "--period", "day"],

@@ -472,3 +472,46 @@ fn units_are_replaced_and_stand_beside_their_costs() {
     let output = api.daemon.run(&["units", "list", "--by", "app", "--json"]);
     assert!(output.status.success(), "{output:?}");
 }
+
+#[test]
+fn a_call_is_amended_and_voided_by_admins_alone_and_the_search_says_why() {
+    let api = loaded();
+    let (admin, read) = (api.token("admin"), api.token("read"));
+    let row = api.postgres.psql(
+        "SELECT id || ' ' || to_char(occurred_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') FROM api_usage_log \
+         WHERE cost_usd > 0 ORDER BY occurred_at DESC LIMIT 1",
+    );
+    let (id, at) = row.split_once(' ').unwrap();
+    let post = |token: &str, verb: &str, body: &Value| {
+        let headers = [("authorization", token), ("content-type", "application/json")];
+        api.send("POST", &format!("/api/v1/calls/{id}/{verb}"), &headers, body.to_string().as_bytes())
+    };
+    let void = json!({"occurred_at": at, "reason": "a test of ours"});
+    assert_eq!(post(&read, "void", &void).code(), "forbidden");
+    for (verb, body, code) in [
+        ("void", json!({"occurred_at": at}), "invalid_body"),
+        ("void", json!({"occurred_at": at, "reason": ""}), "invalid_body"),
+        ("void", json!({"occurred_at": at, "reason": "r", "cost_usd": "1"}), "invalid_body"),
+        ("void", json!({"occurred_at": "2001-01-01", "reason": "r"}), "not_found"),
+        ("amend", json!({"occurred_at": at, "reason": "r"}), "unchanged"),
+        ("amend", json!({"occurred_at": at, "reason": "r", "input_tokens": -1}), "invalid_body"),
+        ("amend", json!({"occurred_at": at, "reason": "r", "requests": 1_000_000_000_001_u64}), "invalid_body"),
+    ] {
+        let answer = post(&admin, verb, &body);
+        assert_eq!(answer.code(), code, "{verb} {body}: {}", answer.text());
+    }
+    let amended = post(&admin, "amend", &json!({"occurred_at": at, "cost_usd": 0.25, "reason": "a discount"})).ok();
+    assert_eq!((&amended["kind"], &amended["after"]["cost_usd"]), (&json!("amended"), &json!("0.25")), "{amended:#}");
+    assert_eq!(post(&admin, "void", &void).ok()["before"], amended["after"]);
+    let day = &at[..10];
+    let found = api.get(&format!("/api/v1/records?id={id}&from={day}&to={day}T23:59:59.999999Z"), &read).ok();
+    assert_eq!(
+        (&found["records"][0]["cost_source"], &found["records"][0]["cost_usd"]),
+        (&json!("voided"), &json!("0"))
+    );
+    assert_eq!(found["amendments"].as_array().map(Vec::len), Some(1), "{found:#}");
+    assert_eq!(found["amendments"][0]["reason"], "a test of ours");
+    api.daemon.assert_reconciled();
+    let noted = actions(&api, &admin);
+    assert_eq!(noted[noted.len() - 2..], [format!("call.amend {id}"), format!("call.void {id}")]);
+}

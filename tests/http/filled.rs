@@ -22,6 +22,7 @@ const UNFILLED: &[(&str, &str)] = &[
     ("PipelineGlance.oldest_unflushed_seconds", "the overview needs the database, which loads at once"),
     ("PipelineGlance.unflushed_records", "the overview needs the database, which loads at once"),
     ("Preview.inexact", "only adopted calls have more than 18 decimals; tests/it/reprice.rs sees them"),
+    ("RepricePlan.days_left_off", "it takes 1,000 rows of days and models"),
     ("SyncState.error", "it takes a list that cannot be read; tests/it/prices.rs sees it"),
     ("Users.as_of", "it takes many deltas that wait; tests/database/list.rs sees it"),
     ("WalStatus.channel_bytes", "records wait there for microseconds"),
@@ -281,10 +282,14 @@ fn change(asked: &mut Asked) {
         asked.ask("PUT", "/api/v1/units", "/api/v1/units", &json!({"units": units}));
     }
     alert_rules(asked);
+    tokens(asked);
+    let deploy = json!({"app": "web", "version": "1.4.2", "by": "ada"});
+    asked.post("/api/v1/deploys", deploy);
     let price = json!({"provider": "acme", "model": "new", "effective_from": "2026-01-01", "per_million": {"input": "3", "output": "7"},
         "note": "from their page", "source": "https://example.com"});
     asked.post("/api/v1/prices/preview", price.clone());
     let id = asked.post("/api/v1/prices", price)["id"].clone();
+    reprice(asked);
     let known = json!({"provider": "claude", "model": "claude-sonnet-4-5", "effective_from": "2025-01-01", "per_million": {"input": "4"}});
     asked.post("/api/v1/prices/preview", known);
     let less = json!({"provider": "acme", "model": "new", "effective_from": "2026-02-01", "per_million": {"output": "8"}, "replace": true});
@@ -307,6 +312,18 @@ fn change(asked: &mut Asked) {
         "startTimeUnixNano": "1790000000000000000", "endTimeUnixNano": "1790000001250000000", "attributes": attributes});
     asked.post("/v1/traces", json!({"resourceSpans": [{"scopeSpans": [{"spans": [span]}]}]}));
     closings(asked);
+    // A call with everything is amended, and a priced one is voided.
+    let correction = json!({"output_tokens": 4, "cost_usd": "0.5", "reason": "counted twice"});
+    asked.ask("POST", "/api/v1/calls/{id}/amend", &format!("/api/v1/calls/{ID}/amend"), &correction);
+    let priced = asked
+        .api
+        .postgres
+        .psql("SELECT id FROM api_usage_log WHERE price_id IS NOT NULL ORDER BY occurred_at DESC LIMIT 1");
+    let void = format!("/api/v1/calls/{priced}/void");
+    asked.ask("POST", "/api/v1/calls/{id}/void", &void, &json!({"reason": "a load test"}));
+    for id in [ID, &priced] {
+        asked.get(&format!("/api/v1/records?id={id}"));
+    }
     let letters = asked.get("/api/v1/dead-letters?limit=1000")["dead_letters"].clone();
     let letter = |code: &str| {
         let found = letters.as_array().unwrap().iter().find(|letter| letter["code"] == code);
@@ -334,6 +351,28 @@ fn closings(asked: &mut Asked) {
     }
     asked.api.postgres.psql("UPDATE tallyd_vendor_fetches SET tried_at = now(), read_at = now(), error = 'away'");
     asked.get("/api/v1/closings?vendor=anthropic&from=2026-01-01&to=2026-01-31");
+}
+
+/// A token with everything that one can have, and a revoked one.
+fn tokens(asked: &mut Asked) {
+    let path = "/api/v1/tokens";
+    let token = json!({"name": "ci", "role": "ingest", "expires_days": 9, "stated_costs": "refuse"});
+    let id = asked.post(path, token)["id"].clone();
+    asked.ask("DELETE", "/api/v1/tokens/{id}", &format!("{path}/{id}"), &Value::Null);
+    asked.get(&format!("{path}?limit=1"));
+}
+
+/// A repricing that was begun before, over a period with dropped calls.
+fn reprice(asked: &mut Asked) {
+    asked.api.postgres.psql(
+        "INSERT INTO tallyd_dropped_partitions (partition_name, from_at, to_at, calls, cost_usd, unpriced_calls, actor) \
+         VALUES ('p', '2020-01-01Z', '2020-02-01Z', 3, 2, 1, 't')",
+    );
+    let scope = json!({"from": "2020-01-01", "to": "2027-12-31", "provider": "acme", "skip_dropped": true});
+    asked.post("/api/v1/reprice/plan", scope.clone());
+    asked.post("/api/v1/reprice", scope.clone());
+    asked.api.postgres.psql("UPDATE reprice_jobs SET state = 'running', position = from_at");
+    asked.post("/api/v1/reprice", scope);
 }
 
 /// Rules of each rollup, one with everything that a rule can have.
@@ -376,6 +415,9 @@ fn alert_rules(asked: &mut Asked) {
 
 /// Requests every path without parameters, then those with them.
 fn ask_everything(asked: &mut Asked) {
+    asked.api.postgres.psql(
+        "INSERT INTO tallyd_session_samples SELECT date_trunc('hour', now(), 'UTC'), 4, 3, 2, 1 ON CONFLICT DO NOTHING",
+    );
     // One that is not whole yet: the daemon looks for such once a minute.
     asked
         .api
@@ -414,6 +456,7 @@ fn ask_everything(asked: &mut Asked) {
         "/api/v1/report?period=month&of=2026-01-31",
         "/api/v1/report?period=day&of=1",
         "/api/v1/users?limit=1",
+        "/api/v1/sessions/history?days=90",
         "/api/v1/prices?limit=1",
         "/api/admin/cost-history?days=75",
         "/api/v1/costs?group_by=colour",

@@ -6,6 +6,7 @@
 mod support;
 
 mod acks;
+mod administered;
 mod bounds;
 mod changes;
 mod client;
@@ -25,6 +26,7 @@ mod page;
 mod password;
 mod questions;
 mod records;
+mod sessions;
 mod settings;
 mod socket;
 mod spend;

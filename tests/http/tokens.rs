@@ -17,6 +17,7 @@ fn without_a_token_nothing_tells_a_cost_and_the_answer_says_how_to_get_one() {
         "/api/v1/users",
         "/api/v1/users/u",
         "/api/v1/sessions",
+        "/api/v1/sessions/history",
         "/api/v1/records",
         "/api/v1/dead-letters",
         "/api/v1/prices",

@@ -263,6 +263,7 @@ fn every_list_is_exported_as_csv() {
         ("budgets?", 1),
         ("forecast?provider=acme", 30),
         ("sessions?", 0),
+        ("sessions/history?days=2", 0),
     ] {
         let answer = api.get(&format!("/api/v1/{path}&format=csv"), &token);
         assert_eq!(answer.status, 200, "{path}: {}", answer.text());

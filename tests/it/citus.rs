@@ -36,10 +36,11 @@ fn the_rules_find_what_citus_has_refused() {
     }
 }
 
-/// `TODAY` and `FILES`, a folder, are replaced.
+/// `TODAY`, `FILES`, a folder, and `CALL`, an id, are replaced.
 const COMMANDS: &str = "rollups rebuild --time-zone Asia/Tokyo --dry-run|rollups rebuild --time-zone UTC --yes|\
     duplicates list|duplicates drop --yes|prices set claude of-tomorrow --from always --rate input=1 --rate output=2|\
     reprice --from 2020-01-01 --to now --dry-run|reprice --from 2020-01-01 --to now --yes|\
+    calls amend CALL --cost 1 --reason r --yes|calls void CALL --reason r --yes|calls amend CALL --reason r --yes|calls show CALL|\
     adopt --from-log old.calls --from-daily old.days --dry-run|adopt --from-log old.calls --from-daily old.days --yes|\
     partitions list|partitions drop --before 2025-03-10 --yes|partitions drop --before 2025-05-01 --yes|\
     archive list|archive verify|archive restore 1|\
@@ -95,7 +96,9 @@ fn every_statement_is_one_that_citus_takes() {
         format!("day,dimension,value,unit,quantity\n{today},app,web,order,3\n"),
     )
     .unwrap();
-    let commands = COMMANDS.replace("TODAY", &today).replace("FILES", files.path().to_str().unwrap());
+    let call = postgres.psql("SELECT min(id::text) FROM api_usage_log WHERE user_id = 'u3'");
+    let commands =
+        COMMANDS.replace("TODAY", &today).replace("CALL", &call).replace("FILES", files.path().to_str().unwrap());
     for command in commands.split('|') {
         let words: Vec<&str> = command.split_whitespace().collect();
         let output = daemon.run(&words);

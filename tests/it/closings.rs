@@ -258,6 +258,36 @@ fn a_month_closes_by_itself_each_difference_has_its_name_and_what_changes_opens_
     let entry = found.iter().find(|entry| entry["vendor"] == "openai" && entry["day"] == json!(day)).unwrap();
     assert_eq!(residues(entry), ["price gpt-4o-mini proj_ours 0.1"]);
 
+    // A call is voided: the day opens, and differs. It is as it was: the day opens, and matches.
+    let (_, day) = days(15);
+    let id = postgres
+        .psql(&format!("SELECT id FROM api_usage_log WHERE model = '{HAIKU}' AND occurred_at = '{day}T00:00:00Z'"));
+    for (verb, state) in [("void", "differs -"), ("amend", "matched -")] {
+        let changed = first.run(&["calls", verb, &id, "--reason", "a trial", "--yes"]);
+        assert!(changed.status.success(), "{}", String::from_utf8_lossy(&changed.stderr));
+        assert_eq!(close(&first).0, Some(0));
+        let entries = entries(&first, "anthropic", day);
+        assert_eq!(entries[entries.len() - 2..], ["open amended", state], "{entries:?}");
+    }
+    // Tokens alone: the cost stays, and the day is compared again.
+    let changed = first.run(&[
+        "calls",
+        "amend",
+        &id,
+        "--cache-write-5m-tokens",
+        "0",
+        "--cache-write-1h-tokens",
+        "250000",
+        "--cost",
+        "0.5",
+        "--reason",
+        "an hour",
+        "--yes",
+    ]);
+    assert!(changed.status.success(), "{}", String::from_utf8_lossy(&changed.stderr));
+    assert_eq!(close(&first).0, Some(0));
+    assert_eq!(entries(&first, "anthropic", day)[5], "open amended");
+
     // A limit that is longer than a look may wait is kept.
     vendors.change(|bills| bills.faults = vec![("cost_report", Fault::Limit(3_600))]);
     let asked_before = vendors.asked().len();
@@ -280,11 +310,12 @@ fn the_report_says_which_days_are_closed(daemon: &Daemon) {
     let of = ago(2).to_string();
     let report = daemon.run(&["report", "--period", "day", "--of", &of, "--json"]);
     let report: Value = serde_json::from_slice(&report.stdout).unwrap();
-    let anthropic = json!({"vendor": "anthropic", "matched": 1, "differs": 0, "open": 0, "difference_usd": "0"});
+    let anthropic =
+        json!({"vendor": "anthropic", "matched": 1, "differs": 0, "open": 0, "difference_usd": "0", "parts": []});
     assert_eq!(report["closings"][0], anthropic, "{report:#}");
     let text = daemon.run(&["report", "--period", "day", "--of", &ago(5).to_string()]);
     let text = String::from_utf8(text.stdout).unwrap();
-    assert!(text.contains("bill of anthropic: 0 days matched, 1 differs (-0.30 USD)"), "{text}");
+    assert!(text.contains("bill of anthropic: 1 of 1 day closed, 1 differs (-0.30 USD): cache lifetime"), "{text}");
 }
 
 fn the_record_is_verified_with_and_without_a_database(postgres: &Postgres, daemon: &Daemon) {

@@ -14,6 +14,7 @@ mod support;
 
 mod adopt;
 mod alerts;
+mod amend;
 mod archive;
 mod backup;
 mod beside;

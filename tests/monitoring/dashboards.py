@@ -467,8 +467,17 @@ def fill(tallyd):
     day = lambda days: (datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=days)).strftime("%Y-%m-%d")
     run("prices", "set", "claude", "claude-sonnet-4", "--from", day(-3), "--rate", "input=4", stderr=subprocess.DEVNULL)
     run("reprice", "--from", day(-3), "--to", "now", "--provider", "claude", "--yes", stderr=subprocess.DEVNULL)
+    # Closed vendor-days, as the vendors' reports make them: one of each state.
+    closings = (
+        "INSERT INTO tallyd_vendor_closings (number, vendor, day, state, cause, calls, unpriced_calls, recorded_usd, billed_usd, residues, bill_sha256, sums, at, "
+        "previous, hash) SELECT n, 'anthropic', current_date - n - 2, s, c, 1, 0, 2, 3, CASE s WHEN 'differs' THEN '[{\"kind\": \"unrecorded_model\"}]'::jsonb "
+        "ELSE '[]' END, '', '', now(), '', n::text FROM (VALUES (1, 'matched', NULL), (2, 'differs', NULL), (3, 'open', 'amended')) AS v (n, s, c)"
+    )
+    run("psql", "-Xqc", closings)
     refused = '{"provider":"x","colour":1}\n{"provider":"acme","model":"unknown"}\n{"provider":"rentcast"}'
     subprocess.run([tallyd, "record", "--stdin"], input=refused, text=True, stdout=subprocess.DEVNULL)
+    run("psql", "-Xqc", "INSERT INTO tallyd_deploys (app, version, at, actor) VALUES ('web', '1.4.2', now() - interval '1 day', 'a test')")
+    run("psql", "-Xqc", "INSERT INTO tallyd_session_samples SELECT date_trunc('hour', now(), 'UTC') - n * interval '1 hour', 9, 7, 5, 3 FROM generate_series(1, 5) AS n")
 
 
 def check(tallyd, daemon, prometheus, children):

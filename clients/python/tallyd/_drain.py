@@ -3,6 +3,9 @@
 Each file is sent under its own producer and numbers, so the daemon skips the records that it has. A file is removed
 once all its records are settled. If the daemon is away, the locks are released until the next attempt. Later the folder
 is looked at once a minute.
+
+A file that cannot be read, or whose producer the daemon refuses, stays, and does not keep the others from being
+delivered. The recorder's end does not wait for it.
 """
 
 from __future__ import annotations
@@ -26,6 +29,10 @@ _INTERVAL = 60.0
 _TIMEOUT = 10.0
 
 
+class Refused(Exception):
+    """The daemon refuses the producer of a file."""
+
+
 class Drain:
     """The thread. See the module."""
 
@@ -47,14 +54,16 @@ class Drain:
     def _run(self) -> None:
         failures = 0
         while True:
+            is_refused = False
             try:
                 self._pass()
                 failures = 0
             except Exception as error:  # Whatever it is, the files stay, and the next attempt may do better.
                 failures += 1
+                is_refused = isinstance(error, Refused)
                 self._recorder.not_recovered(f"records of an earlier process wait in {self._folder}: {error}")
             if self._stop_at is not None:
-                if failures == 0 or time.monotonic() >= self._stop_at:
+                if failures == 0 or is_refused or time.monotonic() >= self._stop_at:
                     return
                 time.sleep(_BACKOFF[0])
                 continue
@@ -62,14 +71,17 @@ class Drain:
             self._changed.wait(wait * random.uniform(0.5, 1.0))
 
     def _pass(self) -> None:
+        """Delivers every file that has lost its process. Raises Refused after all of them had their turn, and any other
+        error at once, because it concerns all of them."""
         own = self._recorder.spool
+        refused: Optional[Refused] = None
         for path in _spool.files(self._folder):
             if own is not None and path == own.path:
                 continue  # At the recorder's end it loses its lock, and is for the next start.
             try:
                 orphan = _spool.adopt(path)
-            except Unreadable as error:
-                self._recorder.notices.tell("spool", "tallyd: %s is left as it is: %s", path, error)
+            except (Unreadable, OSError) as error:
+                self._recorder.not_read(f"{path} is left as it is: {error}")
                 continue
             if orphan is None:
                 continue
@@ -77,8 +89,12 @@ class Drain:
                 if orphan.entries:
                     self._deliver(orphan)
                 orphan.remove()
+            except Refused as error:
+                refused = error
             finally:
                 orphan.release()
+        if refused is not None:
+            raise refused
 
     def _deliver(self, orphan: _spool.Orphan) -> None:
         endpoint = self._recorder.endpoint
@@ -118,7 +134,7 @@ class Drain:
 
 
 def _answer(sock: socket.socket, inbox: _wire.Inbox, wanted: str) -> Dict[str, Any]:
-    """Waits for a message of this name. Raises OSError or ValueError."""
+    """Waits for a message of this name. Raises Refused, OSError or ValueError."""
     while True:
         while (message := inbox.next()) is None:
             data = sock.recv(65536)
@@ -129,7 +145,7 @@ def _answer(sock: socket.socket, inbox: _wire.Inbox, wanted: str) -> Dict[str, A
         if name == wanted:
             return body
         if name == "error":
-            raise ValueError(f"tallyd refused the connection ({body.get('code')}): {body.get('message')}")
+            raise Refused(f"tallyd refused the connection ({body.get('code')}): {body.get('message')}")
 
 
 def _frame_of(rest: List[Tuple[int, bytes]], max_records: int, max_bytes: int) -> int:

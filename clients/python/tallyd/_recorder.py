@@ -540,6 +540,11 @@ class Recorder:
     def not_recovered(self, error: str) -> None:
         self._last_error = error
 
+    def not_read(self, error: str) -> None:
+        """A spool of another process cannot be read."""
+        self._last_error = error
+        self.notices.tell("spool", "tallyd: %s", error)
+
     def warned(self, warning: Optional[Mapping[str, Any]]) -> None:
         """Keeps the daemon's warning, and logs the first one."""
         if warning:

@@ -11,7 +11,8 @@ import tallyd
 
 
 class Fake:
-    """A scripted daemon: each connection gets a `last_seq`, and an action for the first frame of records."""
+    """A scripted daemon: each connection gets a `last_seq`, and an action for the first frame of records. Without a
+    `last_seq` the action is the code of a refusal."""
 
     def __init__(self, path):
         self.path = str(path)
@@ -31,6 +32,9 @@ class Fake:
             with connection:
                 connection.settimeout(20)
                 self._frame(connection)
+                if last_seq is None:
+                    self._send(connection, {"error": {"code": answer, "message": "no"}})
+                    continue
                 welcome = {"protocol": 2, "last_seq": last_seq, "max_frame_bytes": 1 << 20, "max_records": 4096}
                 self._send(connection, {"welcome": welcome})
                 body = self._frame(connection)

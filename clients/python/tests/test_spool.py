@@ -110,10 +110,13 @@ def test_the_next_recorder_delivers_what_the_last_one_left_as_the_same_producer(
 
 def test_without_a_spools_file_records_are_in_memory_and_over_http_there_is_none(tmp_path):
     (tmp_path / "file").touch()
-    recorder = tallyd.Recorder(str(tmp_path / "nobody"), spool=tmp_path / "file", quiet=True)
-    assert recorder.record("claude")
-    assert recorder.spool is None
-    recorder.close(0.01)
+    # Nobody can make a folder in /proc, not even root.
+    for place in (tmp_path / "file", "/proc/spool"):
+        recorder = tallyd.Recorder(str(tmp_path / "nobody"), spool=place, quiet=True)
+        assert recorder.record("claude")
+        assert recorder.spool is None
+        assert "in memory alone" in recorder.stats().last_error
+        recorder.close(0.01)
     tmp_path.chmod(0o777)
     recorder = tallyd.Recorder(str(tmp_path / "nobody"), spool=tmp_path, quiet=True)
     assert recorder.record("claude")
@@ -138,26 +141,85 @@ def test_a_forked_child_has_a_spool_of_its_own(tmp_path):
     recorder.close(0.01)
 
 
+def test_what_cannot_be_delivered_stays_and_does_not_hold_up_the_rest(tmp_path):
+    fake, folder, told = Fake(tmp_path / "fake.sock"), tmp_path / "spool", []
+    # Two processes with one folder, which both end without a daemon.
+    both = [tallyd.Recorder(str(tmp_path / "nobody"), spool=folder, quiet=True) for _ in range(2)]
+    for recorder in both:
+        assert all(recorder.record("claude", input_tokens=number) for number in range(10))
+    assert [recorder.close(0.01) for recorder in both] == [False, False]
+    (folder / "0.spool").mkdir()
+    (folder / "1.spool").write_text("not a spool")
+    # The first file's producer is refused, and is good again at the next attempt.
+    fake.serve([(None, "secret"), (0, True), (0, True)])
+    recorder = tallyd.Recorder(fake.path, quiet=True)
+    recorder.not_recovered = recorder.not_read = told.append
+    drain = Drain(recorder, folder)
+    until("all are delivered", lambda: drain.recovered == 20)
+    drain.stop(time.monotonic() + 20)
+    assert "(secret)" in told[2] and all("is left as it is" in one for one in told[:2] + told[3:])
+    assert sorted(path.name for path in folder.iterdir()) == ["0.spool", "1.spool"]
+    fake.thread.join()
+
+
+def test_a_full_disk_ends_nothing_and_loses_nothing_that_record_has_taken(tmp_path):
+    disk, fake = tmp_path / "disk", Fake(tmp_path / "fake.sock")
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(disk)]).returncode:
+        pytest.skip("mounting needs root")
+    try:
+        of = {"spool": disk / "spool", "spool_bytes": 1, "quiet": True}
+        (disk / "others").write_bytes(bytes(4 << 20))
+        nobody = tallyd.Recorder(str(tmp_path / "nobody"), **of)
+        assert nobody.record("claude") and nobody.spool is None
+        assert "No space left" in nobody.stats().last_error
+        assert list((disk / "spool").iterdir()) == []
+        nobody.close(0.01)
+        (disk / "others").unlink()
+        nobody = tallyd.Recorder(str(tmp_path / "nobody"), **of)
+        assert nobody.record("claude", input_tokens=1) and nobody.spool is not None
+        with pytest.raises(OSError), open(disk / "others", "wb") as others:
+            while True:
+                others.write(bytes(1 << 20))
+        # The file's room was allocated before.
+        assert all(nobody.record("claude", input_tokens=number) for number in range(2, 10_001))
+        assert nobody.close(0.01) is False
+        fake.serve([(0, True)])
+        drain = Drain(tallyd.Recorder(fake.path, quiet=True), disk / "spool")
+        until("all are delivered", lambda: drain.recovered == 10_000)
+        drain.stop(time.monotonic() + 20)
+        fake.thread.join()
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
 def test_an_application_is_killed_and_each_call_that_record_took_is_there_once(daemon, tmp_path):
     rounds, seed = int(os.environ.get("ROUNDS") or 10), int(os.environ.get("SEED") or time.time())
     print(f"{rounds} rounds; SEED={seed} repeats this")
-    draw, folder, taken = random.Random(seed), tmp_path / "spool", {}
-    for life in range(rounds):
-        words = [sys.executable, str(HERE / "spooling.py"), daemon.socket, str(folder), str(life)]
-        environment = {**os.environ, "PYTHONPATH": str(HERE.parent)}
-        application = subprocess.Popen(words, stdout=subprocess.PIPE, env=environment)
-        said = application.stdout.readline() if draw.random() < 0.75 else b""
+    draw, folder, taken, lives = random.Random(seed), tmp_path / "spool", {}, 0
+    environment = {**os.environ, "PYTHONPATH": str(HERE.parent)}
+    for _ in range(rounds):
+        applications = []
+        # In some rounds two processes share the folder.
+        for _ in range(2 if draw.random() < 0.25 else 1):
+            lives += 1
+            words = [sys.executable, str(HERE / "spooling.py"), daemon.socket, str(folder), str(lives)]
+            applications.append(subprocess.Popen(words, stdout=subprocess.PIPE, env=environment))
+        said = applications[0].stdout.readline() if draw.random() < 0.75 else b""
         time.sleep(draw.random() * 0.06)
         if draw.random() < 0.2:
             daemon.kill()
             daemon.up()
-        assert application.poll() is None, "it ended by itself"
-        application.kill()
-        said += application.stdout.read()
-        application.wait()
-        # The last line may be cut short.
-        for user, number in re.findall(r"^taken (\S+) (\d+)\n", said.decode(), re.MULTILINE):
-            taken[user] = int(number)
+        for application in applications:
+            assert application.poll() is None, "it ended by itself"
+            application.kill()
+        for application in applications:
+            said += application.stdout.read()
+            application.wait()
+            # The last line may be cut short.
+            for user, number in re.findall(r"^taken (\S+) (\d+)\n", said.decode(), re.MULTILINE):
+                taken[user] = int(number)
+            said = b""
     last = tallyd.Recorder(daemon.socket, spool=folder)
     last.ready()
     until("all spools are delivered", lambda: len(list(folder.iterdir())) == 1)
@@ -174,4 +236,5 @@ def test_an_application_is_killed_and_each_call_that_record_took_is_there_once(d
         assert count == distinct == most, f"{user}: {count} calls, {distinct} different, up to {most}"
         assert taken.get(user, 0) <= most <= taken.get(user, 0) + 1, user
     assert taken and taken.keys() <= found.keys()
-    print(f"{sum(taken.values())} calls, {recovered} of them by the last start; lost 0, doubled 0")
+    calls = f"{sum(taken.values())} calls, {recovered} of them by the last start"
+    print(f"{rounds} rounds, {lives} processes, {calls}; lost 0, doubled 0; SEED={seed}")

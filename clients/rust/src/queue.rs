@@ -19,10 +19,11 @@ impl Queue {
     /// The record itself.
     #[inline]
     #[expect(clippy::result_large_err, reason = "the record is moved back to the caller; boxing it would allocate")]
-    pub fn push(&self, record: Record) -> Result<(), Record> {
+    pub fn push(&self, mut record: Record) -> Result<(), Record> {
         match self {
             Self::Memory(ring) => ring.push(record),
-            Self::File(spool) => spool.push(record),
+            Self::File(spool) if spool.push(&mut record) => Ok(()),
+            Self::File(_) => Err(record),
         }
     }
 

@@ -2,6 +2,8 @@
 //
 // Each file is sent under its own producer and numbers, so the daemon skips the records that it has. A file is removed once all its records are
 // settled. If the daemon is away, the locks are released until the next attempt. Later the folder is looked at once a minute.
+//
+// A file that cannot be read, or whose producer the daemon refuses, stays, and does not keep the others from being delivered.
 
 import type { Connect, Link } from "./link.js";
 import type { Endpoint } from "./options.js";
@@ -21,6 +23,9 @@ export interface DrainEvents {
   /** A file that cannot be read is left. */
   left(error: Error): void;
 }
+
+/** The daemon refuses the producer of a file. */
+class Refused extends Error {}
 
 export class Drain {
   #timer: Timer | undefined;
@@ -65,6 +70,7 @@ export class Drain {
   }
 
   async #all(): Promise<void> {
+    let refused: Refused | undefined;
     for (const path of platform.spools!.files(this.folder)) {
       let orphan: Orphan | undefined;
       try {
@@ -77,10 +83,14 @@ export class Drain {
       try {
         if (orphan.entries.length > 0) await this.#deliver(orphan);
         orphan.remove();
+      } catch (error) {
+        if (!(error instanceof Refused)) throw error;
+        refused = error;
       } finally {
         orphan.release();
       }
     }
+    if (refused) throw refused;
   }
 
   #deliver({ producer, secret, entries }: Orphan): Promise<void> {
@@ -111,7 +121,7 @@ export class Drain {
       const heard = (message: ServerMessage): void => {
         cancel(silent);
         silent = later(this.timeout, () => link.close(new Error("tallyd is silent")));
-        if ("error" in message) throw new Error(`tallyd refused the connection (${message.error.code}): ${message.error.message}`);
+        if ("error" in message) throw new Refused(`tallyd refused the connection (${message.error.code}): ${message.error.message}`);
         if ("ack" in message) return acknowledged(message.ack);
         if (!("welcome" in message)) return;
         const { last_seq, max_records, max_frame_bytes } = message.welcome;

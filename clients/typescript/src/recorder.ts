@@ -112,7 +112,7 @@ export class Recorder implements Ending {
         recovered: (records) => (this.#stats.recovered += records),
         refused: (rejection) => this.#refused(rejection),
         failed: (error) => (this.#stats.lastError = `records of an earlier process wait in ${folder}: ${error.message}`),
-        left: (error) => this.#tell("spool", error.message),
+        left: (error) => this.#tell("spool", (this.#stats.lastError = error.message)),
       });
       return [spool, drain];
     } catch (error) {

@@ -9,7 +9,7 @@
 
 import { spawn, spawnSync } from "node:child_process";
 import { closeSync, fstatSync, mkdirSync, openSync, readdirSync, readFileSync, statSync, unlinkSync, writeSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import type { Orphan, Spool, Spools } from "./platform.js";
 import { crc32, ENTRY_BYTES, HEAD_BYTES, headBytes, readSpool, SETTLED_AT, UNIT, units, writeEntry, writeSeq } from "./spool-format.js";
 import { randomHex } from "./uuid.js";
@@ -98,8 +98,21 @@ export class FileSpool implements Spool {
   }
 }
 
+/** As `mkdirSync` with `recursive`, which never returns where a folder is and takes no other, as in /proc. */
+function makeFolder(path: string, parents = true): void {
+  try {
+    mkdirSync(path, { mode: 0o700 });
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === "EEXIST") return;
+    if (code !== "ENOENT" || !parents) throw error;
+    makeFolder(dirname(path));
+    makeFolder(path, false);
+  }
+}
+
 function create(folder: string): [number, string] {
-  mkdirSync(folder, { recursive: true, mode: 0o700 });
+  makeFolder(folder);
   const { uid, mode } = statSync(folder);
   // Others could put files of theirs into it, which this process would deliver as its own.
   if (uid !== process.geteuid?.() || mode & 0o002) throw new Error("the folder belongs to another user, or everybody may write to it. hint: name a folder within it, which the recorder makes");

@@ -8,9 +8,9 @@ import { decode, encode } from "@msgpack/msgpack";
 
 /**
  * `acks`: acknowledge at once, with `costs` for each record. `keep`: keep the records. A known producer is told its last number, as by the daemon.
- * `budgets`: their state in the welcome. `tell` sends another.
+ * `budgets`: their state in the welcome. `tell` sends another. `refuses`: the secrets of producers that are refused.
  */
-export async function miniature(t, { acks = false, costs, keep = true, budgets } = {}) {
+export async function miniature(t, { acks = false, costs, keep = true, budgets, refuses = new Set() } = {}) {
   const socket = join(mkdtempSync(join(tmpdir(), "tallyd-mini-")), "s");
   const records = [];
   const last = new Map();
@@ -34,6 +34,10 @@ export async function miniature(t, { acks = false, costs, keep = true, budgets }
         bytes = bytes.subarray(4 + bytes.readUInt32BE(0));
         if (message.hello) {
           secret = message.hello.secret;
+          if (refuses.has(secret)) {
+            say({ error: { code: "secret", message: "no" } });
+            continue;
+          }
           say({ welcome: { protocol: 2, last_seq: last.get(secret) ?? 0, max_frame_bytes: 1 << 20, max_records: 10_000, ...(budgets ? { budgets } : {}) } });
           continue;
         }

@@ -1,8 +1,8 @@
 // A spool: its format, its bounds, and an application that is killed again and again. ROUNDS and SEED change the kills.
 
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
-import { chmodSync, mkdtempSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { execFileSync, spawn } from "node:child_process";
+import { chmodSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
@@ -13,6 +13,7 @@ import { FileSpool, spools } from "../dist/esm/spool.js";
 import { crc32, HEAD_BYTES, headBytes, readSpool, UNIT, units, writeEntry } from "../dist/esm/spool-format.js";
 import { miniature } from "./miniature.mjs";
 
+const PROGRAM = process.execPath;
 const temporary = () => mkdtempSync(join(tmpdir(), "tallyd-spool-"));
 const hex = (bytes) => Buffer.from(bytes).toString("hex");
 const vectors = JSON.parse(readFileSync(new URL("../../vectors/spool.json", import.meta.url)));
@@ -99,16 +100,67 @@ test("the next recorder delivers what the last one left, as the same producer", 
 test("without a spool's file, records are in memory, and over HTTP there is none", async (t) => {
   const [folder, daemon] = [temporary(), await miniature(t, { acks: true })];
   writeFileSync(join(folder, "file"), "");
-  const recorder = new Recorder({ socket: daemon.socket, spool: join(folder, "file"), quiet: true });
-  assert.match(recorder.stats.lastError, /in memory alone/);
-  recorder.record({ provider: "claude" });
-  assert.equal(await recorder.close(), 0);
+  // Nobody can make a folder in /proc, not even root.
+  for (const [at, place] of [join(folder, "file"), "/proc/spool"].entries()) {
+    const recorder = new Recorder({ socket: daemon.socket, spool: place, quiet: true });
+    assert.match(recorder.stats.lastError, /in memory alone/);
+    recorder.record({ provider: "claude" });
+    assert.equal(await recorder.close(), 0);
+    assert.equal(daemon.records.length, at + 1);
+  }
   chmodSync(folder, 0o777);
   const open = new Recorder({ socket: daemon.socket, spool: folder, quiet: true });
   assert.match(open.stats.lastError, /everybody may write to it/);
   assert.equal(await open.close(), 0);
   assert.deepEqual(readdirSync(folder), ["file"]);
   assert.throws(() => new Recorder({ endpoint: "https://localhost", spool: folder }), TypeError);
+});
+
+test("what cannot be delivered stays, and does not hold up the rest", async (t) => {
+  const [folder, refuses] = [temporary(), new Set()];
+  const daemon = await miniature(t, { acks: true, refuses });
+  const of = (socket) => new Recorder({ socket, spool: folder, quiet: true, gather: 1 });
+  // Two processes with one folder, which both end without a daemon.
+  const both = [of(join(folder, "nobody")), of(join(folder, "nobody"))];
+  for (const one of both) for (let number = 1; number <= 10; number += 1) assert.ok(one.record({ provider: "claude", input_tokens: number }));
+  for (const one of both) assert.equal(await one.close(1), 10);
+  const refused = join(folder, readdirSync(folder)[0]);
+  refuses.add(readFileSync(refused).toString("latin1", 192, 224));
+  mkdirSync(join(folder, "0.spool"));
+  writeFileSync(join(folder, "1.spool"), "not a spool");
+  const next = of(daemon.socket);
+  await until("the other process's records are delivered", () => next.stats.recovered === 10);
+  await until("the refusal is told", () => /\(secret\)/.test(next.stats.lastError));
+  assert.equal(await next.close(), 0);
+  assert.equal(readdirSync(folder).length, 3, "the folder, the text, and the refused file");
+  refuses.clear();
+  const last = of(daemon.socket);
+  await until("the rest is delivered", () => last.stats.recovered === 10);
+  assert.equal(daemon.records.length, 20);
+  await last.close();
+});
+
+test("a full disk costs records that are counted, and nothing that record() has taken", async (t) => {
+  const folder = temporary();
+  try {
+    execFileSync("mount", ["-t", "tmpfs", "-o", "size=512k", "tmpfs", folder], { stdio: "ignore" });
+  } catch {
+    return t.skip("mounting needs root");
+  }
+  t.after(() => execFileSync("umount", ["-l", folder]));
+  const nobody = new Recorder({ socket: join(folder, "nobody"), spool: join(folder, "spool"), quiet: true });
+  let taken = 0;
+  while (nobody.record({ provider: "claude", input_tokens: taken + 1 })) taken += 1;
+  assert.ok(taken > 100);
+  for (let number = 0; number < 100; number += 1) nobody.record({ provider: "claude", metadata: "x".repeat(9_000) });
+  assert.match(nobody.stats.lastError, /the spool cannot be written: ENOSPC/);
+  assert.deepEqual([nobody.stats.recorded, nobody.stats.dropped], [taken, 101]);
+  assert.equal(await nobody.close(1), taken);
+  const daemon = await miniature(t, { acks: true });
+  const next = new Recorder({ socket: daemon.socket, spool: join(folder, "spool"), quiet: true });
+  await until("all are delivered", () => next.stats.recovered === taken);
+  assert.deepEqual(daemon.records.map((record) => Number(record[8])), Array.from({ length: taken }, (_, at) => at + 1));
+  assert.equal(await next.close(), 0);
 });
 
 /** Numbers from 0 to 1, by the seed: mulberry32. */
@@ -130,19 +182,27 @@ test("an application is killed again and again, and each call that record() took
   t.after(() => daemon.stop());
   const folder = join(temporary(), "spool");
   const taken = new Map();
-  for (let life = 1; life <= rounds; life += 1) {
-    const app = spawn(process.execPath, [fileURLToPath(new URL("spooling/app.mjs", import.meta.url)), daemon.socket, folder, String(life)], { stdio: ["ignore", "pipe", "inherit"] });
-    let said = "";
-    const begun = new Promise((resolve) => app.stdout.on("data", (piece) => ((said += piece), resolve())));
-    const ended = new Promise((resolve) => app.on("close", resolve));
-    if (draw() < 0.75) await Promise.race([begun, ended]);
+  let life = 0;
+  const start = () => {
+    const process = spawn(PROGRAM, [fileURLToPath(new URL("spooling/app.mjs", import.meta.url)), daemon.socket, folder, String((life += 1))], { stdio: ["ignore", "pipe", "inherit"] });
+    const app = { process, life: String(life), said: "" };
+    app.begun = new Promise((resolve) => process.stdout.on("data", (piece) => ((app.said += piece), resolve())));
+    app.ended = new Promise((resolve) => process.on("close", resolve));
+    return app;
+  };
+  for (let round = 1; round <= rounds; round += 1) {
+    // In some rounds two processes share the folder.
+    const apps = Array.from({ length: draw() < 0.25 ? 2 : 1 }, start);
+    if (draw() < 0.75) await Promise.race([apps[0].begun, apps[0].ended]);
     await new Promise((wake) => setTimeout(wake, draw() * 60));
     if (draw() < 0.2) await daemon.kill().then(() => daemon.up());
-    assert.ok(app.kill("SIGKILL"), "it ended by itself");
-    await ended;
-    // The last line may be cut short.
-    const numbers = [...said.matchAll(/^taken (\d+)\n/gm)].map(([, number]) => Number(number));
-    taken.set(String(life), numbers.at(-1) ?? 0);
+    for (const app of apps) assert.ok(app.process.kill("SIGKILL"), "it ended by itself");
+    for (const app of apps) {
+      await app.ended;
+      // The last line may be cut short.
+      const numbers = [...app.said.matchAll(/^taken (\d+)\n/gm)].map(([, number]) => Number(number));
+      taken.set(app.life, numbers.at(-1) ?? 0);
+    }
   }
   const last = new Recorder({ socket: daemon.socket, spool: folder });
   await until("all spools are delivered", () => readdirSync(folder).length === 1);
@@ -157,6 +217,6 @@ test("an application is killed again and again, and each call that record() took
   const missing = [...taken].filter(([life, count]) => count > 0 && !found().some(([one]) => String(one) === life));
   assert.deepEqual(missing, []);
   assert.ok(recorded > 0);
-  console.log(`${recorded} calls, ${recovered} of them by the last start; lost 0, doubled 0`);
+  console.log(`${rounds} rounds, ${life} processes, ${recorded} calls, ${recovered} of them by the last start; lost 0, doubled 0; SEED=${seed}`);
   daemon.run("reconcile");
 });

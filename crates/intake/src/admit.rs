@@ -109,8 +109,9 @@ impl Admission<'_> {
     /// Admits a record, and passes the call or the refusal to `take`. The usual record of a client is not copied.
     #[inline]
     pub fn admit<T>(&self, record: Encoded<'_>, take: impl FnOnce(Admitted<&Call<'_>>) -> T) -> T {
+        let mut tags = Tags::default();
         if let Encoded::MessagePack(bytes) = record
-            && let Some(call) = array::admit(self, bytes)
+            && let Some(call) = array::admit(self, bytes, &mut tags)
         {
             return take(Ok(&call));
         }

@@ -4,7 +4,7 @@
 //! result is large, and is then examined field by field. But nearly every record is an array whose fields have the
 //! specified types, within all bounds. Such a record becomes a [`Call`] directly, without a copy.
 //!
-//! For any other record this path gives up: a map, a nested value, a negative number, a name that is too long or has
+//! For any other record this path gives up: a map of its fields, a nested value, a negative number, a name that is too long or has
 //! upper case. Then [`frame::decode`](super::frame::decode) and [`Admission::admit_with`] decide: only they describe the
 //! problem. If this path succeeds, its result equals theirs; a property test compares them.
 
@@ -13,6 +13,7 @@ use std::borrow::Cow;
 use tallyd_protocol::record::MADE_ID;
 
 use super::rules::{Admission, LATENCY_MAX_MS, STATUS_MAX, check_text};
+use super::tags::Tags;
 use tallyd_model::call::{Call, Cost, Stated};
 use tallyd_model::pricing::{Tokens, normalise_platform, normalise_provider, normalise_tier};
 
@@ -20,10 +21,10 @@ const NIL: u8 = 0xc0;
 const BIN8: u8 = 0xc4;
 const EMPTY_MAP: u8 = 0x80;
 
-/// Admits a record in exactly the clients' form and order; otherwise none.
+/// Admits a record in exactly the clients' form and order; otherwise none. The call borrows its tags from `tags`.
 #[must_use]
 #[inline]
-pub fn admit<'a>(admission: &Admission<'_>, bytes: &'a [u8]) -> Option<Call<'a>> {
+pub fn admit<'a>(admission: &Admission<'_>, bytes: &'a [u8], tags: &'a mut Tags) -> Option<Call<'a>> {
     let mut fields = Fields::new(bytes, admission)?;
     let (id, source) = fields.id()?;
     let mut call = Call {
@@ -54,7 +55,8 @@ pub fn admit<'a>(admission: &Admission<'_>, bytes: &'a [u8]) -> Option<Call<'a>>
         stated: Stated::default(),
     };
     call.platform = fields.platform(call.provider)?;
-    call.tags = fields.no_map()?;
+    *tags = fields.tags()?;
+    (call.tags, call.app) = (&tags.stored, tags.app_or(call.app));
     if fields.left > 0 || !fields.rest.is_empty() {
         return None;
     }
@@ -121,6 +123,28 @@ impl<'a, 'r> Fields<'a, 'r> {
     #[inline]
     fn no_map(&mut self) -> Option<&'static str> {
         matches!(self.head()?, None | Some(EMPTY_MAP)).then_some("")
+    }
+
+    /// At most 15 tags: more have another kind of head.
+    #[inline]
+    fn tags(&mut self) -> Option<Tags> {
+        match self.head()? {
+            None | Some(EMPTY_MAP) => Some(Tags::default()),
+            Some(head @ 0x81..=0x8f) => {
+                let pairs: Option<Vec<_>> =
+                    (0..head & 0x0f).map(|_| Some((self.element()?, self.element()?))).collect();
+                Tags::of(pairs?.into_iter().map(Ok)).ok()
+            }
+            Some(_) => None,
+        }
+    }
+
+    /// A text within a map.
+    #[inline]
+    fn element(&mut self) -> Option<&'a str> {
+        // The array's count is of its own fields.
+        self.left += 1;
+        std::str::from_utf8(self.raw()??).ok()
     }
 
     #[inline]

@@ -30,7 +30,7 @@ pub mod refusal;
 mod rules;
 pub mod stands_out;
 pub mod tagged;
-mod tags;
+pub mod tags;
 pub mod token;
 
 pub use admit::{Absent, Encoded};

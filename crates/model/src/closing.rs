@@ -60,13 +60,16 @@ pub enum ClosingCause {
     CallsRemoved,
     /// Stored costs were computed anew or changed.
     Repriced,
+    /// An admin has amended or voided a call of the day.
+    Amended,
     /// The vendor has changed the bill.
     BillCorrected,
 }
 
 impl ClosingCause {
     /// All causes.
-    pub const ALL: [Self; 4] = [Self::LateCalls, Self::CallsRemoved, Self::Repriced, Self::BillCorrected];
+    pub const ALL: [Self; 5] =
+        [Self::LateCalls, Self::CallsRemoved, Self::Repriced, Self::Amended, Self::BillCorrected];
 
     /// Its name in the table.
     #[must_use]
@@ -75,6 +78,7 @@ impl ClosingCause {
             Self::LateCalls => "late_calls",
             Self::CallsRemoved => "calls_removed",
             Self::Repriced => "repriced",
+            Self::Amended => "amended",
             Self::BillCorrected => "bill_corrected",
         }
     }

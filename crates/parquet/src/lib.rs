@@ -45,7 +45,7 @@ pub enum FileError {
     /// The file cannot be written or read, or is not Parquet.
     #[error("Parquet: {0}")]
     Parquet(parquet::errors::ParquetError),
-    /// The place of the file failed.
+    /// The file's place failed.
     #[error("{0}")]
     Source(Failure),
     /// The file does not have the expected columns.

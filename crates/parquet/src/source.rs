@@ -35,7 +35,7 @@ struct Inner {
 }
 
 impl Windowed {
-    /// Reads a source of this size.
+    /// Reads a source of that size in bytes.
     #[must_use]
     pub fn new(source: Box<dyn Source>, bytes: u64) -> Self {
         Self(Arc::new(Inner { source, bytes, window: Mutex::default() }))

@@ -11,6 +11,7 @@
 //! | [`migrate`](mod@migrate) | the schema, brought up to date |
 //! | [`rebuild`] | computes the rollups anew, with days in any zone |
 //! | [`adopt`] | takes over the history in older tables |
+//! | [`amend`] | amends or voids one call |
 //! | [`archive`] | partitions as Parquet files, before they are dropped |
 //! | [`backup`] | backups: a copy of the private cluster, or a dump of tallyd's tables |
 //! | [`reconcile`](mod@reconcile) | proves that the rollups equal the call log |
@@ -20,6 +21,7 @@
 //! | [`unpriced`] | unpriced calls, by model |
 //! | [`report`] | reports of finished periods: read, queued for their routes |
 //! | [`reprice`] | computes stored costs anew after a correction |
+//! | [`session_samples`] | the sessions' numbers over time, sampled hourly |
 //! | [`sessions`] | sessions and sign-ins, counted in Supabase's auth schema |
 //! | [`queries`] | the queries and changes of the HTTP API |
 //! | [`daemons`] | the daemons that run on this database |
@@ -32,6 +34,7 @@
 //! | [`locks`] | locks for operations that run one transaction at a time |
 //! | [`upkeep`] | partitions ahead of time, and the users' index |
 //! | [`partitions`] | the call log's partitions, as the catalog has them |
+//! | [`deploys`] | deploys of applications, which charts mark |
 //! | [`dimensions`] | tags with a rollup: added, counted backwards day by day, removed |
 //! | [`duplicates`] | calls that are in the call log more than once |
 //! | [`forget`] | forgets a user: their calls stay, anonymised |
@@ -48,6 +51,7 @@
 pub mod access;
 pub mod adopt;
 pub mod alert_rules;
+pub mod amend;
 pub mod archive;
 pub mod backup;
 pub mod bill;
@@ -57,6 +61,7 @@ pub mod closings;
 pub mod connection;
 pub mod daemons;
 pub mod dead_letters;
+pub mod deploys;
 pub mod dimensions;
 pub mod duplicates;
 pub mod embedded;
@@ -81,6 +86,7 @@ pub mod retention;
 pub mod retry;
 pub mod rollup_upserts;
 mod rollups;
+pub mod session_samples;
 pub mod sessions;
 pub mod source;
 pub mod tls;

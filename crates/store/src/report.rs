@@ -99,9 +99,23 @@ async fn closings(client: &Client, span: Span) -> Result<Vec<ReportClosings>, Er
     let vendor = |row: &tokio_postgres::Row| {
         let [matched, differs] = [1, 2].map(|at| row.get::<_, i64>(at).unsigned_abs());
         let open = days.saturating_sub(matched + differs);
-        Ok(ReportClosings { vendor: row.try_get(0)?, matched, differs, open, difference_usd: row.try_get(3)? })
+        let (vendor, difference_usd) = (row.try_get(0)?, row.try_get(3)?);
+        Ok(ReportClosings { vendor, matched, differs, open, difference_usd, parts: Vec::new() })
     };
-    rows.iter().map(vendor).collect()
+    let mut found: Vec<ReportClosings> = rows.iter().map(vendor).collect::<Result<_, Error>>()?;
+    let sql = "SELECT vendor, r ->> 'kind' FROM (SELECT DISTINCT ON (vendor, day) vendor, state, residues \
+             FROM public.tallyd_vendor_closings WHERE day >= $1 AND day < $2 ORDER BY vendor, day, number DESC) AS c, \
+             jsonb_array_elements(c.residues) AS r \
+         WHERE c.state = 'differs' GROUP BY 1, 2 ORDER BY 1, sum(abs((r ->> 'difference_usd')::numeric)) DESC, 2";
+    for row in client.query_typed(sql, &[(&span.first, Type::DATE), (&span.end, Type::DATE)]).await? {
+        // A kind of a newer version is left out.
+        let kind = serde_json::from_value(row.get::<_, String>(1).into()).ok();
+        let of = found.iter_mut().find(|one| one.vendor == row.get::<_, &str>(0));
+        if let (Some(of), Some(kind)) = (of, kind) {
+            of.parts.push(kind);
+        }
+    }
+    Ok(found)
 }
 
 async fn sums(client: &Client, first: NaiveDate, end: NaiveDate) -> Result<ReportSums, Error> {

@@ -5,6 +5,7 @@ use tallyd_protocol::{Record, limits, record};
 
 use tallyd_intake::frame::{self, ClientFrame};
 use tallyd_intake::raw_value::Field;
+use tallyd_intake::tags::Tags;
 use tallyd_intake::{Absent, Admission, Code, Encoded, Refusal, Rules, array};
 use tallyd_model::call::{Call, Cost, Stated};
 use tallyd_model::field_of;
@@ -38,7 +39,8 @@ pub fn check(record: Encoded<'_>) -> bool {
 pub fn check_short_way(bytes: &[u8]) {
     let rules = Rules::default();
     let admission = Admission { rules: &rules, catalog: catalog(), now_us: NOW_US };
-    let Some(short) = array::admit(&admission, bytes) else { return };
+    let mut tags = Tags::default();
+    let Some(short) = array::admit(&admission, bytes, &mut tags) else { return };
     let record = Encoded::MessagePack(bytes);
     let has_id = record.read().expect("what is read by hand decodes").id != Field::Absent;
     admission.admit_with(record, Absent::default(), |long| {

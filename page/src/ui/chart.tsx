@@ -17,17 +17,18 @@ export interface Series {
   values: number[];
 }
 
-/** A line over the bars, such as a budget. Null: the line has no value there. */
+/** A line over the bars, such as a budget; solid if it is measured. Null: the line has no value there, which is a gap. */
 export interface Line {
   name: string;
   color: string;
   values: (number | null)[];
+  solid?: boolean;
 }
 
 export interface ChartProps {
   label: string;
-  /** Each bar's names on the axis and in the tooltip; a note marks the bar. */
-  bars: { short: string; long: string; note?: string | undefined }[];
+  /** Each bar's names on the axis and in the tooltip. A note marks the bar, a mark its time: an event that is not a value. */
+  bars: { short: string; long: string; note?: string | undefined; mark?: string | undefined }[];
   series: Series[];
   lines?: Line[];
   format: (value: number) => string;
@@ -62,7 +63,7 @@ function everyNth(bars: number, width: number): number {
 const WIDTH_MAX = 64;
 const barShare = (bars: number) => (bars > 120 ? 0.94 : 0.78);
 
-/** Hatches the bar that is not over, outlines the value that it is expected to reach, and marks bars with a note. */
+/** Hatches the bar that is not over, outlines the value that it is expected to reach, and marks bars with a note or a mark. */
 function overlay(plot: uPlot, props: ChartProps, tops: number[]): void {
   const { ctx } = plot;
   const bars = props.bars.length;
@@ -95,6 +96,23 @@ function overlay(plot: uPlot, props: ChartProps, tops: number[]): void {
     ctx.stroke();
     ctx.restore();
   }
+  const { top, height } = plot.bbox;
+  ctx.strokeStyle = ctx.fillStyle = cssColor("--ink-2");
+  ctx.setLineDash([2 * devicePixelRatio, 3 * devicePixelRatio]);
+  for (const [at, bar] of props.bars.entries()) {
+    if (!bar.mark) continue;
+    ctx.beginPath();
+    ctx.moveTo(x(at), top + height);
+    ctx.lineTo(x(at), top);
+    ctx.stroke();
+    // A flag.
+    ctx.beginPath();
+    ctx.moveTo(x(at), top);
+    ctx.lineTo(x(at) + 8 * devicePixelRatio, top + 4 * devicePixelRatio);
+    ctx.lineTo(x(at), top + 8 * devicePixelRatio);
+    ctx.fill();
+  }
+  ctx.setLineDash([]);
   ctx.fillStyle = cssColor("--warn");
   const size = 4.5 * devicePixelRatio;
   for (const [at, bar] of props.bars.entries()) {
@@ -108,6 +126,9 @@ function overlay(plot: uPlot, props: ChartProps, tops: number[]): void {
   }
   ctx.restore();
 }
+
+/** The values of a line that stand between two gaps: no stroke would show them. */
+const alone = (values: (number | null)[]): number[] => [...values.keys()].filter((at) => (values[at] ?? null) !== null && (values[at - 1] ?? null) === null && (values[at + 1] ?? null) === null);
 
 /** Each drawing calls `latest`, because the chart outlives a change of its bars and names. */
 function options(latest: () => ChartProps & { tops: number[] }, width: number, height: number, onCursor: (at: number | null) => void): uPlot.Options {
@@ -149,7 +170,10 @@ function options(latest: () => ChartProps & { tops: number[] }, width: number, h
       ...[...props.series].reverse().map((one): uPlot.Series => ({
         fill: cssColor(one.color), stroke: base, width: gap, points: { show: false }, ...(paths ? { paths } : {}),
       })),
-      ...(props.lines ?? []).map((one): uPlot.Series => ({ stroke: cssColor(one.color), width: 2, dash: [7, 4], points: { show: false } })),
+      ...(props.lines ?? []).map((one, at): uPlot.Series => ({
+        stroke: cssColor(one.color), width: 2, ...(one.solid ? {} : { dash: [7, 4] }),
+        points: { show: false, size: 5, fill: cssColor(one.color), filter: () => alone(latest().lines?.[at]?.values ?? []) },
+      })),
     ],
     hooks: {
       setCursor: [(plot: uPlot) => onCursor(plot.cursor.idx ?? null)],
@@ -206,7 +230,7 @@ export function Chart(props: ChartProps) {
       plot.current = null;
     };
   }, [shape]);
-  useEffect(() => plot.current?.setData(data as uPlot.AlignedData), [data, props.expected, props.now]);
+  useEffect(() => plot.current?.setData(data as uPlot.AlignedData), [data, props.bars, props.expected, props.now]);
 
   const onKey = (event: KeyboardEvent) => {
     if (event.key === "Enter" && cursor !== null && event.target === frame.current) return props.onOpen?.(cursor, null);
@@ -223,7 +247,7 @@ export function Chart(props: ChartProps) {
     if (!next.delete(name)) next.add(name);
     setHidden(next);
   };
-  const named = [...props.series.map((one) => ({ ...one, kind: "swatch" })), ...lines.map((one) => ({ ...one, kind: "swatch line" }))];
+  const named = [...props.series.map((one) => ({ ...one, kind: "swatch" })), ...lines.map((one) => ({ ...one, kind: `swatch line${one.solid ? " solid" : ""}` }))];
   return (
     <figure class="chart">
       <div ref={frame} class={props.onOpen ? "plot opens" : "plot"} role="group" tabIndex={0} aria-roledescription="chart" onKeyDown={onKey} onBlur={() => setCursor(null)}
@@ -255,11 +279,13 @@ function Tooltip(props: ChartProps & { at: number; hidden: Set<string>; left: nu
     <div class={`tooltip${onLeft ? " on-left" : ""}`} style={{ left: `${props.left + 62}px` }} role="status">
       <div class="tooltip-head">
         <span>{bar?.long}{isNow ? ", so far" : ""}</span>
-        <strong>{props.format(total)}</strong>
+        {props.series.length > 0 && <strong>{props.format(total)}</strong>}
       </div>
       {shown.map((one) => <Row key={one.name} name={one.name} color={one.color} kind="swatch" value={props.format(one.values[props.at] ?? 0)} />)}
-      {lines.map((one) => <Row key={one.name} name={one.name} color={one.color} kind="swatch line" value={props.format(one.values[props.at] ?? 0)} />)}
+      {lines.map((one) => <Row key={one.name} name={one.name} color={one.color} kind={`swatch line${one.solid ? " solid" : ""}`} value={props.format(one.values[props.at] ?? 0)} />)}
+      {props.series.length === 0 && lines.length === 0 && <div class="tooltip-note">No value</div>}
       {isNow && props.expected ? <div class="tooltip-note">Expected by its end: {props.format(props.expected)}</div> : null}
+      {bar?.mark && <div class="tooltip-note">{bar.mark}</div>}
       {bar?.note && <div class="tooltip-note warn">{bar.note}</div>}
       {props.opens && <div class="tooltip-note">Click: {props.opens}</div>}
     </div>

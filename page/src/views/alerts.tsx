@@ -2,13 +2,14 @@
 
 import { useState } from "preact/hooks";
 import { Failure, change, get, url } from "../api";
-import { instant, percentage, shortDay } from "../format";
+import { count, instant, percentage, shortDay } from "../format";
 import { useLive } from "../live";
 import { parse, percent as share, usd } from "../money";
 import { amend, href, useRoute } from "../route";
 import { useSession } from "../session";
 import type { Alert, AlertsAnswer } from "../types";
 import { Badge, Card, Choice, Empty, Head, Loaded, Problem } from "../ui/parts";
+import { type Selection, useSelection } from "../ui/select";
 import { Pager } from "../ui/table";
 
 const PAGE = 50;
@@ -36,9 +37,12 @@ export function Alerts() {
     amend({ show: next ? "all" : null });
   };
   const newest = live.data?.alerts[0]?.id;
+  const open = (live.data?.alerts ?? []).filter((alert) => !alert.acknowledged_at).map(({ id }) => String(id));
+  const selection = useSelection(mayChange ? open : []);
   return (
     <>
       <Head title="Alerts" lead={<>Budgets that reached a threshold, rules, and unusual spend. <a href={href("rules")}>Alert rules</a></>} live={live}>
+        {selection.picked.length > 0 && <button type="button" class="primary" onClick={() => void acknowledge({ ids: selection.picked.map(Number) })}>Acknowledge {count(selection.picked.length)} selected</button>}
         {mayChange && newest !== undefined && (live.data?.new ?? 0) > 0 && before.length === 0 && (
           <button type="button" onClick={() => void acknowledge({ up_to: newest })}>Acknowledge all</button>
         )}
@@ -53,7 +57,7 @@ export function Alerts() {
         ) : (
           <Card>
             <ul class="alerts">
-              {alerts.map((alert) => <Row key={alert.id} alert={alert} onSeen={mayChange && !alert.acknowledged_at ? () => void acknowledge({ ids: [alert.id] }) : undefined} />)}
+              {alerts.map((alert) => <Row key={alert.id} alert={alert} selection={selection} onSeen={mayChange && !alert.acknowledged_at ? () => void acknowledge({ ids: [alert.id] }) : undefined} />)}
             </ul>
             <Pager text="Newest first" onBack={before.length > 0 ? () => setBefore(before.slice(0, -1)) : undefined} onNext={next === null ? undefined : () => setBefore([...before, next])} />
           </Card>
@@ -76,11 +80,12 @@ function sentence({ kind, message, details }: Alert): string {
   return `${PERIODS[String(period)]} budget (${of}) ${used} used: ${money(spent)} of ${money(amount)} since ${shortDay(String(start))}, alert at ${percent} %${forecast}${top}`;
 }
 
-function Row({ alert, onSeen }: { alert: Alert; onSeen: (() => void) | undefined }) {
+function Row({ alert, selection, onSeen }: { alert: Alert; selection: Selection; onSeen: (() => void) | undefined }) {
   const { zone } = useSession();
   const text = sentence(alert);
   return (
     <li class={alert.acknowledged_at ? "alert seen" : "alert"}>
+      {onSeen && <input type="checkbox" class="pick" aria-label={`Select: ${text}`} checked={selection.has(String(alert.id))} onChange={() => selection.toggle(String(alert.id))} />}
       <div class="alert-text">
         <div class="alert-marks">
           <Badge tone={alert.acknowledged_at ? "plain" : alert.current ? "bad" : "warn"}>{KINDS[alert.kind] ?? alert.kind}</Badge>

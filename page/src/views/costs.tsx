@@ -2,6 +2,7 @@
 // split by a second one of these.
 
 import { type Bucket, type History, HOUR_DAYS_MAX, type Question, fittingBucket, firstDay, history } from "../costdata";
+import { Deploys, useDeploys, useMarked } from "../deploys";
 import { byOf, openBar, opensWhat, splitOf } from "../drill";
 import { DIMENSIONS, type Range, asCosts, canAsk, daysOf, filtersOf, path, rangeBefore, rangeName, rangeOf, wordOf } from "../filter";
 import { Filters, RangePicker } from "../filterbar";
@@ -112,6 +113,8 @@ function Found({ data, split, measure, now }: { data: History; split: Dimension 
   const drawn = pick(DRAWN, query.get("drawn"), "each");
   const outlook = useOutlook(question.filters);
   const { bars, series, lines, nowAt, expected, notes } = useOverlays(data, MEASURE[measure].of, measure === "cost" ? outlook : null, drawn === "sum", now);
+  const marks = useDeploys(question);
+  const marked = useMarked(bars, data, marks);
   if (total.calls === 0 && (before?.calls ?? 0) === 0) {
     return <Empty title="No calls in this range">Choose a longer range, remove a filter, or record a call: <code>tallyd record --provider claude --model claude-sonnet-4-5 --input-tokens 1200 --output-tokens 300</code></Empty>;
   }
@@ -132,9 +135,10 @@ function Found({ data, split, measure, now }: { data: History; split: Dimension 
       <Sums data={data} />
       {total.calls > 0 && <Bounds range={question.range} filters={question.filters} />}
       <Card title={`${measureName(measure)} by ${wordOf(question.by)}`} tools={tools}>
-        <Chart label={`${measure} by ${wordOf(question.by)}`} bars={bars} series={series} lines={lines} format={MEASURE[measure].format} axis={MEASURE[measure].axis}
+        <Chart label={`${measure} by ${wordOf(question.by)}`} bars={marked} series={series} lines={lines} format={MEASURE[measure].format} axis={MEASURE[measure].axis}
           now={nowAt} expected={expected} opens={opensWhat(data)} onOpen={(at, name) => openBar(data, at, name)} />
         {notes > 0 && <p class="footnote">{noun(notes, "unusual day is", "unusual days are")} marked. The forecast counts only a part of the cost of such a day.</p>}
+        <Deploys marks={marks} />
         {data.as_of && <p class="footnote">Many calls are being loaded. These users have the calls that were loaded until {instant(data.as_of, zone)}.</p>}
         {data.whole_from && <p class="footnote">The days before {data.whole_from} are not whole: their calls were dropped before sums {question.bucket === "hour" ? "by hour" : `by ${wordOf(question.by)}`} were kept, or are still being counted.</p>}
       </Card>

@@ -8,6 +8,7 @@ import { amend, href, useRoute } from "../route";
 import { useSession } from "../session";
 import type { DeadLetter, LetterGroup, LetterGroups } from "../types";
 import { Badge, Card, DownloadCsv, Empty, Head, Loaded, Problem } from "../ui/parts";
+import { pickColumn, useSelection } from "../ui/select";
 import { type Column, Pager, Table } from "../ui/table";
 
 const PAGE = 50;
@@ -16,6 +17,8 @@ const DAYS = 7;
 const NAMES = ["kind", "code", "field", "producer"] as const;
 
 type Which = Partial<Record<(typeof NAMES)[number], string>>;
+/** Letters to decide about: those of a filter, or of numbers. */
+type Letters = Which | { ids: number[] };
 
 function chosen(query: URLSearchParams): Which {
   return Object.fromEntries(NAMES.flatMap((name) => (query.get(name) ? [[name, query.get(name)]] : [])));
@@ -23,7 +26,7 @@ function chosen(query: URLSearchParams): Which {
 
 export function Letters() {
   const { query } = useRoute();
-  const { zone } = useSession();
+  const { zone, mayChange } = useSession();
   const [before, setBefore] = useState<number[]>([]);
   const [open, setOpen] = useState<string | null>(null);
   const [done, setDone] = useState<string | null>(null);
@@ -31,8 +34,13 @@ export function Letters() {
   const path = url("/api/v1/dead-letters", { ...which, before: before[before.length - 1], limit: PAGE });
   const groups = useLive<LetterGroups>("letter-groups", (signal) => get(url("/api/v1/dead-letters/groups", { days: DAYS }), signal), 10_000);
   const live = useLive<{ dead_letters: DeadLetter[]; next: number | null }>(path, (signal) => get(path, signal), 10_000);
+  const shown = live.data?.dead_letters ?? [];
+  const ids = shown.map(({ id }) => String(id));
+  const selection = useSelection(ids);
+  const picked = shown.filter(({ id }) => selection.has(String(id)));
   const settled = (text: string) => {
     setOpen(null);
+    selection.clear();
     setDone(text);
     live.reload();
     groups.reload();
@@ -44,6 +52,7 @@ export function Letters() {
     { key: "producer", label: "Sender", wide: true, cell: (letter) => letter.producer || "—" },
     { key: "size", label: "Size", number: true, wide: true, cell: (letter) => bytes(letter.payload_bytes) },
   ];
+  if (mayChange) columns.unshift(pickColumn(selection, ids, (letter) => String(letter.id), (letter) => `letter ${letter.id}, ${letter.code}`));
   const set = (name: string) => (event: Event) => {
     setBefore([]);
     amend({ [name]: (event.currentTarget as HTMLInputElement).value.trim() || null });
@@ -65,6 +74,11 @@ export function Letters() {
           <Empty title="No dead letters">All records were accepted, or settled.</Empty>
         ) : (
           <Card>
+            {picked.length > 0 ? (
+              <Many key="picked" letters={{ ids: picked.map(({ id }) => id) }} field={common(picked.map(({ field }) => field))} which={noun(picked.length, "selected letter", "selected letters")} what={`${count(picked.length)} selected`} onSettled={settled} />
+            ) : Object.keys(which).length > 0 && !isGroup(groups.data, which) && (
+              <Many key="match" letters={which} field={which.field ?? common(dead_letters.map(({ field }) => field))} which="all letters that match" what="all that match" onSettled={settled} />
+            )}
             <Table caption="Dead letters" columns={columns} rows={dead_letters} id={(letter) => String(letter.id)} open={open} detail={(letter) => <Letter key={letter.id} letter={letter} onSettled={settled} />} />
             <Pager text={`${count(dead_letters.length)} on this page, newest first`} onBack={before.length > 0 ? () => setBefore(before.slice(0, -1)) : undefined} onNext={next === null ? undefined : () => setBefore([...before, next])} />
           </Card>
@@ -74,6 +88,13 @@ export function Letters() {
   );
 }
 
+/** The value that all have; empty if they differ. */
+const common = (values: string[]): string => (values.every((value) => value === values[0]) ? values[0] ?? "" : "");
+
+const picks = (which: Which, group: LetterGroup): boolean => NAMES.every((name) => (which[name] ?? "") === group[name]);
+/** Whether the filter is a group's, whose letters are decided about above. */
+const isGroup = (found: LetterGroups | null, which: Which): boolean => found?.groups.some((group) => picks(which, group) && group.open > 0) ?? false;
+
 /** The record indented. An incomplete record is shown as its text. */
 function pretty(record: unknown): string {
   return typeof record === "string" ? record : JSON.stringify(record, null, 2);
@@ -82,14 +103,13 @@ function pretty(record: unknown): string {
 /** Refusals by reason, field and sender. Picking a group shows its letters, and lets an admin decide about all of them. */
 function Groups({ found, which, onSettled, onPick }: { found: LetterGroups; which: Which; onSettled: (text: string) => void; onPick: () => void }) {
   if (found.groups.length === 0) return null;
-  const picks = (group: LetterGroup) => NAMES.every((name) => (which[name] ?? "") === group[name]);
-  const open = found.groups.find(picks);
+  const open = found.groups.find((group) => picks(which, group));
   const pick = (group: LetterGroup) => {
     onPick();
-    amend(picks(group) ? { kind: null, code: null, field: null, producer: null } : { kind: group.kind, code: group.code, field: group.field, producer: group.producer });
+    amend(picks(which, group) ? { kind: null, code: null, field: null, producer: null } : { kind: group.kind, code: group.code, field: group.field, producer: group.producer });
   };
   const columns: Column<LetterGroup>[] = [
-    { key: "code", label: "Reason", cell: (group) => <button type="button" class="quiet flush" aria-pressed={picks(group)} onClick={() => pick(group)}><Badge tone={group.kind === "poison" ? "bad" : "warn"}>{group.code}</Badge></button> },
+    { key: "code", label: "Reason", cell: (group) => <button type="button" class="quiet flush" aria-pressed={picks(which, group)} onClick={() => pick(group)}><Badge tone={group.kind === "poison" ? "bad" : "warn"}>{group.code}</Badge></button> },
     { key: "field", label: "Field", cell: (group) => (group.field ? <code>{group.field}</code> : "—") },
     { key: "producer", label: "Sender", wide: true, cell: (group) => group.producer || "—" },
     { key: "refused", label: "Refused", number: true, cell: (group) => count(group.refused) },
@@ -101,19 +121,21 @@ function Groups({ found, which, onSettled, onPick }: { found: LetterGroups; whic
     <Card title={`${count(found.refused)} refused in ${DAYS} days, ${count(found.open)} open`}>
       <Table caption="Refusals by reason, field and sender" columns={columns} rows={found.groups} id={(group) => NAMES.map((name) => group[name]).join("\n")} />
       {found.only_counted > 0 && <p class="footnote">{noun(found.only_counted, "record", "records")} came beyond the bound of a day: answered and counted, but not kept, and not to be retried.</p>}
-      {open && open.open > 0 && <Many group={open} onSettled={onSettled} />}
+      {open && open.open > 0 && <Many letters={groupOf(open)} field={open.field} which={noun(open.open, "letter", "letters")} what={`all ${count(open.open)}`} onSettled={onSettled} />}
     </Card>
   );
 }
 
-/** A decision about all letters of a group. The daemon processes them some hundreds at a time. */
-function Many({ group, onSettled }: { group: LetterGroup; onSettled: (text: string) => void }) {
+const groupOf = ({ kind, code, field, producer }: LetterGroup): Letters => ({ kind, code, field, producer });
+
+/** One decision about many letters. `what` names them on a button, `which` where it asks; `field` is the one at fault, if all
+ * have the same. The daemon processes them some hundreds at a time. */
+function Many({ letters, field, what, which, onSettled }: { letters: Letters; field: string; what: string; which: string; onSettled: (text: string) => void }) {
   const { mayChange } = useSession();
   const [value, setValue] = useState("");
   const [busy, setBusy] = useState(false);
   const [failure, setFailure] = useState<Failure | null>(null);
   if (!mayChange) return null;
-  const letters = { kind: group.kind, code: group.code, field: group.field, producer: group.producer };
   const act = async (task: () => Promise<string>) => {
     setBusy(true);
     try {
@@ -137,7 +159,7 @@ function Many({ group, onSettled }: { group: LetterGroup; onSettled: (text: stri
     return `${noun(retried, "record was", "records were")} accepted and loaded${refused > 0 ? `, ${noun(refused, "was", "were")} refused again: ${[...reasons].join("; ")}` : ""}.`;
   });
   const drop = () => {
-    if (!confirm(`Drop ${noun(group.open, "letter", "letters")} for good? The ${group.open === 1 ? "record is" : "records are"} deleted.`)) return;
+    if (!confirm(`Drop ${which} for good? The records are deleted.`)) return;
     void act(async () => {
       let [dropped, after] = [0, null as number | null];
       do {
@@ -150,16 +172,16 @@ function Many({ group, onSettled }: { group: LetterGroup; onSettled: (text: stri
   };
   const submit = (event: Event) => {
     event.preventDefault();
-    void retry(group.field && value !== "" ? { set: { [group.field]: value } } : {});
+    void retry(field && value !== "" ? { set: { [field]: value } } : {});
   };
   return (
     <>
       {failure && <Problem failure={failure} />}
       <form class="filters" onSubmit={submit}>
-        {group.field && <label class="inline">Set <code>{group.field}</code> to <input class="short" placeholder="unchanged" value={value} onInput={(event) => setValue(event.currentTarget.value)} /></label>}
-        <button type="submit" class="primary" disabled={busy}>Retry all {count(group.open)}</button>
-        {group.field && <button type="button" disabled={busy} onClick={() => void retry({ unset: [group.field] })}>Retry all without it</button>}
-        <button type="button" class="danger" disabled={busy} onClick={drop}>Drop all {count(group.open)}</button>
+        {field && <label class="inline">Set <code>{field}</code> to <input class="short" placeholder="unchanged" value={value} onInput={(event) => setValue(event.currentTarget.value)} /></label>}
+        <button type="submit" class="primary" disabled={busy}>Retry {what}</button>
+        {field && <button type="button" disabled={busy} onClick={() => void retry({ unset: [field] })}>Retry {what.replace(/ [\d,]+$/, "")} without it</button>}
+        <button type="button" class="danger" disabled={busy} onClick={drop}>Drop {what}</button>
       </form>
     </>
   );

@@ -3,6 +3,7 @@
 import { useMemo } from "preact/hooks";
 import { get, url } from "../api";
 import { type History, firstDay, fittingBucket, history } from "../costdata";
+import { Deploys, useDeploys, useMarked } from "../deploys";
 import { byOf, openBar, opensWhat } from "../drill";
 import { DIMENSIONS, type Filters as Chosen, type RangeName, asCosts, filtersOf, path, rangeBefore, rangeName, rangeOf, wordOf } from "../filter";
 import { Filters, RangePicker } from "../filterbar";
@@ -173,7 +174,7 @@ function Found({ data, isOld }: { data: Overview; isOld: boolean }) {
               { key: "model", label: "Model", cell: (model) => <span>{model.model || model.provider}</span> },
               { key: "calls", label: "Calls", number: true, cell: (model) => <Badge tone="warn">{count(model.calls)}</Badge> },
             ]} />
-            <p class="footnote">Not in any total. Set a price, then run <code>tallyd reprice</code>.</p>
+            <p class="footnote">Not in any total. Set a price, then reprice them.</p>
           </Card>
         )}
         <Card title="Pipeline" tools={<a href={href("pipeline")}>Details</a>}>
@@ -241,6 +242,8 @@ function Spend({ data }: { data: Overview }) {
   const budgets = useOutlook(question.filters).budgets;
   const outlook = useMemo(() => ({ forecast, budgets }), [forecast, JSON.stringify(budgets)]);
   const { bars, series, lines, nowAt, expected } = useOverlays(history, cost, outlook, false, data.today);
+  const marks = useDeploys(question);
+  const marked = useMarked(bars, history, marks);
   const costs = href("costs");
   return (
     <Card title={inWords(question.range)} tools={<a href={costs}>Costs in detail</a>}>
@@ -249,8 +252,9 @@ function Spend({ data }: { data: Overview }) {
         {before && question.before && <> <CostChange now={history.cost} before={parse(before.cost_usd)} long /> on {inWords(question.before)}. <a href={href("costs", { table: "causes" })}>Why?</a></>}
       </p>
       {total.unpriced_calls > 0 && <Bounds range={question.range} filters={question.filters} isBrief />}
-      <Chart label={`Cost by ${wordOf(question.by)}`} height={250} bars={bars} series={series} lines={lines} format={usdOf} axis={axisUsd} now={nowAt} expected={expected}
+      <Chart label={`Cost by ${wordOf(question.by)}`} height={250} bars={marked} series={series} lines={lines} format={usdOf} axis={axisUsd} now={nowAt} expected={expected}
         opens={opensWhat(history)} onOpen={(at, name) => openBar(history, at, name)} />
+      <Deploys marks={marks} />
     </Card>
   );
 }

@@ -19,11 +19,26 @@ export interface Draft {
   from?: string;
 }
 
+/** Calls that would be priced anew, and their costs by day and model. */
+export interface Calls {
+  calls: number;
+  changed: number;
+  newly_priced: number;
+  old_usd: string;
+  new_usd: string;
+  days: { model: string; provider: string; calls: number; newly_priced: number; old_usd: string; new_usd: string }[];
+}
+
 interface Preview {
-  calls: {
-    calls: number; changed: number; newly_priced: number; old_usd: string; new_usd: string;
-    days: { model: string; provider: string; calls: number; newly_priced: number; old_usd: string; new_usd: string }[];
-  };
+  calls: Calls;
+}
+
+/** A price that was added: the calls that it applies to. */
+export interface Added {
+  provider: string;
+  model: string;
+  /** RFC 3339. */
+  effective_from: string;
 }
 
 /** Days whose calls a preview prices anew. */
@@ -50,7 +65,7 @@ function entry(form: FormData, draft: Draft) {
   };
 }
 
-export function PriceEditor(props: { draft: Draft; onClose: () => void; onSaved: (text: string) => void }) {
+export function PriceEditor(props: { draft: Draft; onClose: () => void; onSaved: (added: Added) => void }) {
   const { draft } = props;
   const known = draft.provider !== "";
   const [preview, setPreview] = useState<Preview | null>(null);
@@ -63,7 +78,7 @@ export function PriceEditor(props: { draft: Draft; onClose: () => void; onSaved:
     try {
       if (save) {
         await change("POST", "/api/v1/prices", body);
-        props.onSaved(`The price of ${body.model || body.provider} was added. Calls from its instant on are priced with it; earlier ones change with tallyd reprice.`);
+        props.onSaved(body);
         return;
       }
       // Previewed as if the price had held for a month, because a price from now on has no calls yet.
@@ -115,9 +130,9 @@ interface ModelEffect {
   after: bigint;
 }
 
-function byModel(preview: Preview): ModelEffect[] {
+export function byModel(days: Calls["days"]): ModelEffect[] {
   const models = new Map<string, ModelEffect>();
-  for (const day of preview.calls.days) {
+  for (const day of days) {
     const name = day.model || day.provider;
     const model = models.get(name) ?? { model: name, calls: 0, unpriced: 0, before: 0n, after: 0n };
     model.calls += day.calls;
@@ -132,7 +147,7 @@ function byModel(preview: Preview): ModelEffect[] {
 function Effect({ preview }: { preview: Preview }) {
   const before = parse(preview.calls.old_usd);
   const after = parse(preview.calls.new_usd);
-  const models = byModel(preview);
+  const models = byModel(preview.calls.days);
   if (models.length === 0) return <p class="notice" role="status">No call of the last {PREVIEW_DAYS} days would change.</p>;
   return (
     <section class="effect" role="status" aria-label="Impact">

@@ -2,14 +2,16 @@
 
 import { useState } from "preact/hooks";
 import { get, url } from "../api";
-import { count, instant } from "../format";
+import { addDays, count, instant, noun, today } from "../format";
 import { useLive } from "../live";
 import { amend, useRoute } from "../route";
 import { useSession } from "../session";
 import type { PriceRow } from "../types";
 import { Badge, Card, Choice, DownloadCsv, Empty, Head, Loaded } from "../ui/parts";
+import { pickColumn, useSelection } from "../ui/select";
 import { type Column, Table } from "../ui/table";
-import { type Draft, PriceEditor } from "./price";
+import { type Added, type Draft, PriceEditor } from "./price";
+import { Reprice, type Scope } from "./reprice";
 
 interface Found {
   prices: PriceRow[];
@@ -34,6 +36,8 @@ export function Prices() {
   const live = useLive<Found>(`prices ${show}`, (signal) => load(show === "all", signal), 5_000);
   const [draft, setDraft] = useState<Draft | null>(null);
   const [done, setDone] = useState<string | null>(null);
+  const [added, setAdded] = useState<Added | null>(null);
+  const [scopes, setScopes] = useState<Scope[] | null>(null);
   const search = (query.get("search") ?? "").toLowerCase();
   const providers = [...new Set(live.data?.prices.map((row) => row.provider))].sort();
   const provider = query.get("provider") ?? "";
@@ -49,9 +53,16 @@ export function Prices() {
     <>
       <Head title="Prices" lead="USD per million tokens, or per unit. A price applies from an instant on; stored calls keep their cost." live={live}>
         <DownloadCsv path={url("/api/v1/prices", { format: "csv" })} />
+        {mayChange && <button type="button" class="button" onClick={() => setScopes([{ provider: "", model: "", from: addDays(today(zone), -29) }])}>Reprice…</button>}
         {mayChange && <button type="button" class="primary" onClick={() => setDraft({ provider: "", model: "", service_tier: "standard", tokens: {}, units: {} })}>Add a price</button>}
       </Head>
       {done && <p class="notice good" role="status">{done}</p>}
+      {added && (
+        <div class="notice good" role="status">
+          <span>The price of {added.model || added.provider} was added. Later calls are priced with it; recorded ones keep their cost until they are repriced.</span>
+          <button type="button" onClick={() => setScopes([scopeOf(added)])}>Reprice its calls…</button>
+        </div>
+      )}
       <form class="filters" role="search" onSubmit={(event) => event.preventDefault()}>
         <Choice label="Prices" value={show} options={SHOW} onPick={(value) => amend({ show: value === "now" ? null : value })} />
         <Choice label="Provider" value={provider} options={[["", "All"], ...providers.map((name) => [name, name] as const)]} onPick={(value) => amend({ provider: value || null })} />
@@ -62,23 +73,56 @@ export function Prices() {
           const rows = data.prices.filter((row) => provider === "" || row.provider === provider).filter((row) => `${row.provider} ${row.model} ${row.service_tier}`.toLowerCase().includes(search));
           return (
             <>
-              {data.unpriced.length > 0 && (
-                <Card title="Unpriced calls" tools={<span class="fine">not in any total</span>}>
-                  <Table caption="Unpriced calls by model" rows={data.unpriced} id={(model) => `${model.provider} ${model.model}`} columns={[
-                    { key: "model", label: "Model", cell: (model) => <span>{model.model || "every call"} <span class="fine">{model.provider}</span></span> },
-                    { key: "calls", label: "Calls", number: true, cell: (model) => count(model.calls) },
-                    { key: "state", label: "State", cell: (model) => (model.priceable ? <Badge tone="good">priced now: run tallyd reprice</Badge> : <Badge tone="warn">unknown</Badge>) },
-                    ...(mayChange ? [{ key: "set", label: <span class="hidden">Set</span>, number: true, cell: (model: Found["unpriced"][number]) => <button type="button" onClick={() => setDraft({ provider: model.provider, model: model.model, service_tier: "standard", tokens: {}, units: {}, from: dayBefore(model.first_day) })}>Set a price</button> }] : []),
-                  ]} />
-                </Card>
-              )}
+              {data.unpriced.length > 0 && <UnpricedCalls models={data.unpriced} mayChange={mayChange} onSet={setDraft} onReprice={setScopes} />}
               {rows.length === 0 ? <Empty title="No price matches">Search by a part of the model’s name.</Empty> : <Card><Table caption="Prices" columns={columns} rows={rows} id={(row) => String(row.id)} /></Card>}
             </>
           );
         }}
       </Loaded>
-      {draft && <PriceEditor draft={draft} onClose={() => setDraft(null)} onSaved={(text) => { setDraft(null); setDone(text); live.reload(); }} />}
+      {draft && <PriceEditor draft={draft} onClose={() => setDraft(null)} onSaved={(next) => { setDraft(null); setDone(null); setAdded(next); live.reload(); }} />}
+      {scopes && <Reprice scopes={scopes} onClose={() => setScopes(null)} onDone={(text) => { setScopes(null); setAdded(null); setDone(text); live.reload(); }} />}
     </>
+  );
+}
+
+/** The calls that a new price applies to, from the day before, for every time zone; at least a month, to have some. */
+function scopeOf({ provider, model, effective_from }: Added): Scope {
+  const month = new Date(Date.now() - 30 * 86_400_000).toISOString();
+  return { provider, model, from: addDays((effective_from < month ? effective_from : month).slice(0, 10), -1) };
+}
+
+type Unpriced = Found["unpriced"][number];
+const idOf = ({ provider, model }: Unpriced): string => `${provider} ${model}`;
+
+/** Models with unpriced calls: a price is set for one, and all or some that have one by now are repriced. */
+function UnpricedCalls(props: { models: Unpriced[]; mayChange: boolean; onSet: (draft: Draft) => void; onReprice: (scopes: Scope[]) => void }) {
+  const { models, mayChange } = props;
+  const ready = models.filter((model) => model.priceable);
+  const ids = ready.map(idOf);
+  const selection = useSelection(ids);
+  const picked = ready.filter((model) => selection.has(idOf(model)));
+  // Sums beyond the bound of models a day name none: then all calls of the provider are looked at.
+  const reprice = (some: Unpriced[]) => props.onReprice(some.map(({ provider, model, first_day }) => ({ provider, model: model === "(other)" ? "" : model, from: first_day })));
+  const draft = (model: Unpriced): Draft => ({ provider: model.provider, model: model.model, service_tier: "standard", tokens: {}, units: {}, from: dayBefore(model.first_day) });
+  const columns: Column<Unpriced>[] = [
+    { key: "model", label: "Model", cell: (model) => <span class="breaks">{model.model || "every call"} <span class="fine">{model.provider}</span></span> },
+    { key: "calls", label: "Calls", number: true, cell: (model) => count(model.calls) },
+    { key: "since", label: "Since", wide: true, cell: (model) => <span class="when">{model.first_day}</span> },
+    { key: "state", label: "State", cell: (model) => (model.priceable ? <Badge tone="good">has a price now</Badge> : <Badge tone="warn">unknown</Badge>) },
+  ];
+  if (mayChange) {
+    if (ready.length > 0) columns.unshift(pickColumn(selection, ids, idOf, (model) => model.model || model.provider));
+    columns.push({ key: "set", label: <span class="hidden">Decide</span>, number: true, cell: (model) => (model.priceable
+      ? <button type="button" aria-label={`Reprice ${model.model || model.provider}`} onClick={() => reprice([model])}>Reprice…</button>
+      : <button type="button" aria-label={`Set a price of ${model.model || model.provider}`} onClick={() => props.onSet(draft(model))}>Set a price</button>) });
+  }
+  const tools = mayChange && ready.length > 1
+    ? <button type="button" onClick={() => reprice(picked.length > 0 ? picked : ready)}>Reprice {picked.length > 0 ? noun(picked.length, "model", "models") : `all ${count(ready.length)} that have a price`}…</button>
+    : <span class="fine">not in any total</span>;
+  return (
+    <Card title="Unpriced calls" tools={tools}>
+      <Table caption="Unpriced calls by model" rows={models} id={idOf} columns={columns} />
+    </Card>
   );
 }
 

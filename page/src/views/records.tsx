@@ -10,9 +10,10 @@ import { useLive } from "../live";
 import { parse } from "../money";
 import { amend, href, useRoute } from "../route";
 import { useSession } from "../session";
-import type { Dimensions, RecordRow, Records as Answer } from "../types";
+import type { Amendment, Dimensions, RecordRow, Records as Answer } from "../types";
 import { Badge, Card, Choice, DownloadCsv, Empty, Head, Loaded, Money, Name } from "../ui/parts";
 import { type Column, Pager, Table } from "../ui/table";
+import { Changed, Correction } from "./correction";
 import { inWords } from "./costs";
 
 const ONLY = [["", "All"], ["errors", "Failed"], ["unpriced", "Unpriced"]] as const;
@@ -79,7 +80,7 @@ export function Records() {
           <Empty title="No calls match">{data.note ? `${sentence(data.note)}.` : "Fields must match completely. Extend the range, or remove a filter."}</Empty>
         ) : (
           <Card>
-            <List rows={data.records} />
+            <List rows={data.records} amendments={data.amendments} onChanged={() => live.reload()} />
             <Pager text={`${count(cursors.length * PAGE + 1)}–${count(cursors.length * PAGE + data.records.length)}`}
               onBack={cursors.length === 0 ? undefined : () => setPages({ key, cursors: cursors.slice(0, -1) })}
               onNext={data.next === null ? undefined : () => setPages({ key, cursors: [...cursors, data.next!] })} />
@@ -92,24 +93,45 @@ export function Records() {
 
 const step = (day: string, by: number) => amend({ days: null, from: addDays(day, by), to: addDays(day, by), hour: null });
 
-function List({ rows }: { rows: RecordRow[] }) {
+function List({ rows, amendments, onChanged }: { rows: RecordRow[]; amendments: Amendment[]; onChanged: () => void }) {
   const { zone } = useSession();
   const [open, setOpen] = useState<string | null>(null);
+  const [said, setSaid] = useState<string | null>(null);
+  const changeOf = (row: RecordRow) => amendments.find((one) => one.call_id === row.id && one.occurred_at === row.occurred_at);
+  const changed = (text: string) => {
+    setOpen(null);
+    setSaid(text);
+    onChanged();
+  };
   const columns: Column<RecordRow>[] = [
     { key: "when", label: "When", cell: (row) => <button type="button" class="sort when" aria-expanded={open === row.id} onClick={() => setOpen(open === row.id ? null : row.id)}>{instant(row.occurred_at, zone)}</button> },
-    { key: "what", label: "Call", cell: (row) => <span>{row.provider} <span class="fine">{row.model || row.endpoint}</span></span> },
+    { key: "what", label: "Call", cell: (row) => <What row={row} change={changeOf(row)} /> },
     { key: "user", label: "User", wide: true, cell: (row) => (row.user_id ? <a href={href("users", {}, row.user_id)}><Name text={row.user_id} /></a> : "—") },
     { key: "app", label: "App", wide: true, cell: (row) => row.app || "—" },
     { key: "status", label: "Status", cell: (row) => <Badge tone={row.status >= 400 ? "bad" : "good"}>{row.status}</Badge> },
     { key: "tokens", label: "Tokens", number: true, wide: true, cell: (row) => count(row.input_tokens + row.output_tokens + row.cache_read_tokens + row.cache_write_5m_tokens + row.cache_write_1h_tokens) },
     { key: "latency", label: "Took", number: true, wide: true, cell: (row) => (row.latency_ms === null ? "—" : seconds(row.latency_ms / 1000)) },
-    { key: "cost", label: "Cost", number: true, cell: (row) => <Cost row={row} /> },
+    { key: "cost", label: "Cost", number: true, cell: (row) => <Cost row={row} change={changeOf(row)} /> },
   ];
-  return <Table caption="Calls" columns={columns} rows={rows} id={(row) => row.id} open={open} detail={(row) => <Detail row={row} />} />;
+  const detail = (row: RecordRow) => <><Detail row={row} change={changeOf(row)} /><Correction key={row.id} row={row} onChanged={changed} /></>;
+  return (
+    <>
+      {said && <p class="notice good" role="status">{said}</p>}
+      <Table caption="Calls" columns={columns} rows={rows} id={(row) => row.id} open={open} detail={detail} />
+    </>
+  );
+}
+
+/** Provider and model, or endpoint. A voided call is struck through, with its reason. */
+function What({ row, change }: { row: RecordRow; change: Amendment | undefined }) {
+  const name = <>{row.provider} <span class="fine">{row.model || row.endpoint}</span></>;
+  if (!change) return <span>{name}</span>;
+  return <span>{change.kind === "voided" ? <s>{name}</s> : name} <Badge tone="warn">{change.kind}</Badge> <span class="fine breaks">{change.reason}</span></span>;
 }
 
 /** The cost of an abandoned stream is incomplete. */
-function Cost({ row }: { row: RecordRow }) {
+function Cost({ row, change }: { row: RecordRow; change: Amendment | undefined }) {
+  if (change?.kind === "voided") return <s>{change.before.cost_usd === null ? "unpriced" : <Money amount={parse(change.before.cost_usd)} decimals={6} />}</s>;
   if (row.cost_usd === null) return <Badge tone="warn">unpriced</Badge>;
   const money = <Money amount={parse(row.cost_usd)} decimals={6} />;
   return row.metadata?.["incomplete"] === true ? <span><Badge tone="warn">incomplete</Badge> {money}</span> : money;
@@ -121,7 +143,13 @@ function unpriced(row: RecordRow): string {
   return name === undefined ? "no price is known" : `unpriced: ${String(name)} was not understood`;
 }
 
-function Detail({ row }: { row: RecordRow }) {
+/** Where a cost comes from. */
+function source(row: RecordRow): string {
+  if (row.cost_source === "client") return "as the application said";
+  return row.price_id === null ? row.cost_source : `by price ${row.price_id}`;
+}
+
+function Detail({ row, change }: { row: RecordRow; change: Amendment | undefined }) {
   const tokens = [["input", row.input_tokens], ["output", row.output_tokens], ["cache read", row.cache_read_tokens], ["cache write 5 m", row.cache_write_5m_tokens], ["cache write 1 h", row.cache_write_1h_tokens]] as const;
   const facts: [string, string][] = [
     ["Id", row.id],
@@ -132,10 +160,15 @@ function Detail({ row }: { row: RecordRow }) {
     ["Tokens", tokens.filter(([, value]) => value > 0).map(([name, value]) => `${count(value)} ${name}`).join(", ") || "—"],
     ["Requests", count(row.requests)],
     ["Service tier", row.service_tier],
-    ["Cost", row.cost_usd === null ? unpriced(row) : `$${row.cost_usd}, ${row.cost_source === "client" ? "as the application said" : `by price ${row.price_id}`}`],
+    ["Cost", row.cost_usd === null ? unpriced(row) : `$${row.cost_usd}, ${source(row)}`],
   ];
   if (row.extra_units) facts.push(["Other units", JSON.stringify(row.extra_units)]);
   if (row.tags) facts.push(["Tags", Object.entries(row.tags).map(([name, value]) => `${name}: ${value}`).join(", ")]);
   if (row.metadata) facts.push(["Metadata", JSON.stringify(row.metadata)]);
-  return <dl class="facts">{facts.map(([name, value]) => [<dt key={name}>{name}</dt>, <dd key={`${name} value`}>{value}</dd>])}</dl>;
+  return (
+    <dl class="facts">
+      {facts.map(([name, value]) => [<dt key={name}>{name}</dt>, <dd key={`${name} value`}>{value}</dd>])}
+      {change && [<dt key="changed">Changed</dt>, <dd key="changed value"><Changed amendment={change} /></dd>]}
+    </dl>
+  );
 }

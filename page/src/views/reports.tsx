@@ -78,6 +78,17 @@ function Found({ report, now }: { report: Report; now: string }) {
             <p class="footnote">Each in its current period.</p>
           </Card>
         )}
+        {report.closings.length > 0 && (
+          <Card title="Vendor bills" tools={<a href={href("bills")}>All days</a>}>
+            <Table caption="Vendor bills" rows={report.closings} id={({ vendor }) => vendor} columns={[
+              { key: "vendor", label: "Vendor", cell: ({ vendor }) => vendor },
+              { key: "closed", label: "Closed", number: true, cell: ({ matched, differs, open }) => `${count(matched + differs)} of ${count(matched + differs + open)}` },
+              { key: "differs", label: "Differ", number: true, cell: ({ differs }) => count(differs) },
+              { key: "difference", label: "By", number: true, cell: ({ difference_usd }) => <Money amount={parse(difference_usd)} decimals={2} /> },
+              { key: "parts", label: "Why", wide: true, cell: ({ parts }) => parts.map((part) => part.replaceAll("_", " ")).join(", ") || "—" },
+            ]} />
+          </Card>
+        )}
         {report.unpriced.length > 0 && (
           <Card title="Unpriced calls" tools={<a href={href("prices")}>Prices</a>}>
             <Table caption="Unpriced calls by model" rows={report.unpriced} id={(row) => `${row.provider} ${row.model}`} columns={[

@@ -14,13 +14,14 @@ use arc_swap::ArcSwapOption;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use tokio::sync::Semaphore;
-use tokio_postgres::Client;
+use tokio_postgres::{Client, Transaction};
 
 use super::{Denied, Role};
 use crate::http::Daemon;
 use tallyd_base::clock::Clock;
 use tallyd_config::StatedCosts;
-use tallyd_store::queries::tokens::{StoredToken, in_force, one_in_force};
+use tallyd_store::queries::audit::Actor;
+use tallyd_store::queries::tokens::{NewToken, StoredToken, TokenError, create, in_force, one_in_force};
 
 /// The first characters of a token. Secret scanners can look for them, and no JWT begins so.
 pub(crate) const TOKEN_PREFIX: &str = "tallyd_";
@@ -168,6 +169,25 @@ fn is_well_formed(text: &str) -> bool {
     })
 }
 
+/// Creates a token, with its audit entry. Returns its number and its text, which is shown this once.
+///
+/// # Errors
+/// [`TokenError`]; nothing was created then.
+pub(crate) async fn issue(
+    transaction: &Transaction<'_>,
+    token: &NewToken,
+    by: &Actor<'_>,
+) -> Result<(i32, String), TokenError> {
+    let secret: [u8; 32] = rand::random();
+    let mut text = String::new();
+    let digest_of = |id| {
+        text = compose(id, secret);
+        digest(&text)
+    };
+    let id = create(transaction, token, by, digest_of).await?;
+    Ok((id, text))
+}
+
 /// The stored form of a token.
 #[must_use]
 pub(crate) fn digest(text: &str) -> [u8; 32] {
@@ -176,7 +196,7 @@ pub(crate) fn digest(text: &str) -> [u8; 32] {
 
 /// A token's text: its number, and 256 random bits from the operating system.
 #[must_use]
-pub(crate) fn compose(id: i32, secret: [u8; 32]) -> String {
+fn compose(id: i32, secret: [u8; 32]) -> String {
     format!("{TOKEN_PREFIX}{id}_{}", hex::encode(secret))
 }
 

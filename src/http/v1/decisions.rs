@@ -85,7 +85,7 @@ pub(crate) async fn retry(
     JsonBody(corrections): JsonBody<Corrections>,
 ) -> Result<Json<Retried>, ApiError> {
     let edits = corrections.edits()?;
-    let connection = connect(&daemon).await?;
+    let connection = daemon.connect(CONNECTION).await?;
     let letter = get(&connection, id).await?.ok_or_else(nobody)?;
     let outcomes = load(&daemon, &connection, &who, std::slice::from_ref(&letter), &edits).await?;
     let not = |reason: String| Retried { retried: false, record_id: None, reason: Some(reason) };
@@ -103,12 +103,8 @@ fn failed(error: &dyn std::fmt::Display) -> ApiError {
     ApiError::unavailable("the database did not answer as expected")
 }
 
-/// A connection of its own: a failed retry leaves a transaction open, and must not return to the pool.
-async fn connect(daemon: &SharedDaemon) -> Result<Connection, ApiError> {
-    let loading = daemon.loading.get().ok_or_else(|| ApiError::unavailable("the database is not started yet"))?;
-    daemon.pool()?;
-    loading.database.connect("tallyd dead-letters").await.map_err(|error| failed(&error))
-}
+/// The name of connections that retry: a failed retry leaves a transaction open.
+const CONNECTION: &str = "tallyd dead-letters";
 
 async fn load(
     daemon: &SharedDaemon,
@@ -129,6 +125,8 @@ async fn load(
 const RETRIES: i64 = 200;
 /// The most letters that one request drops.
 const DROPS: i64 = 5_000;
+/// The most letters that a request names by number.
+const IDS_MAX: usize = 1_000;
 /// The most different reasons of an answer.
 const REASONS: usize = 5;
 
@@ -136,6 +134,9 @@ const REASONS: usize = 5;
 #[derive(Debug, Default, Deserialize, Serialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Which {
+    /// These numbers, at most 1,000.
+    #[schema(max_items = 1000)]
+    ids: Vec<i64>,
     /// `refused` or `poison`.
     kind: Option<String>,
     /// The reason's name.
@@ -150,12 +151,16 @@ pub(crate) struct Which {
 
 impl Which {
     fn filter(self) -> Result<(Filter, Option<i64>), ApiError> {
-        let Self { kind, code, field, producer, after } = self;
-        if kind.is_none() && code.is_none() && field.is_none() && producer.is_none() {
-            let hint = "give kind, code, field or producer, as GET /api/v1/dead-letters/groups has them";
+        let Self { ids, kind, code, field, producer, after } = self;
+        if ids.is_empty() && kind.is_none() && code.is_none() && field.is_none() && producer.is_none() {
+            let hint = "give ids, kind, code, field or producer, as GET /api/v1/dead-letters/groups has them";
             return Err(ApiError::body("the letters are not named".to_owned(), hint));
         }
-        Ok((Filter { kind, codes: code.into_iter().collect(), field, producer, ..Filter::default() }, after))
+        if ids.len() > IDS_MAX {
+            let message = format!("ids: {}, at most {IDS_MAX} are accepted", ids.len());
+            return Err(ApiError::body(message, "send them in parts, or name what they have in common"));
+        }
+        Ok((Filter { ids, kind, codes: code.into_iter().collect(), field, producer, ..Filter::default() }, after))
     }
 }
 
@@ -192,7 +197,7 @@ pub(crate) async fn retry_many(
 ) -> Result<Json<RetriedMany>, ApiError> {
     let edits = many.corrections.edits()?;
     let (filter, after) = many.letters.filter()?;
-    let connection = connect(&daemon).await?;
+    let connection = daemon.connect(CONNECTION).await?;
     let (letters, last) = page_of(&connection, &filter, Order::OldestFirst, after, RETRIES).await?;
     let mut done = RetriedMany { next: last.filter(|_| letters.len() as i64 == RETRIES), ..RetriedMany::default() };
     for outcome in load(&daemon, &connection, &who, &letters, &edits).await? {

@@ -13,6 +13,7 @@ use crate::http::csv::{self, Format, NextPage, Page, PageFuture};
 use crate::http::error::ApiError;
 use crate::http::parameters::{LIMIT_MAX, TaggedParameters, instant, limit, now, text};
 use tallyd_model::pricing::normalise_provider;
+use tallyd_store::amend::{AMENDED, Amendment, VOIDED, latest};
 use tallyd_store::queries::grouped::{Dimension, LOG_DAYS_MAX};
 use tallyd_store::queries::names::unseen;
 use tallyd_store::queries::records::{COLUMNS, Place, RecordOrder, RecordRow, RecordSearch, time_of};
@@ -75,6 +76,8 @@ pub(crate) struct SearchParameters {
 pub(crate) struct Records {
     /// The calls, in the order asked for.
     pub records: Vec<RecordRow>,
+    /// The last amendment of each amended or voided call of the page.
+    pub amendments: Vec<Amendment>,
     /// The `cursor` of the next page; null after the last.
     pub next: Option<String>,
     /// Where no call was found: which provider, model or endpoint of the query no call of these days has, with near names. Null
@@ -160,12 +163,22 @@ fn search_for(
 }
 
 /// A page, and the cursor of the next one.
-async fn find(daemon: &SharedDaemon, search: &RecordSearch) -> Result<(Vec<RecordRow>, Option<String>), ApiError> {
+async fn find(daemon: &SharedDaemon, search: &RecordSearch) -> Result<Found, ApiError> {
     let reading = daemon.reading().await?;
     let (rows, more) = search.page(&reading).await?;
+    let changed = rows.iter().filter(|row| [AMENDED, VOIDED].contains(&row.cost_source.as_str())).map(|row| row.id);
+    let changed: Vec<Uuid> = changed.collect();
+    let amendments = if changed.is_empty() { Vec::new() } else { latest(&reading, &changed).await? };
     reading.finish().await?;
     let next = rows.last().filter(|_| more).map(|row| cursor(search.place(row)));
-    Ok((rows, next))
+    Ok(Found { rows, amendments, next })
+}
+
+/// A page of calls.
+struct Found {
+    rows: Vec<RecordRow>,
+    amendments: Vec<Amendment>,
+    next: Option<String>,
 }
 
 /// A note on an empty answer: names of the search that no call has. Only names in a small rollup are checked: the page
@@ -189,7 +202,7 @@ async fn note(daemon: &SharedDaemon, search: &RecordSearch) -> Result<Option<Str
 fn page(daemon: SharedDaemon, mut search: RecordSearch) -> PageFuture {
     Box::pin(async move {
         search.limit = csv::PAGE;
-        let (rows, next) = find(&daemon, &search).await?;
+        let Found { rows, next, .. } = find(&daemon, &search).await?;
         search.after = next.as_deref().and_then(|next| parse_cursor(next, search.order));
         let next = next.map(|_| -> NextPage { Box::new(move || page(daemon, search)) });
         Ok(Page { rows: csv::objects(&rows)?, next })
@@ -211,8 +224,8 @@ pub(crate) async fn search(
         let first = page(daemon, search).await?;
         return Ok(csv::stream("records", COLUMNS, first));
     }
-    let (records, next) = find(&daemon, &search).await?;
-    let note = if records.is_empty() && search.after.is_none() {
+    let Found { rows, amendments, next } = find(&daemon, &search).await?;
+    let note = if rows.is_empty() && search.after.is_none() {
         note(&daemon, &search).await.unwrap_or_else(|error| {
             tracing::debug!(?error, "names that calls have could not be read");
             None
@@ -220,5 +233,5 @@ pub(crate) async fn search(
     } else {
         None
     };
-    Ok(Json(Records { records, next, note }).into_response())
+    Ok(Json(Records { records: rows, amendments, next, note }).into_response())
 }

@@ -39,12 +39,12 @@ fn kill_while_stalled(postgres: &Postgres, daemon: &Daemon, s3: &S3) {
     postgres.until(ENDED, "0");
     let proof = daemon.assert_reconciled();
     assert_eq!(proof["log_rows"].as_u64().unwrap() + proof["dropped_rows"].as_u64().unwrap(), 300);
-    // An object without a row would be counted twice by whoever reads all of them.
+    // An object without a row would be counted twice by a reader of all objects.
     let rows = postgres.psql(ROWS);
     assert!(s3.names().iter().all(|name| rows.contains(name)), "{:?} {rows}", s3.names());
 }
 
-/// Runs the command, which fails, and returns what it says.
+/// Runs the command, which fails, and returns its message.
 fn refused(daemon: &Daemon) -> String {
     let output = daemon.run(&DROP);
     assert!(!output.status.success());
@@ -160,7 +160,7 @@ fn a_service_that_fails_is_told_with_a_hint_and_loading_goes_on() {
     postgres.until(OLD, "0");
     assert_eq!(daemon.assert_reconciled()["dropped_rows"], 300);
 
-    // What is missing is told before anything is sent.
+    // A missing setting is told before anything is sent.
     daemon.set("TALLYD_RETENTION_S3_SECRET_ACCESS_KEY", "file:/not/there");
     let check = daemon.run(&["config", "check"]);
     let said = String::from_utf8_lossy(&check.stderr).into_owned();

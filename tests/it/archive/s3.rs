@@ -10,10 +10,10 @@ use crate::support::until;
 pub(super) const KEY: &str = "AKIATEST";
 pub(super) const REGION: &str = "eu-test-1";
 
-/// What happens instead of an answer, to requests of a method whose target has a text.
+/// Failures instead of an answer, to requests of a method whose target has a text.
 #[derive(Clone)]
 pub(super) enum Fault {
-    /// This status and code, so many times.
+    /// This status and code, that many times.
     Answer(&'static str, &'static str, usize),
     /// No answer: the request is kept, and does not take effect.
     StallBefore,

@@ -3,7 +3,11 @@
 //! Each file is sent under its own producer and numbers, so the daemon skips the records that it has. A file is deleted once
 //! all its records are settled. If the daemon is away, the files' locks are released in the pause before the next attempt,
 //! so that any process can deliver them. Later the folder is looked at once a minute, for processes that ended since.
+//!
+//! A file that cannot be read, or whose producer the daemon refuses, stays, and does not keep the others from being
+//! delivered. The recorder's end does not wait for it.
 
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,8 +17,8 @@ use std::time::{Duration, Instant};
 
 use tallyd_protocol::AckMode;
 
-use super::folder::{self, Orphan};
-use super::format::{self, Entry};
+use super::folder;
+use super::format::{self, Entry, Head};
 use crate::endpoint::Endpoint;
 use crate::session::{HelloOptions, Session, SessionError};
 use crate::stats::{Notice, Rejected, Shared};
@@ -62,7 +66,7 @@ impl Drain {
     }
 
     fn run(&self) {
-        let mut failures = 0;
+        let (mut failures, mut is_refused) = (0, false);
         loop {
             let wait = match self.pass() {
                 Ok(()) => {
@@ -72,14 +76,18 @@ impl Drain {
                 }
                 Err(error) => {
                     let text = format!("records of an earlier process wait in {}: {error}", self.folder.display());
-                    self.shared.update(|control| control.last_error = Some(text));
+                    is_refused = matches!(error, SessionError::Refused { .. });
+                    self.shared.update(|control| {
+                        control.last_error = Some(text);
+                        control.recovering &= !is_refused;
+                    });
                     failures += 1;
                     BACKOFF.0.saturating_mul(1 << u32::min(failures, 16)).min(BACKOFF.1)
                 }
             };
             let stop_at = self.shared.control().stop_at;
             if let Some(stop_at) = stop_at {
-                if failures == 0 || Instant::now() >= stop_at {
+                if failures == 0 || is_refused || Instant::now() >= stop_at {
                     return;
                 }
                 thread::sleep(BACKOFF.0);
@@ -89,29 +97,45 @@ impl Drain {
         }
     }
 
-    /// Delivers every file that has lost its process.
+    /// Delivers every file that has lost its process. A refusal is returned after all files had their turn; any other error
+    /// of a connection at once, because it concerns all of them.
     fn pass(&self) -> Result<(), SessionError> {
+        let mut refusal = None;
         for path in folder::files(&self.folder)? {
-            let Some(orphan) = folder::adopt(path)? else { continue };
-            match format::read(orphan.bytes()) {
-                Ok((head, entries)) => {
-                    self.shared.update(|control| control.recovering = true);
-                    if !entries.is_empty() {
-                        let (secret, ack) = (head.secret, self.ack);
-                        let hello = HelloOptions { secret, ack, ..HelloOptions::new(head.producer) };
-                        self.deliver(hello, &entries)?;
-                    }
-                    orphan.remove()?;
+            let orphan = match folder::adopt(path.clone()) {
+                Ok(Some(orphan)) => orphan,
+                Ok(None) => continue,
+                Err(error) => {
+                    self.complain(&path, &error);
+                    continue;
                 }
-                Err(why) => self.complain(&orphan, why),
+            };
+            match format::read(orphan.bytes()) {
+                Ok((head, entries)) => match self.empty(head, &entries) {
+                    Ok(()) => orphan.remove()?,
+                    Err(refused @ SessionError::Refused { .. }) => refusal = Some(refused),
+                    Err(error) => return Err(error),
+                },
+                Err(why) => self.complain(&path, &why),
             }
         }
-        Ok(())
+        refusal.map_or(Ok(()), Err)
     }
 
-    fn complain(&self, orphan: &Orphan, why: &str) {
-        let path = orphan.path().display();
-        self.shared.notices.tell(Notice::Spool, format_args!("{path} is left as it is: {why}"));
+    fn complain(&self, path: &Path, why: &dyn fmt::Display) {
+        let text = format!("{} is left as it is: {why}", path.display());
+        self.shared.notices.tell(Notice::Spool, format_args!("{text}"));
+        self.shared.update(|control| control.last_error = Some(text));
+    }
+
+    /// Delivers all entries of a file.
+    fn empty(&self, head: Head, entries: &[Entry<'_>]) -> Result<(), SessionError> {
+        if entries.is_empty() {
+            return Ok(());
+        }
+        self.shared.update(|control| control.recovering = true);
+        let (secret, ack) = (head.secret, self.ack);
+        self.deliver(HelloOptions { secret, ack, ..HelloOptions::new(head.producer) }, entries)
     }
 
     fn deliver(&self, hello: HelloOptions, entries: &[Entry<'_>]) -> Result<(), SessionError> {

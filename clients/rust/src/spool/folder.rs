@@ -80,11 +80,6 @@ impl Orphan {
         &self.map
     }
 
-    /// Where it is.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// Deletes the file: everything in it is delivered.
     ///
     /// # Errors

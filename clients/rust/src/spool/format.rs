@@ -83,11 +83,10 @@ pub struct Entry<'a> {
     pub record: &'a [u8],
 }
 
-/// An entry's checksum: of the salt, the record, and the number.
-pub fn checksum(salted: u32, record: &[u8], seq: u64) -> u32 {
+/// An entry's checksum: of the salt, and of the record with the 8 bytes of its number behind it.
+pub fn checksum(salted: u32, numbered: &[u8]) -> u32 {
     let mut sum = Hasher::new_with_initial(salted);
-    sum.update(record);
-    sum.update(&seq.to_le_bytes());
+    sum.update(numbered);
     sum.finalize()
 }
 
@@ -123,7 +122,8 @@ pub fn read(file: &[u8]) -> Result<(Head, Vec<Entry<'_>>), &'static str> {
 fn entry(bytes: &[u8], salted: u32, settled: u64) -> Option<Entry<'_>> {
     let seq = u64_at(bytes, 0);
     let record = bytes[ENTRY_BYTES..].get(..u32_at(bytes, 8) as usize)?;
-    let is_whole = seq > settled && !record.is_empty() && u32_at(bytes, 12) == checksum(salted, record, seq);
+    let sum = || checksum(checksum(salted, record), &seq.to_le_bytes());
+    let is_whole = seq > settled && !record.is_empty() && u32_at(bytes, 12) == sum();
     is_whole.then_some(Entry { seq, record })
 }
 

@@ -47,7 +47,32 @@ const ROOM: u64 = 128 * 1024;
 
 /// A cache line pair of its own, as in the ring.
 #[repr(align(128))]
-struct Apart(AtomicU64);
+struct Apart<T>(T);
+
+/// The end of the entries that are settled. Written by the sender, once for each acknowledgement.
+struct Settled {
+    /// The highest settled number.
+    seq: AtomicU64,
+    /// The first unit that is not free, counted over all laps.
+    freed: AtomicU64,
+}
+
+/// The end of the entries that the sender has taken. Written by the sender, for each of them.
+struct Taken {
+    /// The last number.
+    seq: AtomicU64,
+    /// The next unit, counted over all laps.
+    read: AtomicU64,
+}
+
+/// Room for an entry.
+struct Place {
+    seq: u64,
+    /// The unit of the area that is left empty from there on, because the entry did not fit before the area's end.
+    pad: Option<u64>,
+    /// The first unit of the area that is the entry's.
+    unit: u64,
+}
 
 /// A thread's buffer for encoding.
 struct Scratch {
@@ -71,15 +96,9 @@ pub struct Spool {
     salted: u32,
     own: Own,
     /// Both halves count on modulo 2^32: the last number, and the first free unit. Written by recording threads.
-    tail: Apart,
-    /// The first unit that is not free, counted over all laps.
-    freed: Apart,
-    /// The highest settled number. Like `freed`, `read` and `taken` it is written by the sender alone.
-    settled: AtomicU64,
-    /// The next unit for the sender.
-    read: AtomicU64,
-    /// The last number that the sender has taken.
-    taken: AtomicU64,
+    tail: Apart<AtomicU64>,
+    settled: Apart<Settled>,
+    taken: Apart<Taken>,
 }
 
 impl Spool {
@@ -109,124 +128,131 @@ impl Spool {
             salted: head.salted(),
             own,
             tail: Apart(zero()),
-            freed: Apart(zero()),
-            settled: zero(),
-            read: zero(),
-            taken: zero(),
+            settled: Apart(Settled { seq: zero(), freed: zero() }),
+            taken: Apart(Taken { seq: zero(), read: zero() }),
         })
     }
 
-    /// Completes the record and copies it into the file, or gives it back if there is no room.
-    ///
-    /// # Errors
-    /// The record itself.
-    #[expect(clippy::result_large_err, reason = "the record is moved back to the caller; boxing it would allocate")]
-    pub fn push(&self, mut record: Record) -> Result<(), Record> {
+    /// Completes the record and copies it into the file. Returns whether there was room.
+    pub fn push(&self, record: &mut Record) -> bool {
         let new = || Box::new(Scratch { bytes: Vec::with_capacity(512), rng: Rng::from_entropy() });
         // Neither a thread at its end nor a signal handler that interrupts this function finds a buffer.
         let mut scratch = SCRATCH.try_with(Cell::take).ok().flatten().unwrap_or_else(new);
-        self.own.complete(&mut record, &mut scratch.rng);
+        self.own.complete(record, &mut scratch.rng);
         scratch.bytes.clear();
-        record::write(&mut scratch.bytes, &record);
-        let is_kept = self.append(&scratch.bytes);
+        record::write(&mut scratch.bytes, record);
+        let is_kept = self.append(&mut scratch.bytes);
         let _ = SCRATCH.try_with(|place| place.set(Some(scratch)));
-        if is_kept { Ok(()) } else { Err(record) }
+        is_kept
     }
 
-    fn append(&self, record: &[u8]) -> bool {
-        let Ok(bytes) = u32::try_from(record.len()) else { return false };
-        let Some((seq, pad, at)) = self.reserve(units(record.len()) as u64) else { return false };
-        if let Some(pad) = pad {
+    /// Copies the record into the file. Leaves its number behind the record in `buffer`, so that the checksum covers both in
+    /// one pass.
+    fn append(&self, buffer: &mut Vec<u8>) -> bool {
+        let length = buffer.len();
+        let Ok(bytes) = u32::try_from(length) else { return false };
+        let Some(place) = self.reserve(units(length) as u64) else { return false };
+        if let Some(pad) = place.pad {
             self.word(pad).store(PAD, Ordering::Release);
         }
-        let sum = checksum(self.salted, record, seq);
-        let entry = self.unit(at);
-        // SAFETY: the reservation gave the units from `at` on to this call alone, and they end within the map.
+        buffer.extend_from_slice(&place.seq.to_le_bytes());
+        let sum = checksum(self.salted, buffer);
+        let entry = self.unit(place.unit);
+        let head = u64::from(sum) << 32 | u64::from(bytes);
+        // SAFETY: the reservation gave the units from this one on to this call alone, and they end within the map. The
+        // buffer has `length` bytes, and is not part of the map.
         unsafe {
-            ptr::copy_nonoverlapping(bytes.to_le_bytes().as_ptr(), entry.add(8), 4);
-            ptr::copy_nonoverlapping(sum.to_le_bytes().as_ptr(), entry.add(12), 4);
-            ptr::copy_nonoverlapping(record.as_ptr(), entry.add(ENTRY_BYTES), record.len());
+            ptr::copy_nonoverlapping(head.to_le_bytes().as_ptr(), entry.add(8), 8);
+            ptr::copy_nonoverlapping(buffer.as_ptr(), entry.add(ENTRY_BYTES), length);
         }
-        self.word(at).store(seq.to_le(), Ordering::Release);
+        self.word(place.unit).store(place.seq.to_le(), Ordering::Release);
         true
     }
 
-    /// Reserves units in one piece: the record's number, the unit before the piece that is left empty, if any, and the
-    /// first unit of the piece.
-    fn reserve(&self, units: u64) -> Option<(u64, Option<u64>, u64)> {
+    /// Reserves units in one piece.
+    fn reserve(&self, units: u64) -> Option<Place> {
         loop {
             // Before the tail, so that they are never ahead of it.
-            let (settled, freed) = (self.settled.load(Ordering::Acquire), self.freed.0.load(Ordering::Acquire));
+            let settled = self.settled.0.seq.load(Ordering::Acquire);
+            let freed = self.settled.0.freed.load(Ordering::Acquire);
             let tail = self.tail.0.load(Ordering::Relaxed);
             let (last, free) = (onward(settled, tail >> 32), onward(freed, tail));
-            let before_end = self.area - free % self.area;
-            let (pad, at) = if units > before_end { (Some(free), free + before_end) } else { (None, free) };
-            if at + units - freed > self.area {
+            let unit = free % self.area;
+            let before_end = self.area - unit;
+            let (pad, unit, end) = if units > before_end {
+                (Some(unit), 0, free + before_end + units)
+            } else {
+                (None, unit, free + units)
+            };
+            if end - freed > self.area {
                 return None;
             }
-            let next = (last + 1) << 32 | low(at + units);
+            let next = (last + 1) << 32 | low(end);
             if self.tail.0.compare_exchange_weak(tail, next, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
-                return Some((last + 1, pad, at));
+                return Some(Place { seq: last + 1, pad, unit });
             }
         }
     }
 
     /// The next record's number and array form. Only the sender calls it. The bytes stay until the sender settles them.
     pub fn next(&self) -> Option<(u64, &[u8])> {
-        let (seq, mut at) = (self.taken.load(Ordering::Relaxed) + 1, self.read.load(Ordering::Relaxed));
-        if self.word(at).load(Ordering::Acquire) == PAD {
-            at = self.after_pad(at);
+        let taken = &self.taken.0;
+        let (seq, mut at) = (taken.seq.load(Ordering::Relaxed) + 1, taken.read.load(Ordering::Relaxed));
+        let mut unit = at % self.area;
+        if self.word(unit).load(Ordering::Acquire) == PAD {
+            (at, unit) = (at + self.area - unit, 0);
         }
-        if u64::from_le(self.word(at).load(Ordering::Acquire)) != seq {
+        if u64::from_le(self.word(unit).load(Ordering::Acquire)) != seq {
             return None;
         }
-        let bytes = self.record_bytes(at);
+        let bytes = self.record_bytes(unit);
         // SAFETY: the number is there, so the entry is whole, and nobody writes into it before it is settled.
-        let record = unsafe { std::slice::from_raw_parts(self.unit(at).add(ENTRY_BYTES), bytes) };
-        self.taken.store(seq, Ordering::Relaxed);
-        self.read.store(at + units(bytes) as u64, Ordering::Relaxed);
+        let record = unsafe { std::slice::from_raw_parts(self.unit(unit).add(ENTRY_BYTES), bytes) };
+        taken.seq.store(seq, Ordering::Relaxed);
+        taken.read.store(at + units(bytes) as u64, Ordering::Relaxed);
         Some((seq, record))
     }
 
     /// Gives the room of all records up to `seq` away. Only the sender calls it, for records that it has taken.
     pub fn settle(&self, seq: u64) {
-        let settled = self.settled.load(Ordering::Relaxed);
+        let settled = self.settled.0.seq.load(Ordering::Relaxed);
         if seq <= settled {
             return;
         }
         // SAFETY: the place is within the head, aligned, and written by this thread alone.
         let place = unsafe { AtomicU64::from_ptr(self.map.as_mut_ptr().add(SETTLED_AT).cast()) };
         place.store(seq.to_le(), Ordering::Release);
-        let mut at = self.freed.0.load(Ordering::Relaxed);
+        let mut at = self.settled.0.freed.load(Ordering::Relaxed);
         for _ in settled..seq {
-            if self.word(at).load(Ordering::Relaxed) == PAD {
-                self.word(at).store(0, Ordering::Relaxed);
-                at = self.after_pad(at);
+            let mut unit = at % self.area;
+            if self.word(unit).load(Ordering::Relaxed) == PAD {
+                self.word(unit).store(0, Ordering::Relaxed);
+                (at, unit) = (at + self.area - unit, 0);
             }
-            let end = at + units(self.record_bytes(at)) as u64;
-            (at..end).for_each(|unit| self.word(unit).store(0, Ordering::Relaxed));
-            at = end;
+            let units = units(self.record_bytes(unit)) as u64;
+            (unit..unit + units).for_each(|unit| self.word(unit).store(0, Ordering::Relaxed));
+            at += units;
         }
-        self.settled.store(seq, Ordering::Release);
-        self.freed.0.store(at, Ordering::Release);
+        self.settled.0.seq.store(seq, Ordering::Release);
+        self.settled.0.freed.store(at, Ordering::Release);
     }
 
     /// Whether it would take a record of each of several threads now.
     pub fn has_room(&self) -> bool {
         let room = (ROOM / UNIT as u64).min(self.area / 2);
-        let freed = self.freed.0.load(Ordering::Acquire);
+        let freed = self.settled.0.freed.load(Ordering::Acquire);
         onward(freed, self.tail.0.load(Ordering::Relaxed)) - freed + room <= self.area
     }
 
     /// Records that were ever put in.
     pub fn pushed(&self) -> u64 {
-        let settled = self.settled.load(Ordering::Acquire);
+        let settled = self.settled.0.seq.load(Ordering::Acquire);
         onward(settled, self.tail.0.load(Ordering::Relaxed) >> 32)
     }
 
     /// Records that the sender has taken.
     pub fn taken(&self) -> u64 {
-        self.taken.load(Ordering::Relaxed)
+        self.taken.0.seq.load(Ordering::Relaxed)
     }
 
     /// Deletes the file: everything in it is settled.
@@ -240,26 +266,24 @@ impl Spool {
         self.path.parent().unwrap_or(&self.path)
     }
 
-    fn after_pad(&self, at: u64) -> u64 {
-        at + self.area - at % self.area
-    }
-
-    fn record_bytes(&self, at: u64) -> usize {
+    fn record_bytes(&self, unit: u64) -> usize {
         let mut bytes = [0; 4];
         // SAFETY: within the map. The caller has read the entry's number, so its length does not change.
-        unsafe { ptr::copy_nonoverlapping(self.unit(at).add(8), bytes.as_mut_ptr(), 4) };
+        unsafe { ptr::copy_nonoverlapping(self.unit(unit).add(8), bytes.as_mut_ptr(), 4) };
         u32::from_le_bytes(bytes) as usize
     }
 
-    /// The place of a unit's number.
+    /// The place of the number of one of the area's units.
     fn word(&self, unit: u64) -> &AtomicU64 {
         // SAFETY: within the map and aligned to 64 bytes. Each access to a unit that may be reserved goes through this.
         unsafe { AtomicU64::from_ptr(self.unit(unit).cast()) }
     }
 
+    /// The first byte of one of the area's units. `unit` is below `area`.
     fn unit(&self, unit: u64) -> *mut u8 {
+        debug_assert!(unit < self.area);
         // The area was mapped, so its units fit a usize.
-        let at = HEAD_BYTES + (unit % self.area) as usize * UNIT;
+        let at = HEAD_BYTES + unit as usize * UNIT;
         // SAFETY: the map has the head and all units of the area.
         unsafe { self.map.as_mut_ptr().add(at) }
     }

@@ -1,9 +1,9 @@
 //! A spool keeps records over the end of a process, and the next one delivers them once.
 
-use std::fs::Permissions;
+use std::fs::{File, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tallyd_client::{FlushOutcome, Record};
 
@@ -44,24 +44,57 @@ fn the_next_recorder_delivers_what_the_last_one_left_as_the_same_producer() {
 
 #[test]
 fn a_spool_that_cannot_be_made_is_told_and_the_ring_takes_its_place() {
-    for (is_folder, why) in [(false, "os error"), (true, "everybody may write to it")] {
-        let (dir, path) = socket();
+    let (dir, path) = socket();
+    let (file, open) = (dir.path().join("file"), dir.path().join("open"));
+    std::fs::write(&file, "").unwrap();
+    std::fs::create_dir(&open).unwrap();
+    std::fs::set_permissions(&open, Permissions::from_mode(0o777)).unwrap();
+    // Nobody can make a folder in /proc, not even root.
+    let cases = [(&*file, "os error"), (&open, "everybody may write to it"), (Path::new("/proc/spool"), "os error")];
+    for (place, why) in cases {
         let daemon = Daemon::start(&path, []);
-        let place = dir.path().join("place");
-        if is_folder {
-            std::fs::create_dir(&place).unwrap();
-            std::fs::set_permissions(&place, Permissions::from_mode(0o777)).unwrap();
-        } else {
-            std::fs::write(&place, "").unwrap();
-        }
-        let recorder = builder(&path).spool(&place).quiet().build();
+        let recorder = builder(&path).spool(place).quiet().build();
         let error = recorder.stats().last_error.unwrap();
         assert!(error.contains("in memory alone") && error.contains(why), "{error}");
         record_numbers(&recorder, 1..=100);
         assert_eq!(recorder.flush(PATIENCE), FlushOutcome::Settled);
         assert_complete(&daemon.state, 100);
-        assert!(!is_folder || spools(&place) == 0, "no file is left");
     }
+    assert_eq!(spools(&open), 0, "no file is left");
+}
+
+#[test]
+fn what_cannot_be_delivered_stays_and_does_not_hold_up_the_rest() {
+    let (dir, path) = socket();
+    let folder = dir.path().join("spool");
+    let of = || builder(&path).spool(&folder).quiet();
+    // Two processes with one folder, which both end without a daemon.
+    let both = [of().build(), of().build()];
+    both.iter().for_each(|recorder| record_numbers(recorder, 1..=10));
+    for recorder in both {
+        assert_eq!(recorder.close(Duration::ZERO), FlushOutcome::Outstanding(10));
+    }
+    let files: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|file| file.unwrap().path()).collect();
+    let is_left = |path| File::open(path).unwrap().try_lock().is_ok();
+    until("the recorders' threads have ended", || files.iter().all(is_left));
+    let refused = &files[0];
+    let secret = String::from_utf8(std::fs::read(refused).unwrap()[192..224].to_vec()).unwrap();
+    std::fs::create_dir(folder.join("0.spool")).unwrap();
+    std::fs::write(folder.join("1.spool"), "not a spool").unwrap();
+    let daemon = Daemon::start(&path, []);
+    daemon.state.with(|kept| kept.refuses = Some(secret));
+    let next = of().build();
+    until("the other process's records are delivered", || next.stats().recovered == 10);
+    until("the refusal is told", || next.stats().last_error.is_some_and(|error| error.contains("(secret)")));
+    let begun = Instant::now();
+    assert_eq!(next.close(PATIENCE), FlushOutcome::Settled);
+    assert!(begun.elapsed() < PATIENCE, "it does not wait for a file that is refused");
+    assert_eq!(spools(&folder), 3, "the folder, the text, and the refused file");
+    assert!(refused.exists());
+    // Its secret is good again.
+    daemon.state.with(|kept| (kept.refuses, kept.last_seq) = (None, 0));
+    let last = of().build();
+    until("the rest is delivered", || last.stats().recovered == 10);
 }
 
 #[test]

@@ -50,6 +50,8 @@ pub struct Kept {
     pub frames: Vec<(u64, Vec<u8>)>,
     pub hellos: Vec<Hello>,
     pub scripts: VecDeque<Script>,
+    /// The secret of a producer that is refused.
+    pub refuses: Option<String>,
     pub connections: usize,
     released: bool,
     stopping: bool,
@@ -175,11 +177,15 @@ fn serve(mut stream: &UnixStream, script: Option<&Script>, state: &State) -> io:
         return Ok(());
     }
     let ClientMessage::Hello(hello) = rmp_serde::from_slice(&read_frame(stream)?).unwrap() else { panic!("a hello") };
-    let mut last_seq = 0;
-    state.with(|kept| {
+    let (last_seq, is_refused) = state.with(|kept| {
+        let is_refused = kept.refuses.as_ref() == Some(&hello.secret);
         kept.hellos.push(hello);
-        last_seq = kept.last_seq;
+        (kept.last_seq, is_refused)
     });
+    if is_refused {
+        let error = ErrorFrame { code: "secret".into(), message: "no".into() };
+        return say(stream, &ServerMessage::Error(error));
+    }
     if let Some(Script::Answer(bytes)) = script {
         return stream.write_all(bytes);
     }

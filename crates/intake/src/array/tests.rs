@@ -29,7 +29,8 @@ fn by_the_long_way(admission: &Admission<'_>, bytes: &[u8]) -> Result<String, Re
 /// Compares both paths; true if the fast one succeeded.
 fn agrees(bytes: &[u8], strip_query: bool) -> Result<bool, TestCaseError> {
     with_admission(strip_query, |admission| {
-        let Some(mut call) = admit(admission, bytes) else { return Ok(false) };
+        let mut tags = Tags::default();
+        let Some(mut call) = admit(admission, bytes, &mut tags) else { return Ok(false) };
         if matches!(Fields::new(bytes, admission).and_then(|mut fields| fields.head()), Some(None)) {
             call.id = [0; 16];
         }
@@ -131,6 +132,20 @@ fn metadata() -> impl Strategy<Value = Option<String>> {
     ]
 }
 
+fn tags() -> impl Strategy<Value = Vec<(Cow<'static, str>, Cow<'static, str>)>> {
+    let name = prop_oneof![
+        8 => "[a-d]{1,2}".boxed(),
+        1 => prop_oneof![Just("app"), Just("api_key"), Just(""), Just("\"\n")].prop_map(str::to_owned).boxed(),
+        1 => text().boxed(),
+    ];
+    let value = prop_oneof![4 => "[a-c\"\\\\]{0,3}".boxed(), 1 => text().boxed()];
+    let tag = (name, value).prop_map(|(name, value)| (name.into(), value.into()));
+    let some = prop::collection::vec(tag, 1..6);
+    // One above each bound: of the short way, and of a record.
+    let many = (14..=limits::TAGS + 1).prop_map(|len| (0..len).map(|at| (at.to_string().into(), "x".into())).collect());
+    prop_oneof![5 => Just(vec![]), 4 => some, 1 => many]
+}
+
 fn record() -> impl Strategy<Value = Record> {
     let names = (provider(), model(), prop::array::uniform5(text()));
     let tier = prop_oneof![3 => Just("standard".to_owned()), 1 => Just("batch".to_owned()), 1 => text()];
@@ -142,9 +157,7 @@ fn record() -> impl Strategy<Value = Record> {
         (i32::MAX as u32 - 2..=i32::MAX as u32 + 2).prop_map(Some)
     ];
     let numbers = (prop::array::uniform5(tokens()), prop_oneof![3 => Just(1), 1 => tokens()]);
-    let tags =
-        prop_oneof![9 => Just(vec![]), 1 => Just(vec![("team".into(), "a".into()), ("app".into(), "web".into())])];
-    let rest = (units, tier, status, latency, cost(), metadata(), tags);
+    let rest = (units, tier, status, latency, cost(), metadata(), tags());
     (any::<Option<([u8; 16], bool)>>(), time(), names, numbers, rest).prop_map(
         |(id, occurred_at, (provider, model, names), (tokens, requests), rest)| {
             let [endpoint, user_id, app, request_id, platform] = names;
@@ -222,7 +235,7 @@ proptest! {
         let is_unusual = is_lowered
             || is_joined
             || !record.extra_units.is_empty()
-            || !record.tags.is_empty()
+            || record.tags.len() > 15
             || record.metadata.as_deref().is_some_and(is_changed);
         prop_assert_eq!(agrees(&bytes, strip_query)?, !is_refused && !is_unusual);
     }
@@ -243,7 +256,8 @@ proptest! {
 
 #[test]
 fn what_clients_write_takes_the_short_way() {
-    for record in [full(), Record::rentcast("/avm"), Record::claude("m", 1, 2)] {
+    let tagged = full().tag("team", "a \"b\"").tag("app", "web").tag("api_key", "sk-secret");
+    for record in [full(), tagged, Record::rentcast("/avm"), Record::claude("m", 1, 2)] {
         assert!(agrees(&written(&record), true).unwrap(), "{record:?}");
     }
 }

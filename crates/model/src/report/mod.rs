@@ -9,6 +9,7 @@ use chrono::NaiveDate;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::bill::close::ResidueKind;
 use crate::pricing::Usd;
 
 pub use html::html;
@@ -62,6 +63,9 @@ pub struct ReportClosings {
     /// Recorded minus billed, of the days that differ.
     #[schema(value_type = String, example = "-12.5")]
     pub difference_usd: Usd,
+    /// The kinds of the parts of these differences, the largest first.
+    #[serde(default)]
+    pub parts: Vec<ResidueKind>,
 }
 
 /// Sums of a period.

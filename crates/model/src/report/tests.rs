@@ -60,6 +60,7 @@ fn example() -> Report {
             differs: 1,
             open: 1,
             difference_usd: usd("-12.5"),
+            parts: vec![ResidueKind::UnrecordedModel, ResidueKind::Price],
         }],
     }
 }
@@ -71,7 +72,7 @@ fn a_report_is_read_in_text_and_in_html() {
 tallyd: Week 2026-11-23 to 2026-11-29: 1,234.57 USD, 234.17 more than the week before (+23.41 %)
 28,185 calls (25,000 before), 31 errors, 48,210,334 tokens
 12 unpriced calls are not in these sums: \"acme-large\" 12
-bill of anthropic: 5 days matched, 1 differs (-12.50 USD), 1 not closed
+bill of anthropic: 6 of 7 days closed, 1 differs (-12.50 USD): unrecorded model, price
 
 Top movers by model
   \"claude-opus-4-5\": 804.20 USD, +291.45

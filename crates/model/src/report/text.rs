@@ -91,17 +91,21 @@ pub(super) fn unpriced(report: &Report) -> Option<String> {
     Some(format!("{noun} not in these sums: {}", names.join(", ")))
 }
 
-/// `bill of anthropic: 5 days matched, 1 differs (-12.50 USD), 1 not closed`.
+/// `bill of anthropic: 6 of 7 days closed, 1 differs (-12.50 USD): unrecorded model, price`.
 pub(super) fn closings(closings: &ReportClosings) -> String {
-    let mut parts = vec![format!("{} matched", noun(closings.matched, "day", "days"))];
+    let closed = closings.matched + closings.differs;
+    let days = noun(closed + closings.open, "day", "days");
+    let mut text = format!("bill of {}: {} of {days} closed", closings.vendor, count(closed));
     if closings.differs > 0 {
         let verb = if closings.differs == 1 { "differs" } else { "differ" };
-        parts.push(format!("{} {verb} ({} USD)", count(closings.differs), signed(closings.difference_usd)));
+        let difference = signed(closings.difference_usd);
+        text.push_str(&format!(", {} {verb} ({difference} USD)", count(closings.differs)));
     }
-    if closings.open > 0 {
-        parts.push(format!("{} not closed", count(closings.open)));
+    if !closings.parts.is_empty() {
+        let parts: Vec<&str> = closings.parts.iter().map(|kind| kind.words()).collect();
+        text.push_str(&format!(": {}", parts.join(", ")));
     }
-    format!("bill of {}: {}", closings.vendor, parts.join(", "))
+    text
 }
 
 /// `team (all costs count from 2026-11-20 on)`.

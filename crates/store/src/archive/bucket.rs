@@ -9,7 +9,7 @@
 //! Settings come first, then the variables `AWS_*`, then the machine's role. They are read for each use: new ones need no restart.
 //!
 //! ## Errors
-//! Failures that pass are sent again within `retention.s3.patience_ms`. [`BucketFault`] names the act, the address, the answer and the remedy.
+//! Failures that pass are sent again within `retention.s3.patience_ms`. [`BucketFault`] names the failure, its place and a remedy.
 
 use std::error::Error;
 use std::io::{self, Write};
@@ -32,7 +32,7 @@ use super::place::{Place, Upload};
 
 /// Bytes of a part.
 const PART: usize = 8 << 20;
-/// The bound of the parts of a file: 80 GiB.
+/// The most parts of a file, which is 80 GiB.
 const PARTS_MAX: usize = 10_000;
 /// The first pause before a failed request is sent again. It grows threefold, up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);

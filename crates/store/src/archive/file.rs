@@ -29,7 +29,7 @@ pub(super) struct Written {
     pub(super) told: Told,
 }
 
-/// Size, digest and sums of a file.
+/// A file's contents, as its writer knows them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Told {
     pub(super) bytes: u64,
@@ -174,7 +174,7 @@ pub(super) fn digest(place: &dyn Place, name: &str) -> Result<(u64, String), Arc
     Ok((bytes, hex::encode(hasher.finalize())))
 }
 
-/// Reads a file from its place, and tells its size, digest and sums.
+/// Reads a file from its place, and returns its contents.
 pub(super) fn told(place: &Arc<dyn Place>, name: &str) -> Result<Told, ArchiveError> {
     let (bytes, sha256) = digest(&**place, name)?;
     Ok(Told { bytes, sha256, sums: read_back(place, name)? })

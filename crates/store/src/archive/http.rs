@@ -78,7 +78,7 @@ impl HttpService for Http {
     }
 }
 
-/// The kind of a failure: a connection that ended, which a new one mends, or something else.
+/// The broken part: a connection that ended, which a new one mends, or something else.
 fn kind(error: &(dyn Error + 'static)) -> HttpErrorKind {
     let mut cause = Some(error);
     while let Some(error) = cause {

@@ -18,7 +18,7 @@ use crate::retention::LOCK_WAIT;
 /// The settings on which a row's text depends.
 const SAME_TEXT: &str =
     "SET LOCAL timezone = 'UTC'; SET LOCAL datestyle = 'ISO, YMD'; SET LOCAL extra_float_digits = 1";
-/// The first transaction writes the rows of one snapshot, the second sees the changes of other runs.
+/// The first transaction writes the rows of one snapshot, the second looks at the work of other runs.
 const SNAPSHOT: &str = "REPEATABLE READ";
 const CURRENT: &str = "READ COMMITTED";
 
@@ -202,7 +202,7 @@ async fn note(
     Ok(client.query_typed_one(insert, &values).await?.get(0))
 }
 
-/// Gives the file its name, reads it back, and notes that nothing has changed on the way. Returns its name and size.
+/// Gives the file its name, reads it back, and notes that it has every row. Returns its name and size.
 async fn second(client: &Client, place: &Arc<dyn Place>, unnamed: Unnamed) -> Result<(String, u64), ArchiveError> {
     let Unnamed { id, name, written: Written { upload, told }, .. } = unnamed;
     let is_ours = async {

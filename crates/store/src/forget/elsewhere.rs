@@ -1,4 +1,4 @@
-//! Removes a user's budgets, alert rules and alerts, the id in their audit entries and in units, and the user's name in reports.
+//! Removes a user's budgets, alert rules and alerts, the id in their audit entries and in units, and the user's name in reports and deploys.
 
 use tokio_postgres::Client;
 use tokio_postgres::types::Type;
@@ -42,6 +42,8 @@ const UNITS: &str = "WITH gone AS (DELETE FROM public.tallyd_units WHERE value =
     SELECT dimension, day, '', unit, quantity, revenue_usd, actor FROM gone ORDER BY 1, 2, 4 \
     ON CONFLICT (dimension, day, value, unit) DO UPDATE SET quantity = u.quantity + excluded.quantity, \
         revenue_usd = coalesce(u.revenue_usd + excluded.revenue_usd, u.revenue_usd, excluded.revenue_usd)";
+/// Deploys that the user made keep their application and version.
+const DEPLOYS: &str = "UPDATE public.tallyd_deploys SET deployed_by = '' WHERE deployed_by = $1 AND deployed_by <> ''";
 
 /// Removes them, in one transaction.
 pub(super) async fn remove(client: &Client, user: &str, done: &mut Forgotten) -> Result<(), ForgetError> {
@@ -57,6 +59,7 @@ async fn within(client: &Client, user: &str) -> Result<[u64; 5], ForgetError> {
     for (count, sql) in counts.iter_mut().zip([BUDGETS, ALERTS, AUDIT, FORMER_AUDIT, UNITS]) {
         *count = client.execute_typed(sql, &[(&user, Type::TEXT)]).await?;
     }
+    client.execute_typed(DEPLOYS, &[(&user, Type::TEXT)]).await?;
     // Rules count as budgets here, and reports as alerts.
     for (at, sql) in [(0, RULES), (1, REPORTS)] {
         counts[at] += client.execute_typed(sql, &[(&user, Type::TEXT)]).await?;

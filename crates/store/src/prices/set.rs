@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 
 use super::{ChangeNote, add, read_added};
 use crate::queries::audit::{self, Change};
+use crate::reprice::row::COMPUTED;
 use tallyd_model::pricing::catalog::Amended;
 use tallyd_model::pricing::{
     Catalog, CatalogError, PriceOrigin, PriceSpec, PricingOptions, StoredPrice, normalise_platform, normalise_provider,
@@ -157,7 +158,7 @@ async fn recent(
         let price = after.price_at(scope, model, &normalise_tier(tier), spec.effective_from_us);
         price.is_some_and(|price| price.id == id)
     };
-    let from = "FROM public.api_usage_log AS l WHERE l.occurred_at >= $1 AND l.cost_source <> 'client'";
+    let from = format!("FROM public.api_usage_log AS l WHERE l.occurred_at >= $1{COMPUTED}");
     let sql = format!(
         "SELECT l.provider, l.platform, l.model, l.service_tier, count(*), \
          count(*) FILTER (WHERE input_tokens > 0), count(*) FILTER (WHERE output_tokens > 0), \

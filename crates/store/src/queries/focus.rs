@@ -5,21 +5,26 @@
 //! are grouped by one: the rows of one rollup, so a call is in one row, and the sum of `BilledCost` is the call log's.
 //! Of users the rollup does not have models, so rows by user have none.
 //!
+//! ## Vendor-days
+//! `x_VendorDay` says where the comparison with the vendor's bill stands. A day of another zone than UTC reaches into two
+//! vendor-days: it is as closed as the less closed of the two.
+//!
 //! ## Unpriced calls
 //! FOCUS does not allow a missing `BilledCost`. So unpriced calls are a row of their own with a cost of 0, the
 //! `PricingCategory` *Other*, their number in `x_UnpricedCalls`, and a description that says that the cost is unknown.
 //! The rollups do not keep tokens of priced and of unpriced calls apart: those of both are in the row of priced calls,
 //! if there is one.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
-use chrono::{DateTime, Datelike, Months, NaiveDate, Utc};
+use chrono::{DateTime, Datelike, Months, NaiveDate, NaiveTime, Utc};
 use chrono_tz::Tz;
 use serde::Serialize;
 use tallyd_model::json::{Text, to_string};
 use tallyd_model::pricing::Usd;
 use tallyd_parquet::{Cell, Column};
 use tokio_postgres::Client;
+use tokio_postgres::types::Type;
 
 use super::QueryError;
 use super::grouped::{Bucket, CostQuery, Dimension, GroupRow, SortBy};
@@ -89,6 +94,7 @@ focus_row! {
     x_input_tokens = "x_InputTokens": Whole,
     x_output_tokens = "x_OutputTokens": Whole,
     x_unpriced_calls = "x_UnpricedCalls": Whole,
+    x_vendor_day = "x_VendorDay": Option<&'static str>,
 }
 
 /// A request for an export.
@@ -170,11 +176,46 @@ impl Focus {
             Some(account) => account.clone(),
             None => database_id(client).await?,
         };
-        let with_models = providers_with_tokens(client).await?;
-        query
-            .each(client, |group| rows_of(&group, &account, self.zone, &with_models).iter().try_for_each(&mut each))
-            .await
+        let known = Known {
+            with_models: providers_with_tokens(client).await?,
+            vendor_days: vendor_days(client, (self.from, self.to)).await?,
+        };
+        query.each(client, |group| rows_of(&group, &account, self.zone, &known).iter().try_for_each(&mut each)).await
     }
+}
+
+/// Facts beside the rollups.
+#[derive(Default)]
+struct Known {
+    /// Providers of models.
+    with_models: HashSet<String>,
+    /// The state of each vendor-day that was ever closed, by provider and UTC day.
+    vendor_days: HashMap<(String, NaiveDate), String>,
+}
+
+impl Known {
+    /// Where the vendor-days of an instant's range stand; none if no day of the provider was ever closed.
+    fn vendor_day(&self, provider: &str, (starts, ends): (DateTime<Utc>, DateTime<Utc>)) -> Option<&'static str> {
+        let days = starts.date_naive().iter_days().take_while(|day| day.and_time(NaiveTime::MIN).and_utc() < ends);
+        let states: Vec<_> =
+            days.map(|day| self.vendor_days.get(&(provider.to_owned(), day)).map(String::as_str)).collect();
+        match states.as_slice() {
+            states if states.iter().all(Option::is_none) => None,
+            states if states.iter().all(|state| *state == Some("matched")) => Some("matched"),
+            states if states.iter().all(|state| state.is_some_and(|state| state != "open")) => Some("differs"),
+            _ => Some("open"),
+        }
+    }
+}
+
+/// The vendor-days that a range of days in any zone reaches into.
+async fn vendor_days(
+    client: &Client,
+    (from, to): (NaiveDate, NaiveDate),
+) -> Result<HashMap<(String, NaiveDate), String>, QueryError> {
+    let sql = "SELECT provider, day, state FROM public.tallyd_view_vendor_days WHERE day BETWEEN $1::date - 1 AND $2::date + 1";
+    let rows = client.query_typed(sql, &[(&from, Type::DATE), (&to, Type::DATE)]).await?;
+    Ok(rows.iter().map(|row| ((row.get(0), row.get(1)), row.get(2))).collect())
 }
 
 async fn database_id(client: &Client) -> Result<String, QueryError> {
@@ -190,7 +231,7 @@ async fn providers_with_tokens(client: &Client) -> Result<HashSet<String>, Query
 }
 
 /// The rows of a group: of its priced calls, and of its unpriced calls.
-fn rows_of(group: &GroupRow, account: &str, zone: Tz, with_models: &HashSet<String>) -> Vec<FocusRow> {
+fn rows_of(group: &GroupRow, account: &str, zone: Tz, known: &Known) -> Vec<FocusRow> {
     // A bucket is a day of PostgreSQL's.
     let day: NaiveDate = group.bucket.as_deref().and_then(|day| day.parse().ok()).unwrap_or_default();
     let (starts, ends) = day_bounds(day, zone);
@@ -200,7 +241,7 @@ fn rows_of(group: &GroupRow, account: &str, zone: Tz, with_models: &HashSet<Stri
     let priced = Whole(sums.calls.0 - unpriced.0);
     let provider = group.provider.clone().unwrap_or_default();
     let model = group.model.clone().filter(|model| !model.is_empty());
-    let (category, subcategory) = match with_models.contains(&provider) {
+    let (category, subcategory) = match known.with_models.contains(&provider) {
         true => ("AI and Machine Learning", "Generative AI"),
         false => ("Other", "Other (Other)"),
     };
@@ -248,6 +289,7 @@ fn rows_of(group: &GroupRow, account: &str, zone: Tz, with_models: &HashSet<Stri
             x_input_tokens: counted(sums.input_tokens),
             x_output_tokens: counted(sums.output_tokens),
             x_unpriced_calls: if is_priced { Whole::default() } else { calls },
+            x_vendor_day: known.vendor_day(&provider, (starts, ends)),
         }
     };
     let mut rows = Vec::new();
@@ -302,17 +344,39 @@ mod tests {
         let zone = chrono_tz::Europe::Berlin;
         for (priced, unpriced, expected) in [(2, 0, vec![2]), (0, 3, vec![3]), (2, 3, vec![2, 3]), (0, 0, vec![])] {
             let cost = if priced > 0 { "1.5" } else { "0" };
-            let rows = rows_of(&group(priced, unpriced, cost), "a", zone, &HashSet::new());
+            let rows = rows_of(&group(priced, unpriced, cost), "a", zone, &Known::default());
             let calls: Vec<_> = rows.iter().map(|row| row.consumed_quantity.0).collect();
             assert_eq!(calls, expected);
             assert!(rows.iter().all(|row| (row.x_unpriced_calls.0 > 0) == (row.pricing_category == "Other")));
             assert_eq!(rows.iter().map(|row| row.x_input_tokens.0).sum::<i128>(), if rows.is_empty() { 0 } else { 7 });
         }
-        let row = &rows_of(&group(1, 0, "1"), "a", zone, &HashSet::new())[0];
+        let row = &rows_of(&group(1, 0, "1"), "a", zone, &Known::default())[0];
         // A day of 23 hours, in a month of two offsets.
         assert_eq!((row.charge_period_end - row.charge_period_start).num_hours(), 23);
         assert_eq!(row.billing_period_start.to_rfc3339(), "2026-02-28T23:00:00+00:00");
         assert_eq!(row.billing_period_end.to_rfc3339(), "2026-03-31T22:00:00+00:00");
         assert_eq!(row.tags.as_ref().unwrap().get(), r#"{"team":"a\"b"}"#);
+    }
+
+    #[test]
+    fn a_day_is_as_closed_as_the_less_closed_of_its_vendor_days() {
+        let day = |text: &str| text.parse::<NaiveDate>().unwrap();
+        let known = |states: [Option<&str>; 2]| {
+            let days = [day("2026-03-28"), day("2026-03-29")].into_iter().zip(states);
+            let of = |(day, state): (NaiveDate, Option<&str>)| Some((("claude".to_owned(), day), state?.to_owned()));
+            Known { vendor_days: days.filter_map(of).collect(), ..Known::default() }
+        };
+        for (states, utc, berlin) in [
+            ([None, None], None, None),
+            ([Some("matched"), Some("matched")], Some("matched"), Some("matched")),
+            ([Some("differs"), Some("matched")], Some("matched"), Some("differs")),
+            ([Some("open"), Some("differs")], Some("differs"), Some("open")),
+            ([None, Some("matched")], Some("matched"), Some("open")),
+        ] {
+            for (zone, expected) in [(chrono_tz::UTC, utc), (chrono_tz::Europe::Berlin, berlin)] {
+                let row = &rows_of(&group(1, 0, "1"), "a", zone, &known(states))[0];
+                assert_eq!(row.x_vendor_day, expected, "{states:?} {zone}");
+            }
+        }
     }
 }

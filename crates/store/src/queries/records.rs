@@ -21,7 +21,7 @@ use tokio_postgres::{Client, Row};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::{Parameter, QueryError, Reading};
+use super::{Parameter, QueryError};
 use crate::file_cells::{Stored, column};
 use tallyd_model::pricing::Usd;
 use tallyd_parquet::{Cell, Column};
@@ -78,7 +78,7 @@ record_row! {
     latency_ms: Option<i32>,
     #[schema(value_type = Option<String>, example = "0.004515")]
     cost_usd: Option<Usd>,
-    /// `catalog`, `client` or `unpriced`.
+    /// `catalog`, `client` or `unpriced`; `amended` or `voided` by an admin.
     cost_source: String,
     price_id: Option<i32>,
     #[schema(value_type = Option<Object>)]
@@ -207,26 +207,26 @@ impl RecordSearch {
     ///
     /// # Errors
     /// [`QueryError`].
-    pub async fn page(&self, reading: &Reading) -> Result<(Vec<RecordRow>, bool), QueryError> {
+    pub async fn page(&self, client: &Client) -> Result<(Vec<RecordRow>, bool), QueryError> {
         let made_at = self.id.and_then(time_of).filter(|_| self.after.is_none());
         if let Some(to) =
             made_at.and_then(|at| at.checked_add_signed(AFTER_ID)).filter(|to| (self.from..self.to).contains(to))
         {
-            let found = Self { to, ..self.clone() }.page_of(reading).await?;
+            let found = Self { to, ..self.clone() }.page_of(client).await?;
             if !found.0.is_empty() {
                 return Ok(found);
             }
-            return Self { from: to, ..self.clone() }.page_of(reading).await;
+            return Self { from: to, ..self.clone() }.page_of(client).await;
         }
-        self.page_of(reading).await
+        self.page_of(client).await
     }
 
     /// Finds a page. True if another may follow.
     ///
     /// # Errors
     /// [`QueryError`].
-    async fn page_of(&self, reading: &Reading) -> Result<(Vec<RecordRow>, bool), QueryError> {
-        let Some(from) = self.first_window(reading).await? else { return Ok((Vec::new(), false)) };
+    async fn page_of(&self, client: &Client) -> Result<(Vec<RecordRow>, bool), QueryError> {
+        let Some(from) = self.first_window(client).await? else { return Ok((Vec::new(), false)) };
         let stored = columns_with("cost_usd", "round(cost_usd, 18) AS cost_usd");
         let answer = columns_with("metadata", "told::json");
         let sql = format!(
@@ -244,7 +244,7 @@ impl RecordSearch {
             order = self.order_by(),
             sized = sized(),
         );
-        let rows = self.ask(reading, &sql, (&from, &self.to), self.limit).await?;
+        let rows = self.ask(client, &sql, (&from, &self.to), self.limit).await?;
         let found = rows.first().map_or(0, |row| row.get::<_, i64>(COLUMNS.len()));
         let more = found >= self.limit || found > rows.len() as i64;
         Ok((rows.iter().map(read).collect::<Result<_, _>>()?, more))
@@ -263,7 +263,7 @@ impl RecordSearch {
 
     /// The beginning of the range that has enough calls for a page, or all matching ones. None without a match. In another
     /// order than that of time it is the whole range.
-    async fn first_window(&self, reading: &Reading) -> Result<Option<DateTime<Utc>>, QueryError> {
+    async fn first_window(&self, client: &Client) -> Result<Option<DateTime<Utc>>, QueryError> {
         if self.order != RecordOrder::Time {
             return Ok(Some(self.from));
         }
@@ -279,7 +279,7 @@ impl RecordSearch {
         let (mut width, mut missing, mut first) = (FIRST_WINDOW, limit, None);
         while missing > 0 && to > self.from {
             let from = to.checked_sub_signed(width).map_or(self.from, |from| self.from.max(from));
-            let rows = self.ask(reading, &sql, (&from, &to), missing).await?;
+            let rows = self.ask(client, &sql, (&from, &to), missing).await?;
             // An aggregate returns one row.
             let found = rows.first().map_or(0, |row| row.get::<_, i64>(0));
             if found > 0 {
@@ -315,7 +315,7 @@ impl RecordSearch {
 
     async fn ask(
         &self,
-        reading: &Reading,
+        client: &Client,
         sql: &str,
         (from, to): (&DateTime<Utc>, &DateTime<Utc>),
         limit: i64,
@@ -336,7 +336,7 @@ impl RecordSearch {
         ];
         values.extend(self.equal.iter().map(|(_, value)| -> Parameter<'_> { (value, Type::TEXT) }));
         values.extend(self.tags.iter().map(|(_, value)| -> Parameter<'_> { (value, Type::TEXT) }));
-        Ok(reading.query_typed(sql, &values).await?)
+        Ok(client.query_typed(sql, &values).await?)
     }
 }
 

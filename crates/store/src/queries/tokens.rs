@@ -5,6 +5,7 @@ use serde::Serialize;
 use serde_json::json;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Transaction};
+use utoipa::ToSchema;
 
 use super::audit::{self, Actor, Change};
 use tallyd_config::StatedCosts;
@@ -28,7 +29,7 @@ pub struct StoredToken {
 }
 
 /// A token as it is listed.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct ListedToken {
     /// Its number.
     pub id: i32,
@@ -121,13 +122,29 @@ fn stored(row: &tokio_postgres::Row) -> Option<StoredToken> {
     Some(StoredToken { id, name, role, sha256, expires_at, stated_costs })
 }
 
-/// All tokens, including revoked ones.
+/// Selects tokens.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct TokenFilter {
+    /// Only those that are neither revoked nor expired.
+    pub in_force: bool,
+    /// Only those with a lower number.
+    pub before: Option<i32>,
+    /// The most tokens; none: all.
+    pub limit: Option<i64>,
+}
+
+/// The tokens, including revoked ones unless the filter leaves them out; the newest first.
 ///
 /// # Errors
 /// PostgreSQL's.
-pub async fn list(client: &Client) -> Result<Vec<ListedToken>, tokio_postgres::Error> {
-    let sql = "SELECT id, name, role, created_at, created_by, expires_at, revoked_at, stated_costs FROM public.tallyd_tokens ORDER BY id";
-    let rows = client.query_typed(sql, &[]).await?;
+pub async fn list(client: &Client, filter: TokenFilter) -> Result<Vec<ListedToken>, tokio_postgres::Error> {
+    let sql = "SELECT id, name, role, created_at, created_by, expires_at, revoked_at, stated_costs FROM public.tallyd_tokens \
+        WHERE ($1::int4 IS NULL OR id < $1) \
+          AND (NOT $2::bool OR revoked_at IS NULL AND (expires_at IS NULL OR expires_at > clock_timestamp())) \
+        ORDER BY id DESC LIMIT $3";
+    let values: [super::Parameter<'_>; 3] =
+        [(&filter.before, Type::INT4), (&filter.in_force, Type::BOOL), (&filter.limit, Type::INT8)];
+    let rows = client.query_typed(sql, &values).await?;
     let read = |row: &tokio_postgres::Row| ListedToken {
         id: row.get(0),
         name: row.get(1),

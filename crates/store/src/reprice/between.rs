@@ -9,7 +9,7 @@ use tokio_postgres::types::Type;
 use utoipa::ToSchema;
 
 use super::preview::sum;
-use super::row::{LogRow, select};
+use super::row::{LogRow, select, wanted};
 use super::{RepriceError, RepriceOptions};
 use tallyd_model::pricing::{Catalog, Usd};
 use tallyd_model::rollup::dimensions::Dimensions;
@@ -70,7 +70,7 @@ pub async fn between(
     after: &Catalog,
     options: &RepriceOptions,
 ) -> Result<Between, RepriceError> {
-    let sql = select(options, &Dimensions::default(), options.from_us, options.to_us);
+    let sql = select(&wanted(options, options.from_us, options.to_us), &Dimensions::default());
     let rows = client.query_typed_raw(&sql, std::iter::empty::<(&str, Type)>()).await?;
     let mut rows = std::pin::pin!(rows);
     let mut found = Between::default();

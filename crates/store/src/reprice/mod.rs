@@ -3,7 +3,7 @@
 //! ## Method
 //! Every call of a period is priced by today's catalog, at the call's own time. If the result differs from the stored
 //! cost, the call log's row and the rollups change in one transaction. Costs that the caller stated are changed only on
-//! request. A priced call that today's catalog cannot price keeps its cost.
+//! request, and those that an admin stated ([`crate::amend`]) never. A priced call that today's catalog cannot price keeps its cost.
 //!
 //! ## Steps ([`run`])
 //! The period is cut into slices of time, each one transaction. The transaction moves the job's position from its last
@@ -27,8 +27,9 @@
 pub mod between;
 mod job;
 pub mod preview;
-mod row;
+pub(crate) mod row;
 pub mod run;
+pub(crate) mod sums;
 
 use tallyd_model::pricing::Catalog;
 

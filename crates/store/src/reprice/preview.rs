@@ -9,7 +9,7 @@ use serde::Serialize;
 use tokio_postgres::Client;
 use utoipa::ToSchema;
 
-use super::row::{Decision, LogRow, instant, select};
+use super::row::{Decision, LogRow, instant, select, wanted};
 use super::{RepriceError, RepriceOptions};
 use tallyd_model::pricing::{Catalog, Usd};
 use tallyd_model::rollup::day::Days;
@@ -65,7 +65,7 @@ pub struct Preview {
 /// [`RepriceError`].
 pub async fn preview(client: &Client, catalog: &Catalog, options: &RepriceOptions) -> Result<Preview, RepriceError> {
     let mut day_of = Days::new(zone(client).await?);
-    let sql = select(options, &Dimensions::default(), options.from_us, options.to_us);
+    let sql = select(&wanted(options, options.from_us, options.to_us), &Dimensions::default());
     let rows = client.query_typed_raw(&sql, std::iter::empty::<(&str, tokio_postgres::types::Type)>()).await?;
     let mut rows = std::pin::pin!(rows);
     let mut preview = Preview::default();
@@ -118,7 +118,7 @@ pub(super) async fn zone(client: &Client) -> Result<Tz, RepriceError> {
 }
 
 /// Dropped calls of the partitions that a period overlaps.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct DroppedCalls {
     /// Beginning of the first of these partitions; none: it had no lower bound.
     pub from: Option<DateTime<Utc>>,

@@ -15,7 +15,7 @@ use tallyd_model::pricing::{
 use tallyd_model::rollup::dimensions::{Dimension, Dimensions};
 
 /// A call.
-pub(super) struct LogRow {
+pub(crate) struct LogRow {
     /// The row's place. The time gives the partition and the id the shard, so place, time and id identify a row.
     pub place: String,
     pub id: Uuid,
@@ -34,16 +34,19 @@ pub(super) struct LogRow {
     pub extra_units: Option<String>,
     /// None: unpriced.
     pub cost: Option<Stored>,
-    pub is_catalog: bool,
+    pub cost_source: String,
     pub price_id: Option<i32>,
     pub rollup_other: i16,
     /// Its usage was not fully understood: no catalog prices it.
     pub not_understood: bool,
 }
 
+/// The condition for calls whose cost nobody has stated, neither their caller nor an admin.
+pub(crate) const COMPUTED: &str = " AND l.cost_source NOT IN ('client', 'amended', 'voided')";
+
 /// A stored cost.
 #[derive(Clone, Copy)]
-pub(super) enum Stored {
+pub(crate) enum Stored {
     Exact(Usd),
     /// A cost of more than 18 decimals, which another program wrote: its difference could not be stored exactly.
     Inexact,
@@ -62,37 +65,40 @@ pub(super) enum Decision {
     Change { old: Option<Usd>, new: Usd, price_id: i32 },
 }
 
-/// The query for the calls of `[from, to)`, with all values inside its text, because a cursor does not take parameters.
-pub(super) fn select(options: &RepriceOptions, dimensions: &Dimensions, from_us: i64, to_us: i64) -> String {
+/// The condition for the calls of `[from, to)`. Costs that an admin has stated are never among them.
+pub(super) fn wanted(options: &RepriceOptions, from_us: i64, to_us: i64) -> String {
     let mut filter = format!("l.occurred_at >= {} AND l.occurred_at < {}", instant(from_us), instant(to_us));
-    if !options.include_client {
-        filter.push_str(" AND l.cost_source <> 'client'");
-    }
+    filter.push_str(if options.include_client { " AND l.cost_source NOT IN ('amended', 'voided')" } else { COMPUTED });
     for (column, wanted) in [("provider", &options.provider), ("model", &options.model)] {
         if !wanted.is_empty() {
             filter.push_str(&format!(" AND l.{column} = '{}'", wanted.replace('\'', "''")));
         }
     }
+    filter
+}
+
+/// The query for calls, with all values inside its text, because a cursor does not take parameters.
+pub(crate) fn select(filter: &str, dimensions: &Dimensions) -> String {
     let value = |dimension: &Dimension| format!("coalesce(l.tags ->> '{}', '')", dimension.name.replace('\'', "''"));
     let values = dimensions.iter().map(value).collect::<Vec<_>>().join(", ");
     format!(
         "SELECT l.ctid::text, (extract(epoch FROM l.occurred_at) * 1000000)::int8, \
          l.provider, l.model, l.endpoint, l.user_id, l.service_tier, l.input_tokens, l.output_tokens, \
          l.cache_read_tokens, l.cache_write_5m_tokens, l.cache_write_1h_tokens, l.requests, l.extra_units::text, \
-         l.cost_usd::text, l.cost_source = 'catalog', l.price_id, l.rollup_other, coalesce(l.metadata ? '{NOT_UNDERSTOOD}', false), \
+         l.cost_usd::text, l.cost_source, l.price_id, l.rollup_other, coalesce(l.metadata ? '{NOT_UNDERSTOOD}', false), \
          l.platform, l.app, l.id, ARRAY[{values}]::text[] \
          FROM public.api_usage_log AS l WHERE {filter}"
     )
 }
 
 /// An instant as a literal.
-pub(super) fn instant(us: i64) -> String {
+pub(crate) fn instant(us: i64) -> String {
     let time = DateTime::from_timestamp_micros(us).unwrap_or_default();
     format!("'{}'::timestamptz", time.to_rfc3339_opts(SecondsFormat::Micros, true))
 }
 
 impl LogRow {
-    pub(super) fn read(row: &Row) -> Self {
+    pub(crate) fn read(row: &Row) -> Self {
         // Counts are not negative in the call log: the daemon and the SQL function both refuse them.
         let count = |at: usize| row.get::<_, i64>(at).max(0).unsigned_abs();
         let cost = row.get::<_, Option<&str>>(14).map(|text| Usd::parse(text).map_or(Stored::Inexact, Stored::Exact));
@@ -114,7 +120,7 @@ impl LogRow {
             requests: count(12),
             extra_units: row.get(13),
             cost,
-            is_catalog: row.get(15),
+            cost_source: row.get(15),
             price_id: row.get(16),
             rollup_other: row.get(17),
             not_understood: row.get(18),
@@ -126,7 +132,7 @@ impl LogRow {
     }
 
     /// The call's cost and price id by a catalog; none if the catalog cannot price it.
-    pub(super) fn priced(&self, catalog: &Catalog) -> Option<(Usd, i32)> {
+    pub(crate) fn priced(&self, catalog: &Catalog) -> Option<(Usd, i32)> {
         let extra_units = self.quantities()?;
         if self.not_understood {
             return None;
@@ -157,7 +163,7 @@ impl LogRow {
             Some(Stored::Exact(usd)) => Some(usd),
             Some(Stored::Inexact) => return Decision::Inexact,
         };
-        if self.is_catalog && old == Some(new) && self.price_id == Some(price_id) {
+        if self.cost_source == "catalog" && old == Some(new) && self.price_id == Some(price_id) {
             return Decision::Keep;
         }
         Decision::Change { old, new, price_id }

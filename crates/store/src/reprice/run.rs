@@ -1,8 +1,6 @@
 //! The steps of a repricing, each one transaction.
 
-use std::collections::BTreeMap;
-
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::{DateTime, Utc};
 use serde::Serialize;
 use tokio_postgres::Client;
 use tokio_postgres::types::{ToSql, Type};
@@ -10,7 +8,8 @@ use uuid::Uuid;
 
 use super::job::{Job, Step};
 use super::preview::{sum, zone};
-use super::row::{Decision, LogRow, instant, select};
+use super::row::{Decision, LogRow, instant, select, wanted};
+use super::sums::Sums;
 use super::{RepriceError, RepriceOptions, digest};
 use crate::queries::audit::Actor;
 use crate::retry::{may_pass, persistently};
@@ -18,9 +17,7 @@ use crate::user_deltas::Side;
 use crate::{dimensions, rollup_upserts};
 use tallyd_model::pricing::{Catalog, Usd};
 use tallyd_model::rollup::day::Days;
-use tallyd_model::rollup::dimensions::Dimensions;
-use tallyd_model::rollup::fold::{Deltas, Names};
-use tallyd_model::rollup::measures::{Measures, UserKey, UserSums};
+use tallyd_model::rollup::measures::Measures;
 
 /// Rows that are fetched and updated at once.
 const FETCH_ROWS: usize = 10_000;
@@ -47,8 +44,8 @@ pub struct Progress {
     pub difference_usd: Usd,
 }
 
-/// Prices the period anew; continues an earlier run of the same scope and prices. `report` is called after each
-/// committed step.
+/// Prices the period anew; continues an earlier run of the same scope and prices. `go_on` is called after each
+/// committed step but the last. If it returns false, the job stops there, and another call continues it.
 ///
 /// # Errors
 /// [`RepriceError`]. Another call continues the job.
@@ -57,7 +54,7 @@ pub async fn reprice(
     catalog: &Catalog,
     options: &RepriceOptions,
     by: &Actor<'_>,
-    mut report: impl FnMut(&Progress),
+    mut go_on: impl FnMut(&Progress) -> bool,
 ) -> Result<Progress, RepriceError> {
     let days = Days::new(zone(client).await?);
     let mut job = Job::take(client, options, &digest(catalog), by).await?;
@@ -73,8 +70,7 @@ pub async fn reprice(
         progress.changed += step.changed;
         progress.priced += step.priced;
         progress.difference_usd = sum(progress.difference_usd, step.difference);
-        report(&progress);
-        if to_us >= options.to_us {
+        if to_us >= options.to_us || !go_on(&progress) {
             return Ok(progress);
         }
         // Adapts the width, so that a slice has about the requested number of calls for any traffic.
@@ -123,7 +119,7 @@ async fn step(
         return Err(RepriceError::Overtaken(job.id));
     }
     let dimensions = dimensions::counted(client).await?;
-    let rows = select(options, &dimensions, job.position_us, to_us);
+    let rows = select(&wanted(options, job.position_us, to_us), &dimensions);
     let cursor = format!("DECLARE repriced NO SCROLL CURSOR FOR {rows}");
     client.batch_execute(&cursor).await?;
     let mut done = Step::default();
@@ -140,7 +136,8 @@ async fn step(
             // Both are costs of one record.
             let change = new.checked_sub(old.unwrap_or_default()).expect("a record's costs are within 10^9 USD");
             done.difference = sum(done.difference, change);
-            sums.add(days.with_hour(row.occurred_at_us), &row, change, old.is_none());
+            let change = Measures { cost: change, unpriced: -i64::from(old.is_none()), ..Measures::default() };
+            sums.add(days.with_hour(row.occurred_at_us), &row, &change);
             updates.push(row, new, price_id);
         }
         if !updates.apply(client, job.position_us, to_us).await? {
@@ -200,45 +197,5 @@ impl Updates {
         ];
         let rows = client.query_typed(&sql, &parameters).await?;
         Ok(rows.first().map_or(0, |row| row.get::<_, i64>(0)) == self.places.len() as i64)
-    }
-}
-
-/// The rollups' key of a call, without the user: day, hour, provider, model, endpoint, application, values of the dimensions
-/// and `rollup_other`.
-type CallKey = (NaiveDate, i64, [String; 5], i16);
-
-/// Differences by the rollups' keys.
-#[derive(Default)]
-struct Sums {
-    calls: BTreeMap<CallKey, Measures>,
-    users: BTreeMap<(String, String, NaiveDate), UserSums>,
-}
-
-impl Sums {
-    fn add(&mut self, (day, hour_us): (NaiveDate, i64), row: &LogRow, change: Usd, was_unpriced: bool) {
-        let add = |measures: &mut Measures| {
-            measures.cost = sum(measures.cost, change);
-            measures.unpriced -= i64::from(was_unpriced);
-        };
-        let mut picked = String::new();
-        Dimensions::pack(row.values.iter().map(String::as_str), &mut picked);
-        let names = [row.provider.clone(), row.model.clone(), row.endpoint.clone(), row.app.clone(), picked];
-        add(self.calls.entry((day, hour_us, names, row.rollup_other)).or_default());
-        let user = self.users.entry((row.user_id.clone(), row.provider.clone(), day)).or_default();
-        add(&mut user.measures);
-        // The user's first and last call stay, because this call is not outside of them.
-        user.first_us = user.first_us.min(row.occurred_at_us);
-        user.last_us = user.last_us.max(row.occurred_at_us);
-    }
-
-    fn deltas<'a>(&'a self, dimensions: &'a Dimensions) -> Deltas<'a> {
-        let users =
-            self.users.iter().map(|((user_id, provider, day), sums)| (UserKey { day: *day, user_id, provider }, sums));
-        let mut deltas = Deltas { users: users.collect(), ..Deltas::default() };
-        for ((day, hour_us, [provider, model, endpoint, app, picked], other), measures) in &self.calls {
-            let names = Names { provider, model, endpoint, app, picked, other: *other };
-            names.add(&mut deltas, dimensions, (*day, *hour_us), measures);
-        }
-        deltas
     }
 }
