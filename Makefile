@@ -1,7 +1,7 @@
 # `make` lists what there is. Each target installs what it needs where `apt-get` exists.
 .DEFAULT_GOAL := help
 .PHONY: test-field test-hostile test-postgres-18 smoke-postgres-18 test-citus
-.PHONY: test-python bench-python test-otel test-mcp test-go test-php test-guides test-exports
+.PHONY: test-python bench-python test-otel test-mcp test-go test-php test-guides test-exports test-spark
 .PHONY: test-clients bench-typescript deb test-deploy kill-applications
 .PHONY: fuzz golden snapshots model bench-forecast
 .PHONY: packages try-packages test-packages
@@ -145,9 +145,13 @@ test-php: ## Test the PHP client: vectors, a real daemon that is killed between 
 	@if ! scripts/need-php; then echo "NOT RUN: the tests of the PHP client, for want of PHP" >&2; exit 0; fi; \
 	php clients/php/tests/run.php
 
-test-exports: ## Read the exports and the archive with DuckDB, and compare each sum with PostgreSQL's
+test-exports: ## Read the exports and the archive, in a folder and in S3, with DuckDB, and compare each sum with PostgreSQL's
 	$(BUILD)
 	$$(scripts/need-duckdb) tests/exports/check.py target/debug/tallyd
+
+test-spark: ## Read a year of daily files of the archive with Spark, and compare with DuckDB and PostgreSQL; needs Java 17
+	$(BUILD)
+	$$(scripts/need-duckdb pyspark) tests/exports/spark.py target/debug/tallyd
 
 test-guides: ## Run the programs of docs/guide/frameworks/ with the vendors' SDKs, as the pages show them; PAGES names some of them
 	$(BUILD)

@@ -2,84 +2,30 @@
 """Reads tallyd's exports and its archive with DuckDB, and compares them with PostgreSQL to the last digit.
 
 A daemon with a private PostgreSQL is filled with the demonstration's traffic of ten weeks. `tallyd export` writes calls as Parquet,
-and costs as FOCUS in both forms; whole months are archived and dropped. Each sum of DuckDB is that of PostgreSQL.
+and costs as FOCUS in both forms; whole months are archived and dropped, the older ones into a folder, the last one into a bucket. Each
+sum of DuckDB is that of PostgreSQL.
 
     tests/exports/check.py target/debug/tallyd [SECONDS]
 """
 
 import datetime
-import os
+import json
 import pathlib
-import subprocess
+import resource
 import sys
 import tempfile
 import time
 
 import duckdb
 
-PATIENCE = 120
+from bucket import NAME, Service
+from common import Daemon, compare, of_duckdb, of_guide, settled, until
+
 # Sums that are compared, in both dialects. A day is in UTC, as the daemon's.
 BY_MODEL = """SELECT provider, model, count(*), sum(cost_usd), count(*) FILTER (WHERE cost_usd IS NULL), sum(input_tokens),
     sum(output_tokens), sum(cache_read_tokens), count(DISTINCT user_id) FROM {calls} GROUP BY 1, 2 ORDER BY 1, 2"""
 BY_DAY = """SELECT strftime(occurred_at AT TIME ZONE 'UTC', '%Y-%m-%d') AS day, count(*), sum(cost_usd) FROM {calls} GROUP BY 1 ORDER BY 1"""
 ONE_USER = "SELECT count(*), sum(cost_usd), min(id::text), max(id::text) FROM {calls} WHERE user_id = 'user-00001'"
-
-
-def of_postgres(sql):
-    return sql.replace("strftime(occurred_at AT TIME ZONE 'UTC', '%Y-%m-%d')", "to_char(occurred_at AT TIME ZONE 'UTC', 'YYYY-MM-DD')")
-
-
-def plain(value):
-    """A value as text, decimals without zeros at their end."""
-    text = "" if value is None else str(value)
-    return text.rstrip("0").rstrip(".") if "." in text else text
-
-
-class Daemon:
-    def __init__(self, program, folder):
-        self.program = str(pathlib.Path(program).resolve())
-        self.folder = folder
-        self.environment = {
-            **os.environ,
-            "TALLYD_DATA_DIR": str(folder / "data"),
-            "TALLYD_SOCKET": str(folder / "tallyd.sock"),
-            "TALLYD_HTTP_LISTEN": "127.0.0.1:0",
-            "TALLYD_RETENTION_ARCHIVE": str(folder / "archive"),
-        }
-        # The private PostgreSQL may run as another user.
-        folder.chmod(0o755)
-        self.log = open(folder / "log", "w")
-        self.process = subprocess.Popen([self.program], env=self.environment, cwd=folder, stderr=self.log, stdout=self.log)
-
-    def run(self, *words):
-        return subprocess.run([self.program, *words], env=self.environment, cwd=self.folder, check=True, capture_output=True, text=True).stdout
-
-    def rows(self, sql):
-        out = self.run("psql", "-X", "-A", "-t", "-F", "\t", "-c", of_postgres(sql))
-        return [[plain(cell) for cell in line.split("\t")] for line in out.splitlines()]
-
-    def end(self):
-        self.process.terminate()
-        self.process.wait(PATIENCE)
-
-
-def until(what, holds):
-    end = time.monotonic() + PATIENCE
-    while not holds():
-        if time.monotonic() > end:
-            sys.exit(f"error: not within {PATIENCE} s: {what}")
-        time.sleep(0.2)
-
-
-def of_duckdb(duck, sql):
-    return [[plain(cell) for cell in row] for row in duck.execute(sql).fetchall()]
-
-
-def compare(what, found, expected):
-    if found != expected:
-        print(f"FAILED {what}: DuckDB has", *found[:5], "PostgreSQL has", *expected[:5], sep="\n", file=sys.stderr)
-        sys.exit(1)
-    print(f"{what}: {len(found)} rows are equal")
 
 
 def main():
@@ -97,18 +43,6 @@ def main():
             raise
         finally:
             daemon.end()
-
-
-def settled(daemon):
-    """There are calls, and no more of them within a second."""
-    count = "SELECT count(*) FROM api_usage_log"
-    try:
-        before = daemon.rows(count)
-        time.sleep(1)
-        return before == daemon.rows(count) and before != [["0"]]
-    except subprocess.CalledProcessError:
-        # Records are accepted before the schema is there.
-        return False
 
 
 def check(daemon, folder, duck):
@@ -131,23 +65,62 @@ def check(daemon, folder, duck):
         found = of_duckdb(duck, focus.format(file=file))
         compare(f"FOCUS as {form}", [found[0][:3]], expected)
 
-    month = f"{today:%Y-%m}-01"
-    old = f"(SELECT * FROM api_usage_log WHERE occurred_at < '{month} 00:00Z') AS t"
-    queries = [("archive by model", BY_MODEL), ("archive by day", BY_DAY), ("archive of a user", ONE_USER)]
-    expected = [daemon.rows(sql.format(calls=old)) for _, sql in queries]
-    began = time.monotonic()
-    daemon.run("partitions", "drop", "--before", month, "--yes")
-    seconds = time.monotonic() - began
-    for (what, sql), rows in zip(queries, expected):
-        compare(what, of_duckdb(duck, sql.format(calls=f"'{folder}/archive/*.parquet'")), rows)
-    files = list((folder / "archive").glob("*.parquet"))
-    archived = of_duckdb(duck, f"SELECT count(*) FROM '{folder}/archive/*.parquet'")[0][0]
-    size = sum(file.stat().st_size for file in files)
-    print(f"{archived} calls in {len(files)} files: {size / int(archived):.2f} bytes a call, dropped in {seconds:.1f} s")
-    columns = f"SELECT path_in_schema, sum(total_compressed_size) / {archived} FROM parquet_metadata('{folder}/archive/*.parquet') GROUP BY 1 ORDER BY 2 DESC"
-    print(*(f"  {name}: {size:.2f}" for name, size in duck.execute(columns).fetchall()[:12]), sep="\n")
-    print(daemon.run("archive", "verify"), end="")
+    service = Service()
+    try:
+        archive(daemon, folder, duck, service, today)
+    finally:
+        service.end()
+
+
+def archive(daemon, folder, duck, service, today):
+    """Archives the older months into a folder and the last one into the bucket, and reads both."""
+    duck_of_folder = duck
+    month = today.replace(day=1)
+    before = (month - datetime.timedelta(days=1)).replace(day=1)
+    queries = [("by model", BY_MODEL), ("by day", BY_DAY), ("of a user", ONE_USER)]
+    folder_files, bucket_files = f"'{folder}/archive/*.parquet'", f"'s3://{NAME}/tallyd/*.parquet'"
+    in_bucket = service.settings("tallyd")
+    for where, until_day, files, duck, settings in [
+        ("folder", before, folder_files, duck, {}),
+        ("bucket", month, bucket_files, service.duckdb(), in_bucket),
+    ]:
+        old = f"(SELECT * FROM api_usage_log WHERE occurred_at < '{until_day} 00:00Z') AS t"
+        expected = [daemon.rows(sql.format(calls=old)) for _, sql in queries]
+        began = time.monotonic()
+        daemon.run("partitions", "drop", "--before", str(until_day), "--yes", **settings)
+        seconds = time.monotonic() - began
+        for (what, sql), rows in zip(queries, expected):
+            compare(f"{where}, {what}", of_duckdb(duck, sql.format(calls=files)), rows)
+        shape(duck, files, seconds)
+    ids = {where: [one["id"] for one in listed(daemon) if exists(one["file"])] for where, exists in [
+        ("folder", lambda name: (folder / "archive" / name).exists()),
+        ("bucket", lambda name: service.files().exists(f"{NAME}/tallyd/{name}")),
+    ]}
+    print(daemon.run("archive", "verify", *map(str, ids["folder"])), end="")
+    print(daemon.run("archive", "verify", *map(str, ids["bucket"]), **in_bucket), end="")
+    table = daemon.run("archive", "restore", str(ids["bucket"][-1]), **in_bucket).strip()
+    restored = daemon.rows(BY_MODEL.format(calls=table))
+    name = next(one["file"] for one in listed(daemon) if one["id"] == ids["bucket"][-1])
+    compare("restored", of_duckdb(service.duckdb(), BY_MODEL.format(calls=f"'s3://{NAME}/tallyd/{name}'")), restored)
+    for statement in of_guide("DuckDB", {"/var/lib/tallyd-archive/": f"{folder}/archive/"}):
+        rows = duck_of_folder.execute(statement).fetchall()
+        print(f"guide: {len(rows)} rows: {statement.splitlines()[0][:80]}")
+    print(daemon.run("doctor", **in_bucket).split("archive", 1)[1].splitlines()[0])
     print(daemon.run("reconcile"), end="")
+
+
+def listed(daemon):
+    return json.loads(daemon.run("archive", "list", "--json"))
+
+
+def shape(duck, files, seconds):
+    """Prints what a call takes, and which columns take it."""
+    sizes = f"SELECT path_in_schema, sum(total_compressed_size) FROM parquet_metadata({files}) GROUP BY 1 ORDER BY 2 DESC"
+    (calls,) = duck.execute(f"SELECT count(*) FROM {files}").fetchone()
+    columns = duck.execute(sizes).fetchall()
+    print(f"{calls} calls, {sum(size for _, size in columns) / calls:.2f} bytes a call, dropped in {seconds:.1f} s")
+    print(f"no command had more than {resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss >> 10} MiB")
+    print(*(f"  {name}: {size / calls:.2f}" for name, size in columns[:14]), sep="\n")
 
 
 main()

@@ -18,7 +18,7 @@
 //!
 //! ## Compatibility
 //! Pages are of version 1, compressed by zstd. Encodings are those that DuckDB, Spark, Athena and BigQuery read:
-//! dictionaries, plain values, and deltas of integers.
+//! dictionaries, plain values, and deltas of integers and of byte arrays.
 
 #![warn(unreachable_pub)]
 

@@ -36,7 +36,7 @@ fn cells(row: &Row) -> [Cell<'_>; 8] {
 }
 
 fn written(rows: &[Row]) -> Vec<u8> {
-    let options = Options { level: 1, sorted_by: &["text"], bloom: &["text"] };
+    let options = Options { level: 1, plain: &["long"], deltas: &["short"], sorted_by: &["text"], bloom: &["text"] };
     let mut writer = Writer::new(Vec::new(), &columns(), &options).unwrap();
     rows.iter().for_each(|row| writer.push(&cells(row)).unwrap());
     writer.finish().unwrap()

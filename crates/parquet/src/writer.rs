@@ -20,6 +20,10 @@ use crate::{Cell, Column, FileError, GROUP_BYTES, GROUP_ROWS, Kind};
 pub struct Options<'a> {
     /// The level of zstd, 1 to 22; 0 stands for 3.
     pub level: i32,
+    /// Columns of numbers that are often 0 and otherwise nearly all different, written without a dictionary.
+    pub plain: &'a [&'a str],
+    /// Columns of numbers that are nearly all different and never 0, written as differences.
+    pub deltas: &'a [&'a str],
     /// The columns by which the rows are sorted, which the file then states.
     pub sorted_by: &'a [&'a str],
     /// Columns with a bloom filter for each row group.
@@ -113,7 +117,7 @@ fn properties(columns: &[Column], options: &Options<'_>) -> Result<WriterPropert
         .set_max_row_group_row_count(Some(GROUP_ROWS));
     for column in columns {
         let path = ColumnPath::from(column.name);
-        if let Some(encoding) = encoding(column.kind) {
+        if let Some(encoding) = encoding(column, options) {
             all = all.set_column_dictionary_enabled(path.clone(), false).set_column_encoding(path.clone(), encoding);
         }
         if options.bloom.contains(&column.name) {
@@ -128,10 +132,14 @@ fn properties(columns: &[Column], options: &Options<'_>) -> Result<WriterPropert
 }
 
 /// The encoding of columns whose values are nearly all different, for which a dictionary is a waste.
-const fn encoding(kind: Kind) -> Option<Encoding> {
-    match kind {
+fn encoding(column: &Column, options: &Options<'_>) -> Option<Encoding> {
+    match column.kind {
         Kind::Instant => Some(Encoding::DELTA_BINARY_PACKED),
-        Kind::Uuid => Some(Encoding::PLAIN),
+        // Ids of version 7 begin with their time: neighbours have some of its bytes in common.
+        Kind::Uuid => Some(Encoding::DELTA_BYTE_ARRAY),
+        Kind::Usd => Some(Encoding::PLAIN),
+        _ if options.plain.contains(&column.name) => Some(Encoding::PLAIN),
+        _ if options.deltas.contains(&column.name) => Some(Encoding::DELTA_BINARY_PACKED),
         _ => None,
     }
 }

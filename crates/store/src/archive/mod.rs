@@ -18,8 +18,8 @@
 //!
 //! ## Files
 //! `api_usage_log_2025_01-<12 digits>.parquet`, with the columns of `tallyd export calls` and
-//! `rollup_other`. Sorted by `user_id` and `occurred_at`, so that one user's calls are in few row groups; with bloom
-//! filters of `user_id`, `id` and `request_id`.
+//! `rollup_other`. Sorted by `user_id` and `occurred_at`, so that one user's calls are in few row groups; with a bloom
+//! filter of `request_id`.
 
 mod bucket;
 mod file;

@@ -69,7 +69,8 @@ impl Place for Folder {
         std::fs::create_dir_all(&folder).map_err(failed(&folder))?;
         // One of each partition, so that the next run writes over the one of a killed run.
         let stem = name.rsplit_once('-').map_or(name, |(stem, _)| stem);
-        let part = self.0.join(format!("{stem}.parquet.part"));
+        // Engines that read a whole folder pass over names that begin with a dot.
+        let part = self.0.join(format!(".{}.parquet.part", stem.trim_start_matches('.')));
         let file = File::create(&part).map_err(failed(&part))?;
         Ok(Box::new(Part { out: BufWriter::with_capacity(BUFFER, file), part, path, folder }))
     }
