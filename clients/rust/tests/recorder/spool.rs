@@ -2,7 +2,7 @@
 
 use std::fs::{File, Permissions};
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use tallyd_client::{FlushOutcome, Record};
@@ -75,7 +75,7 @@ fn what_cannot_be_delivered_stays_and_does_not_hold_up_the_rest() {
         assert_eq!(recorder.close(Duration::ZERO), FlushOutcome::Outstanding(10));
     }
     let files: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|file| file.unwrap().path()).collect();
-    let is_left = |path: &PathBuf| File::open(path).unwrap().try_lock().is_ok();
+    let is_left = |path| File::open(path).unwrap().try_lock().is_ok();
     until("the recorders' threads have ended", || files.iter().all(is_left));
     let refused = &files[0];
     let secret = String::from_utf8(std::fs::read(refused).unwrap()[192..224].to_vec()).unwrap();
@@ -91,11 +91,6 @@ fn what_cannot_be_delivered_stays_and_does_not_hold_up_the_rest() {
     assert!(begun.elapsed() < PATIENCE, "it does not wait for a file that is refused");
     assert_eq!(spools(&folder), 3, "the folder, the text, and the refused file");
     assert!(refused.exists());
-    until("the recorder's threads have ended", || is_left(refused));
-    // Its secret is good again.
-    daemon.state.with(|kept| (kept.refuses, kept.last_seq) = (None, 0));
-    let last = of().build();
-    until("the rest is delivered", || last.stats().recovered == 10);
 }
 
 #[test]
