@@ -41,7 +41,7 @@ macro_rules! record {
                 let (mut place, mut len) = (0, 0);
                 $(
                     place += 1;
-                    if self.$name != $default {
+                    if self.$name.differs(&$default) {
                         len = place;
                     }
                 )*
@@ -83,20 +83,43 @@ pub fn id_of(records: &[u8]) -> Option<[u8; 16]> {
 
 /// The fields up to `provider` are always written.
 const ALWAYS: u32 = 3;
+/// MessagePack's markers of a text below 32 bytes (with its length), of an integer of 64 bits, and of up to 255 bytes.
+const FIX_STR: u8 = 0xa0;
+const U64: u8 = 0xcf;
+const BIN_8: u8 = 0xc4;
 /// Every write goes into a `Vec`, which cannot fail.
 const OK: &str = "a Vec takes every write";
 
-/// The encoding of a field, by its type, and its texts.
-trait Value {
+/// The encoding of a field, by its type, and its texts. A client writes records on the application's threads, so the usual
+/// values are written without the general encoder's steps.
+trait Value: PartialEq {
     /// `made_id` concerns ids only: see [`Record::made_id`].
     fn write(&self, out: &mut Vec<u8>, made_id: bool);
+
+    fn differs(&self, default: &Self) -> bool {
+        self != default
+    }
 
     fn each_text<'a>(&'a self, _each: &mut impl FnMut(&'a Text)) {}
 }
 
 impl Value for Text {
+    #[inline]
     fn write(&self, out: &mut Vec<u8>, _: bool) {
-        encode::write_str(out, self).expect(OK);
+        match u8::try_from(self.len()) {
+            Ok(0) => out.push(FIX_STR),
+            Ok(bytes @ 1..32) => {
+                out.push(FIX_STR | bytes);
+                out.extend_from_slice(self.as_bytes());
+            }
+            _ => encode::write_str(out, self).expect(OK),
+        }
+    }
+
+    /// Most texts are empty, and most defaults: compared by their lengths alone.
+    #[inline]
+    fn differs(&self, default: &Self) -> bool {
+        self.len() != default.len() || (!self.is_empty() && self != default)
     }
 
     fn each_text<'a>(&'a self, each: &mut impl FnMut(&'a Text)) {
@@ -123,17 +146,24 @@ impl Value for u16 {
 }
 
 impl Value for i64 {
+    #[inline]
     fn write(&self, out: &mut Vec<u8>, _: bool) {
-        encode::write_sint(out, *self).expect(OK);
+        if *self > i64::from(u32::MAX) {
+            let [a, b, c, d, e, f, g, h] = self.to_be_bytes();
+            out.extend_from_slice(&[U64, a, b, c, d, e, f, g, h]);
+        } else {
+            encode::write_sint(out, *self).expect(OK);
+        }
     }
 }
 
 impl Value for [u8; 16] {
     fn write(&self, out: &mut Vec<u8>, made_id: bool) {
         if made_id {
-            let mut made = [MADE_ID; 17];
-            made[1..].copy_from_slice(self);
-            encode::write_bin(out, &made).expect(OK);
+            let mut made = [MADE_ID; 19];
+            (made[0], made[1]) = (BIN_8, 17);
+            made[3..].copy_from_slice(self);
+            out.extend_from_slice(&made);
         } else {
             encode::write_bin(out, self).expect(OK);
         }

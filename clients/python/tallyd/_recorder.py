@@ -26,7 +26,7 @@ from ._endpoint import Endpoint
 from ._http_sender import HttpSender
 from ._notices import Notices
 from ._sender import Sender, Waiter
-from ._spool import Folder, Spool
+from ._spool import Folder, Spool, prepare
 from ._standing import UNKNOWN, Check, Estimate, Standing, amount
 
 
@@ -234,10 +234,14 @@ class Recorder:
                 self._thread = thread
 
     def _begin_spool(self, folder: Folder) -> None:
-        """Makes the file, and delivers those that were left. Without a file, records are in memory."""
+        """Makes the file, and delivers those that were left. Without a file, records are in memory; those that were
+        left are delivered also then, because a full disk may be full of them."""
         try:
-            self.spool = Spool(folder, self._spool_bytes, self.producer, self.secret)
-            self._drain = Drain(self, self.spool.folder)
+            path = prepare(folder)
+            try:
+                self.spool = Spool(path, self._spool_bytes, self.producer, self.secret)
+            finally:
+                self._drain = Drain(self, path)
         except (OSError, RuntimeError) as error:
             self._last_error = f"there is no spool in {folder}, so records are in memory alone: {error}"
             self.notices.tell("spool", "tallyd: %s", self._last_error)

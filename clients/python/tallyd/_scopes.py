@@ -46,14 +46,20 @@ def _hash(key: str) -> str:
 
 
 class Told:
-    """A budget of a scope. `usd`: its remaining amount, None once it is used up. `answer`: to a call that it allows."""
+    """A budget of a scope. `usd`: its remaining amount, None once it is used up. `answer`: to a call that it allows.
+    `refused`: the answer to the calls that it refuses, once there was one, if it is the same for all of them."""
 
-    __slots__ = ("usd", "answer", "dimensions", "lists")
+    __slots__ = ("usd", "answer", "refused", "dimensions", "lists")
 
     def __init__(
         self, usd: Optional[Decimal], answer: Any, dimensions: Tuple[str, ...], lists: List[Sequence[str]]
     ) -> None:
         self.usd, self.answer, self.dimensions, self.lists = usd, answer, dimensions, lists
+        self.refused: Any = None
+
+    @property
+    def has_one_name_each(self) -> bool:
+        return all(len(names) == 1 for names in self.lists)
 
     def lesser(self, other: Optional[Told]) -> Told:
         """The one of both that has less left."""
@@ -178,7 +184,10 @@ class Scopes:
         for dimensions, tree in self._trees.items():
             level: List[Any] = [tree]
             for dimension in dimensions:
-                level = [node[number] for node in level for number in numbers.get(dimension, ()) if number in node]
+                listed = numbers.get(dimension, ())
+                level = [node[number] for node in level for number in listed if number in node] if listed else []
+                if not level:
+                    break
             for told in level:
                 least = told.lesser(least)
         return least

@@ -32,9 +32,10 @@ Folder = Union[str, "os.PathLike[str]"]
 class Spool:
     """The file of one recorder. Safe from several threads."""
 
-    def __init__(self, folder: Folder, size: int, producer: str, secret: str) -> None:
-        """Raises OSError if the file cannot be made. Its room is allocated, so that a full disk is an error here."""
-        self.folder = Path(folder)
+    def __init__(self, folder: Path, size: int, producer: str, secret: str) -> None:
+        """Makes the file in a folder that is prepared. Raises OSError if the file cannot be made. Its room is
+        allocated, so that a full disk is an error here."""
+        self.folder = folder
         area = -(-min(_AREA[1], max(_AREA[0], size)) // UNIT) * UNIT
         salt = os.urandom(8)
         self._file, self.path = _create(self.folder)
@@ -155,7 +156,9 @@ def adopt(path: Path) -> Optional[Orphan]:
             os.close(file)
 
 
-def _create(folder: Path) -> Tuple[int, Path]:
+def prepare(name: Folder) -> Path:
+    """Makes the folder. Raises OSError if it cannot be made, or if others may put files into it."""
+    folder = Path(name)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     kept = folder.stat()
     if kept.st_uid != os.geteuid() or kept.st_mode & 0o002:
@@ -164,6 +167,10 @@ def _create(folder: Path) -> Tuple[int, Path]:
             "the folder belongs to another user, or everybody may write to it. "
             "hint: name a folder within it, which the recorder makes"
         )
+    return folder
+
+
+def _create(folder: Path) -> Tuple[int, Path]:
     while True:
         path = folder / f"{os.urandom(16).hex()}.spool"
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)

@@ -5,6 +5,7 @@ The sender thread writes, any thread reads. Each message is one object, replaced
 
 from __future__ import annotations
 
+import functools
 import time
 from decimal import Decimal, InvalidOperation
 from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional, Union
@@ -51,14 +52,24 @@ UNKNOWN = Check(True, known=False)
 _DENIED = Check(False, False, "the state of budgets is not known, and the recorder is set to deny calls then")
 
 
+def _exact(estimate: Any) -> Optional[Decimal]:
+    try:
+        exact = Decimal(estimate)
+    except (InvalidOperation, TypeError, ValueError):
+        return None
+    return exact if exact.is_finite() and (not exact.is_signed() or not exact) else None
+
+
+_exact_text = functools.lru_cache(maxsize=1024)(_exact)
+"""An application has few estimates, and asks before each call."""
+
+
 def amount(estimate: Estimate) -> Decimal:
     """The estimate, by its decimal text. Raises ValueError if it is not a finite number that is at least 0."""
-    try:
-        exact = Decimal(float.__repr__(estimate) if isinstance(estimate, float) else estimate)
-        if exact.is_finite() and (not exact.is_signed() or not exact):
-            return exact
-    except (InvalidOperation, TypeError, ValueError):
-        pass
+    text = float.__repr__(estimate) if isinstance(estimate, float) else estimate
+    exact = _exact_text(text) if isinstance(text, str) else _exact(text)
+    if exact is not None:
+        return exact
     raise ValueError(f"tallyd: the estimate is {estimate!r}. It must be an amount in USD: a finite number, at least 0")
 
 
@@ -109,10 +120,17 @@ class Standing:
         least = heard.scopes.least(call)
         if least is None:
             return _ALLOWED
+        if least.refused is not None:
+            refused: Check = least.refused
+            return refused
         usd = least.usd
         if usd is not None and (estimate is None or estimate <= usd):
             answer: Check = least.answer
             return answer
         scope = least.scope(call)
         why = "is used up" if usd is None else f"has {usd:f} USD left, and the call may cost {estimate:f} USD"
-        return Check(False, True, f"the budget of {in_words(scope)} {why}", scope, Decimal(0) if usd is None else usd)
+        reason = f"the budget of {in_words(scope)} {why}"
+        refused = Check(False, True, reason, scope, Decimal(0) if usd is None else usd)
+        if usd is None and least.has_one_name_each:
+            least.refused = refused
+        return refused

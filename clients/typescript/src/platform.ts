@@ -45,6 +45,8 @@ export interface Spool {
 export interface Orphan { producer: string; secret: string; entries: Entry[]; remove(): void; release(): void }
 
 export interface Spools {
+  /** Makes the folder. Throws if it cannot be made, or others may put files into it. */
+  prepare(folder: string): void;
   create(folder: string, bytes: number, producer: string, secret: string): Spool;
   /** The paths of all files, those of living processes included. */
   files(folder: string): string[];

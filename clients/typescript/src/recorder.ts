@@ -102,23 +102,25 @@ export class Recorder implements Ending {
     return (this.#identity ??= { producer: chosen || name(), secret: randomHex(16) });
   }
 
-  /** The spool, and the delivery of those that were left. Without a file, records are in memory. */
+  /** The spool, and the delivery of those that were left. Without a file, records are in memory; those that were left are delivered also then,
+   * because a full disk may be full of them. */
   #spooling(folder: string, connect: Connect): [Spool | undefined, Drain | undefined] {
+    let drain: Drain | undefined;
     try {
       if (!platform.spools) throw new Error("this runtime has no files");
-      const { producer, secret } = this.#identified();
-      const spool = platform.spools.create(folder, this.#options.spoolBytes, producer, secret);
-      const drain = new Drain(folder, this.#endpoint, connect, CLIENT, this.#options.ack ?? "durable", this.#options.ackTimeout, {
+      platform.spools.prepare(folder);
+      drain = new Drain(folder, this.#endpoint, connect, CLIENT, this.#options.ack ?? "durable", this.#options.ackTimeout, {
         recovered: (records) => (this.#stats.recovered += records),
         refused: (rejection) => this.#refused(rejection),
         failed: (error) => (this.#stats.lastError = `records of an earlier process wait in ${folder}: ${error.message}`),
         left: (error) => this.#tell("spool", (this.#stats.lastError = error.message)),
       });
-      return [spool, drain];
+      const { producer, secret } = this.#identified();
+      return [platform.spools.create(folder, this.#options.spoolBytes, producer, secret), drain];
     } catch (error) {
       this.#stats.lastError = `there is no spool in ${folder}, so records are in memory alone: ${(error as Error).message}`;
       this.#tell("spool", this.#stats.lastError);
-      return [undefined, undefined];
+      return [undefined, drain];
     }
   }
 

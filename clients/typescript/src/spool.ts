@@ -34,7 +34,7 @@ export class FileSpool implements Spool {
   /** Where each entry that is not settled ends. */
   #ends: number[] = [];
 
-  /** Makes a file that its user alone can read, because it has the producer's secret. */
+  /** Makes a file in a folder that is prepared. Its user alone can read it, because it has the producer's secret. */
   constructor(readonly folder: string, bytes: number, producer: string, secret: string) {
     const area = Math.ceil(Math.min(AREA_MAX, Math.max(AREA_MIN, bytes)) / UNIT) * UNIT;
     const salt = crypto.getRandomValues(new Uint8Array(8));
@@ -111,11 +111,14 @@ function makeFolder(path: string, parents = true): void {
   }
 }
 
-function create(folder: string): [number, string] {
+function prepare(folder: string): void {
   makeFolder(folder);
   const { uid, mode } = statSync(folder);
   // Others could put files of theirs into it, which this process would deliver as its own.
   if (uid !== process.geteuid?.() || mode & 0o002) throw new Error("the folder belongs to another user, or everybody may write to it. hint: name a folder within it, which the recorder makes");
+}
+
+function create(folder: string): [number, string] {
   for (;;) {
     const path = join(folder, `${randomHex(16)}.spool`);
     const fd = openSync(path, "wx+", 0o600);
@@ -163,6 +166,7 @@ async function adopt(path: string): Promise<Orphan | undefined> {
 }
 
 export const spools: Spools = {
+  prepare,
   create: (folder, bytes, producer, secret) => new FileSpool(folder, bytes, producer, secret),
   files: (folder) => readdirSync(folder).filter((name) => name.endsWith(".spool")).map((name) => join(folder, name)),
   adopt,

@@ -15,7 +15,7 @@ use crate::ring::Ring;
 use crate::rng::Rng;
 use crate::sender::{Sender, Settings};
 use crate::session::HelloOptions;
-use crate::spool::{Drain, Spool};
+use crate::spool::{Drain, NotMade, Spool};
 use crate::stats::{Notice, OnDrop, OnReject, Rejected, Shared};
 use crate::{Endpoint, name};
 
@@ -206,7 +206,7 @@ impl Builder {
         let own = self.settings.own.clone();
         self.settings.hello.producer = self.producer_name(&mut rng);
         let is_disabled = self.disabled.unwrap_or_else(is_switched_off);
-        let (queue, trouble) = self.queue(is_disabled);
+        let (queue, trouble, drains) = self.queue(is_disabled);
         let shared = Arc::new(Shared::new(queue, self.on_drop, self.on_reject, self.quiet));
         let (drop_deadline, refuses_unknown) = (self.drop_deadline, self.refuses_unknown);
         if is_disabled {
@@ -215,7 +215,8 @@ impl Builder {
         if let Some(text) = trouble {
             shared.notices.tell(Notice::Spool, format_args!("{text}"));
             shared.update(|control| control.last_error = Some(text));
-        } else if let Some(folder) = &self.spool {
+        }
+        if let Some(folder) = self.spool.as_ref().filter(|_| drains) {
             Drain::start(&shared, self.settings.endpoint.clone(), self.settings.hello.ack, folder);
         }
         let sender = Sender::new(Arc::clone(&shared), self.settings, rng);
@@ -238,18 +239,19 @@ impl Builder {
         }
     }
 
-    /// The ring or the spool, and why the spool could not be made.
-    fn queue(&self, is_disabled: bool) -> (Queue, Option<String>) {
+    /// The ring or the spool; why the spool could not be made; whether the spools of earlier processes can be delivered.
+    fn queue(&self, is_disabled: bool) -> (Queue, Option<String>, bool) {
         if is_disabled {
-            return (Queue::Memory(Ring::new(1, 0)), None);
+            return (Queue::Memory(Ring::new(1, 0)), None, false);
         }
         let ring = || Queue::Memory(Ring::new(self.ring_capacity, self.ring_bytes));
-        let Some(folder) = &self.spool else { return (ring(), None) };
+        let Some(folder) = &self.spool else { return (ring(), None, false) };
         match Spool::create(folder, self.spool_bytes, &self.settings.hello, self.settings.own.clone()) {
-            Ok(spool) => (Queue::File(spool), None),
-            Err(error) => {
+            Ok(spool) => (Queue::File(spool), None, true),
+            Err(NotMade { error, is_ours }) => {
                 let folder = folder.display();
-                (ring(), Some(format!("there is no spool in {folder}, so records are in memory alone: {error}")))
+                let why = format!("there is no spool in {folder}, so records are in memory alone: {error}");
+                (ring(), Some(why), is_ours)
             }
         }
     }

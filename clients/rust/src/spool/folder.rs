@@ -20,13 +20,28 @@ const ENDING: &str = "spool";
 const NOT_OURS: &str = "the folder belongs to another user, or everybody may write to it. hint: name a folder within it, \
     which the recorder makes";
 
+/// Why a file was not made.
+#[derive(Debug)]
+pub struct NotMade {
+    pub error: io::Error,
+    /// Whether the folder is this user's alone, so that files of earlier processes can be delivered from it. A full disk may
+    /// be full of them.
+    pub is_ours: bool,
+}
+
+impl From<io::Error> for NotMade {
+    fn from(error: io::Error) -> Self {
+        Self { error, is_ours: false }
+    }
+}
+
 /// Makes a file of this recorder's own, readable by its user alone because it has the producer's secret. Its whole length is
 /// allocated, so that a full disk is an error here, and not a signal in `record()`.
 ///
 /// # Errors
 /// Those of the file system, and `PermissionDenied` if others could put files of theirs into the folder: this process
 /// would deliver them as its own.
-pub fn create(folder: &Path, head: &Head) -> io::Result<(File, PathBuf)> {
+pub fn create(folder: &Path, head: &Head) -> Result<(File, PathBuf), NotMade> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     loop {
         let path = folder.join(format!("{}.{ENDING}", name::new_secret()));
@@ -34,7 +49,7 @@ pub fn create(folder: &Path, head: &Head) -> io::Result<(File, PathBuf)> {
         let (kept, own) = (fs::metadata(folder)?, file.metadata()?);
         if kept.uid() != own.uid() || kept.mode() & 0o002 != 0 {
             let _ = fs::remove_file(&path);
-            return Err(io::Error::new(io::ErrorKind::PermissionDenied, NOT_OURS));
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, NOT_OURS).into());
         }
         if !lock(&file)? {
             // Another process looked for left-over files just now, and removes this one, because it is empty.
@@ -43,7 +58,7 @@ pub fn create(folder: &Path, head: &Head) -> io::Result<(File, PathBuf)> {
         let written = file.write_all(&head.to_bytes()).and_then(|()| allocate(&mut file, head.area));
         if let Err(error) = written {
             let _ = fs::remove_file(&path);
-            return Err(error);
+            return Err(NotMade { error, is_ours: true });
         }
         return Ok((file, path));
     }

@@ -22,7 +22,6 @@ mod tests;
 
 use std::cell::Cell;
 use std::fs::{self, File};
-use std::io;
 use std::path::{Path, PathBuf};
 use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -31,6 +30,7 @@ use memmap2::MmapRaw;
 use tallyd_protocol::{Record, record};
 
 pub use self::drain::Drain;
+pub use self::folder::NotMade;
 use self::format::{ENTRY_BYTES, HEAD_BYTES, Head, SETTLED_AT, UNIT, checksum, units};
 use crate::own::Own;
 use crate::rng::Rng;
@@ -106,11 +106,11 @@ impl Spool {
     ///
     /// # Errors
     /// Those of the file system.
-    pub fn create(folder: &Path, bytes: usize, hello: &HelloOptions, own: Own) -> io::Result<Self> {
+    pub fn create(folder: &Path, bytes: usize, hello: &HelloOptions, own: Own) -> Result<Self, NotMade> {
         Self::with_area(folder, bytes.clamp(AREA_MIN, AREA_MAX).next_multiple_of(UNIT), hello, own)
     }
 
-    fn with_area(folder: &Path, area: usize, hello: &HelloOptions, own: Own) -> io::Result<Self> {
+    fn with_area(folder: &Path, area: usize, hello: &HelloOptions, own: Own) -> Result<Self, NotMade> {
         let salt = Rng::from_entropy().next_u128().to_le_bytes();
         let head = Head {
             producer: hello.producer.clone(),
@@ -121,7 +121,7 @@ impl Spool {
         let (file, path) = folder::create(folder, &head)?;
         let zero = || AtomicU64::new(0);
         Ok(Self {
-            map: MmapRaw::map_raw(&file)?,
+            map: MmapRaw::map_raw(&file).map_err(|error| NotMade { error, is_ours: true })?,
             _file: file,
             path,
             area: (area / UNIT) as u64,
