@@ -369,7 +369,7 @@ fn reprice(asked: &mut Asked) {
     asked.post("/api/v1/prices", price);
     let scope = json!({"from": "2020-01-01", "to": "2027-12-31", "provider": "late", "skip_dropped": true});
     asked.post("/api/v1/reprice/plan", scope.clone());
-    asked.post("/api/v1/reprice", scope.clone());
+    while asked.post("/api/v1/reprice", scope.clone())["done"] != true {}
     asked.api.postgres.psql("UPDATE reprice_jobs SET state = 'running', position = from_at");
     asked.post("/api/v1/reprice", scope);
 }
