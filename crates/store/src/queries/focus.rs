@@ -14,10 +14,10 @@
 use std::collections::HashSet;
 
 use chrono::{DateTime, Datelike, Months, NaiveDate, Utc};
-use chrono_tz::Tz;
 use serde::Serialize;
 use tallyd_model::json::{Text, to_string};
 use tallyd_model::pricing::Usd;
+use tallyd_model::zone::Tz;
 use tallyd_parquet::{Cell, Column};
 use tokio_postgres::Client;
 
@@ -299,7 +299,7 @@ mod tests {
 
     #[test]
     fn unpriced_calls_are_a_row_of_their_own_and_tokens_count_once() {
-        let zone = chrono_tz::Europe::Berlin;
+        let zone = "Europe/Berlin".parse::<tallyd_model::zone::Tz>().unwrap();
         for (priced, unpriced, expected) in [(2, 0, vec![2]), (0, 3, vec![3]), (2, 3, vec![2, 3]), (0, 0, vec![])] {
             let cost = if priced > 0 { "1.5" } else { "0" };
             let rows = rows_of(&group(priced, unpriced, cost), "a", zone, &HashSet::new());
