@@ -1,6 +1,7 @@
 """The packaged programs: each one's machine, its own description, and the systems that it runs on."""
 
 import functools
+import os
 import re
 import subprocess
 import tempfile
@@ -37,7 +38,8 @@ class Program:
     def _copied(self, *words):
         with tempfile.TemporaryDirectory() as folder:
             copy = Path(folder) / "tallyd"
-            subprocess.run([objcopy(), *words, self.path, copy], check=True)
+            program, environment = objcopy()
+            subprocess.run([program, *words, self.path, copy], check=True, env=environment)
             return copy.read_bytes()
 
     def _glibc(self):
@@ -59,8 +61,8 @@ class Program:
 
 @functools.cache
 def objcopy():
-    """LLVM's, of the Rust toolchain: it knows every machine."""
+    """LLVM's, of the Rust toolchain: it knows every machine. The program, and the environment in which it finds its library."""
     told = subprocess.run(["rustc", "-vV"], check=True, capture_output=True, text=True).stdout
     host = re.search(r"^host: (.*)$", told, re.M)[1]
     sysroot = subprocess.run(["rustc", "--print", "sysroot"], check=True, capture_output=True, text=True).stdout.strip()
-    return Path(sysroot) / "lib/rustlib" / host / "bin/rust-objcopy"
+    return Path(sysroot) / "lib/rustlib" / host / "bin/rust-objcopy", {**os.environ, "LD_LIBRARY_PATH": f"{sysroot}/lib"}

@@ -75,6 +75,8 @@ class User:
             "NPM_CONFIG_UPDATE_NOTIFIER": "false",
             "PIP_CACHE_DIR": str(PACKAGES.parent / "try-cache/pip"),
             "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+            # The authorities of a proxy between this machine and the registries.
+            **{name: os.environ[name] for name in ("NODE_EXTRA_CA_CERTS", "PIP_CERT", "SSL_CERT_FILE") if name in os.environ},
         }
         for name in ("npm", "pip"):
             cache = PACKAGES.parent / "try-cache" / name

@@ -184,38 +184,41 @@ mod tests {
         assert!(Tz::names().all(|name| name.parse::<Tz>().is_ok()) && Tz::names().count() > 500);
     }
 
-    /// The years in which all databases agree: laws of this year come to them at different times.
-    const YEARS: std::ops::Range<i32> = 1970..2024;
+    /// From the first instant of a record on, and up to a year whose laws both databases know.
+    const YEARS: std::ops::Range<i32> = 2015..2024;
 
     #[test]
     fn every_zone_is_as_in_the_table_of_chrono_tz() {
-        let quarter = chrono::TimeDelta::minutes(15);
+        let (week, quarter) = (chrono::TimeDelta::days(7), chrono::TimeDelta::minutes(15));
+        let [begin, end] = [YEARS.start, YEARS.end].map(|year| Utc.with_ymd_and_hms(year, 1, 1, 0, 0, 0).unwrap());
         let (mut zones, mut changes) = (0, 0);
         for theirs in chrono_tz::TZ_VARIANTS {
             let ours = zone(theirs.name());
-            let mut at = Utc.with_ymd_and_hms(YEARS.start, 1, 1, 0, 0, 0).unwrap();
-            let end = Utc.with_ymd_and_hms(YEARS.end, 1, 1, 0, 0, 0).unwrap();
-            let mut last = None;
+            let offset = |at: DateTime<Utc>| {
+                let fixed = at.with_timezone(&theirs).offset().fix();
+                assert_eq!(at.with_timezone(&ours).offset().fix(), fixed, "{ours} {at}");
+                fixed
+            };
+            let mut at = begin;
             while at < end {
-                let seconds = |fixed: FixedOffset| fixed.local_minus_utc();
-                let (mine, other) = (at.with_timezone(&ours), at.with_timezone(&theirs));
-                let offset = seconds(other.offset().fix());
-                assert_eq!(seconds(mine.offset().fix()), offset, "{ours} {at}");
-                if last.is_some_and(|last| last != offset) {
+                let (mut before, mut after) = (at, at + week);
+                if offset(before) != offset(after) {
+                    while after - before > chrono::TimeDelta::seconds(1) {
+                        let between = before + (after - before) / 2;
+                        *(if offset(between) == offset(at) { &mut before } else { &mut after }) = between;
+                    }
                     // The clocks' times around a change: some come twice, some never.
                     changes += 1;
                     for step in -16..16 {
-                        let local = other.naive_local() + quarter * step;
-                        let [mine, other] = [told(ours, local), told(theirs, local)];
-                        assert_eq!(mine, other, "{ours} {local}");
+                        let local = after.with_timezone(&theirs).naive_local() + quarter * step;
+                        assert_eq!(told(ours, local), told(theirs, local), "{ours} {local}");
                     }
                 }
-                last = Some(offset);
-                at += chrono::TimeDelta::days(1);
+                at += week;
             }
             zones += 1;
         }
-        assert!(zones > 590 && changes > 30_000, "{zones} zones, {changes} changes");
+        assert!(zones > 590 && changes > 3_000, "{zones} zones, {changes} changes");
     }
 
     fn told<Z: TimeZone>(zone: Z, local: NaiveDateTime) -> (Option<DateTime<Utc>>, Option<DateTime<Utc>>) {
