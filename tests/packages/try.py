@@ -302,7 +302,7 @@ def debian_root(folder):
 
 
 def deb(user):
-    """Installs the package into a Debian of its own, with the PostgreSQL that it recommends, and runs what its unit says. Then it is
+    """Installs the package into a Debian of its own, with the PostgreSQL that it recommends, and runs its unit's command. Then it is
     upgraded, removed and purged: the WAL stays."""
     root, package = debian_root(user.folder), next(PACKAGES.glob("deb/*.deb"))
     shutil.copy(package, root / "tmp/tallyd.deb")
@@ -320,7 +320,7 @@ def deb(user):
     unit = (root / "lib/systemd/system/tallyd.service").read_text()
     value = lambda name: re.search(rf"^{name}=(.*)$", unit, re.M)[1]
     owner = value("User")
-    # What systemd makes before a start.
+    # systemd makes these folders before a start.
     for folder in ("var/lib/tallyd", "run/tallyd"):
         in_root("install", "-d", "-o", owner, "-g", value("Group"), "-m", "0750", f"/{folder}")
     user.environment.update({"PATH": "/usr/bin:/bin", **dict(pair.split("=", 1) for pair in value("Environment").split())})
