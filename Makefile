@@ -93,12 +93,16 @@ deb: ## Build the Debian package: target/debian/tallyd_*.deb
 	scripts/shell-files target/dist/tallyd target/shell
 	cargo deb --no-build --profile dist
 
-packages: ## Build every package into target/packages, of PROGRAM if it is given; SOURCE_DATE_EPOCH dates them
+# The packages' programs are linked against an older C library than this system's.
+MACHINES ?= x86_64 aarch64
+
+packages: ## Build every package into target/packages, for MACHINES or of PROGRAM; KINDS names some; SOURCE_DATE_EPOCH dates them
 	@scripts/need-page
 	@scripts/need-typescript
-	$(if $(PROGRAM),,scripts/need-mdbook && scripts/book && $(DIST))
+	$(if $(PROGRAM),,scripts/need-mdbook && scripts/book)
+	programs=$(or $(PROGRAM),$$(for machine in $(MACHINES); do scripts/dist-program $$machine || exit; done)) && \
 	SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct)} \
-	deploy/packages/build.py $(or $(PROGRAM),target/dist/tallyd) target/packages $(KINDS)
+	deploy/packages/build.py "$$(echo $$programs | tr ' ' ,)" target/packages $(KINDS)
 
 test-packages: ## Build the npm and PyPI packages of the debug build, and try both
 	$(BUILD)

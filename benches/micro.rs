@@ -153,7 +153,7 @@ fn fold(criterion: &mut Criterion, admission: &Admission<'_>) {
             let guard = KeyGuard::new(KeyBounds { models: 1_000, endpoints: 2_000, apps: 200, values: 200 });
             let (mut others, dimensions) = (Vec::new(), Dimensions::default());
             bencher.iter(|| {
-                let mut fold = Fold::new(&guard, Days::new(chrono_tz::UTC), &dimensions);
+                let mut fold = Fold::new(&guard, Days::new(tallyd_model::zone::Tz::UTC), &dimensions);
                 calls.iter().for_each(|chunk| fold.add_all(chunk, &mut others));
                 black_box(others.len())
             });

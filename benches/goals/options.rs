@@ -21,7 +21,7 @@ Usage: cargo bench --bench goals -- [FLAGS]        for example: --only end-to-en
   --log-rows N         rows of the larger log behind the questions (50000000)
   --log-users N        users of the log behind each view's question (10000000)
   --against BINARY     another build of the daemon, measured in turn with this one, without the
-                       slower sides (end-to-end, user-index, ack)
+                       slower sides (end-to-end, user-index, start, ack)
   --json FILE          where the report goes (target/bench/report.json)
   --plot FILE          where the picture goes (target/bench/sides.svg)
 ";

@@ -1,13 +1,13 @@
 //! The release daemon on a data folder of its own.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tallyd_client::{Endpoint, HelloOptions, Record, Session};
 
-use super::Cluster;
+use super::{Calls, Cluster};
 
 /// The most frames under way.
 const WINDOW: usize = 32;
@@ -15,6 +15,7 @@ const WINDOW: usize = 32;
 const FRAME_RECORDS: usize = 2_000;
 
 pub struct Daemon {
+    program: PathBuf,
     child: Child,
     pub folder: tempfile::TempDir,
 }
@@ -33,7 +34,17 @@ impl Daemon {
     /// As [`Self::start`], with environment variables.
     pub fn start_with(cluster: &Cluster, program: &Path, settings: &[(&str, &str)]) -> Self {
         let folder = tempfile::Builder::new().prefix("tallyd-bench").tempdir().expect("a folder");
-        let daemon = Self { child: spawn(cluster, program, folder.path(), settings), folder };
+        let child = spawn(Some(cluster), program, folder.path(), settings);
+        let daemon = Self { program: program.to_owned(), child, folder };
+        daemon.wait(|status| status["database"]["connected"] == true);
+        daemon
+    }
+
+    /// Starts on an empty folder, with a private PostgreSQL.
+    pub fn start_private(program: &Path) -> Self {
+        let folder = tempfile::Builder::new().prefix("tallyd-bench").tempdir().expect("a folder");
+        let child = spawn(None, program, folder.path(), &[]);
+        let daemon = Self { program: program.to_owned(), child, folder };
         daemon.wait(|status| status["database"]["connected"] == true);
         daemon
     }
@@ -42,7 +53,48 @@ impl Daemon {
     pub fn kill_and_start_again(&mut self, cluster: &Cluster) {
         self.child.kill().expect("a signal");
         self.child.wait().expect("the daemon's end");
-        self.child = spawn(cluster, Self::program(), self.folder.path(), &[]);
+        self.begin(Some(cluster));
+    }
+
+    /// Starts on the same folder after [`Self::end`], with a private PostgreSQL if there is no cluster; returns without
+    /// waiting.
+    pub fn begin(&mut self, cluster: Option<&Cluster>) {
+        self.child = spawn(cluster, &self.program, self.folder.path(), &[]);
+    }
+
+    /// SIGTERM, and a clean end. The folder stays.
+    pub fn end(&mut self) {
+        self.signal(Signal::TERM);
+        assert!(self.child.wait().expect("the daemon's end").success());
+    }
+
+    /// Connects as soon as the daemon accepts connections, sends a record, and waits for its acknowledgement.
+    pub fn accept_one(&self, calls: &mut Calls) {
+        let deadline = Instant::now() + Duration::from_secs(120);
+        let mut session = loop {
+            match Session::connect(&self.endpoint(), HelloOptions::new("after")) {
+                Ok(session) => break session,
+                Err(error) => assert!(Instant::now() < deadline, "the daemon did not start: {error}"),
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        };
+        let record: Vec<Record> = calls.take(1).collect();
+        session.send(session.last_seq() + 1, &record).expect("a frame");
+        assert!(session.recv_ack().expect("an ack").rejected.is_empty());
+    }
+
+    /// Waits until the database answers, has its schema, and is loaded into.
+    pub fn wait_loading(&self) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let deadline = Instant::now() + Duration::from_secs(120);
+        let is_loading = async || {
+            let answer = tallyd::socket::get(self.folder.path(), "/healthz").await.unwrap_or_default();
+            serde_json::from_slice::<serde_json::Value>(&answer).is_ok_and(|health| health["flusher"]["status"] == "ok")
+        };
+        while !runtime.block_on(is_loading()) {
+            assert!(Instant::now() < deadline, "the daemon did not get there: {:#}", self.status());
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     pub fn endpoint(&self) -> Endpoint {
@@ -135,8 +187,7 @@ impl Daemon {
 
     /// SIGTERM, and a clean end.
     pub fn stop(mut self) {
-        self.signal(Signal::TERM);
-        assert!(self.child.wait().expect("the daemon's end").success());
+        self.end();
     }
 }
 
@@ -167,9 +218,9 @@ pub fn send_all(daemon: &Daemon, records: &[Record]) {
     }
 }
 
-fn spawn(cluster: &Cluster, program: &Path, folder: &Path, settings: &[(&str, &str)]) -> Child {
+fn spawn(cluster: Option<&Cluster>, program: &Path, folder: &Path, settings: &[(&str, &str)]) -> Child {
     Command::new(program)
-        .env("TALLYD_DATABASE_URL", cluster.url())
+        .envs(cluster.map(|cluster| ("TALLYD_DATABASE_URL", cluster.url())))
         .env("TALLYD_DATA_DIR", folder)
         .env("TALLYD_HTTP_LISTEN", "127.0.0.1:0")
         .env("TALLYD_LOG", std::env::var("TALLYD_LOG").unwrap_or_else(|_| "error".into()))

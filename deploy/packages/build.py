@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Builds every package into a folder, from a built program and a clean checkout. Nothing is published.
+"""Builds every package into a folder, from built programs and a clean checkout. Nothing is published.
 
-    deploy/packages/build.py target/dist/tallyd target/packages [npm pypi cargo deb oci helm]
+    deploy/packages/build.py PROGRAM[,PROGRAM] target/packages [npm pypi cargo deb oci helm symbols]
 
-The same commit, program and SOURCE_DATE_EPOCH give the same bytes. SHA256SUMS has the sums of all. A kind that cannot be built is named at
-the end with the reason, and the exit code is 1.
+The first program is this machine's. Others are the same build for other machines, which npm and PyPI have as well. The same commit, programs
+and SOURCE_DATE_EPOCH give the same bytes. SHA256SUMS has the sums of all. A kind that cannot be built is named at the end with the reason, and
+the exit code is 1.
 """
 
 import os
@@ -25,9 +26,41 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def main():
-    program, out, kinds = Program(sys.argv[1]), Path(sys.argv[2]).resolve(), sys.argv[3:] or list(KINDS)
+    paths, out, kinds = sys.argv[1].split(","), Path(sys.argv[2]).resolve(), sys.argv[3:] or list(KINDS)
     if unknown := set(kinds) - set(KINDS):
         raise SystemExit(f"error: {', '.join(unknown)} is not one of {', '.join(KINDS)}")
+    program = Program(paths[0])
+    programs = [program, *(Program(path, here=program) for path in paths[1:])]
+    for one in programs:
+        one.parts, one.notices = parts_of(one)
+    not_built = {}
+    for kind in kinds:
+        folder = out / kind
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        try:
+            for name, content in KINDS[kind](programs):
+                (folder / name).parent.mkdir(exist_ok=True)
+                (folder / name).write_bytes(content)
+                print(f"{len(content) / 1_000_000:8.1f} MB  {(folder / name).relative_to(out)}", flush=True)
+        except (OSError, subprocess.CalledProcessError, SystemExit) as error:
+            # Half a kind is not left behind.
+            shutil.rmtree(folder)
+            said = getattr(error, "stderr", None) or b""
+            said = said.decode(errors="replace") if isinstance(said, bytes) else said
+            not_built[kind] = f"{str(error).removeprefix('error: ')} {said.strip()[-500:]}".strip()
+    (out / "tallyd.cdx.json").write_text(bill.sbom("tallyd", program.version, program.parts, program.commit))
+    (out / "THIRD-PARTY.txt").write_text(program.notices)
+    files = sorted(path for path in out.rglob("*") if path.is_file() and path.name != "SHA256SUMS")
+    sums = [f"{sha256(path.read_bytes())}  {path.relative_to(out)}\n" for path in files]
+    (out / "SHA256SUMS").write_text("".join(sums))
+    for kind, reason in not_built.items():
+        print(f"NOT BUILT: {kind}: {reason}", file=sys.stderr)
+    return 1 if not_built else 0
+
+
+def parts_of(program):
+    """The program's parts for the bill of materials, and their licences."""
     crates = bill.Crates(ROOT, program.target)
     linked = crates.of("tallyd")
     parts = [bill.crate_component(package, crates.sums.get((package["name"], package["version"]))) for package in linked]
@@ -37,44 +70,25 @@ def main():
     more = [(name, "MIT", (page / name / "LICENSE").read_text()) for name in names]
     if "documentation" in program.told["features"]:
         more.append(("the pages at /docs/", "MPL-2.0, BSD-3-Clause and MIT", (ROOT / "docs/site/licences.txt").read_text()))
-    notices = bill.third_party([package for package in linked if package["source"]], more)
-    not_built = {}
-    for kind in kinds:
-        folder = out / kind
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        try:
-            for name, content in KINDS[kind](program, parts, notices):
-                (folder / name).write_bytes(content)
-                print(f"{len(content) / 1_000_000:8.1f} MB  {(folder / name).relative_to(out)}", flush=True)
-        except (OSError, subprocess.CalledProcessError, SystemExit) as error:
-            # Half a kind is not left behind.
-            shutil.rmtree(folder)
-            said = getattr(error, "stderr", None) or b""
-            said = said.decode(errors="replace") if isinstance(said, bytes) else said
-            not_built[kind] = f"{str(error).removeprefix('error: ')} {said.strip()[-500:]}".strip()
-    (out / "tallyd.cdx.json").write_text(bill.sbom("tallyd", program.version, parts, program.commit))
-    (out / "THIRD-PARTY.txt").write_text(notices)
-    files = sorted(path for path in out.rglob("*") if path.is_file() and path.name != "SHA256SUMS")
-    sums = [f"{sha256(path.read_bytes())}  {path.relative_to(out)}\n" for path in files]
-    (out / "SHA256SUMS").write_text("".join(sums))
-    for kind, reason in not_built.items():
-        print(f"NOT BUILT: {kind}: {reason}", file=sys.stderr)
-    return 1 if not_built else 0
+    return parts, bill.third_party([package for package in linked if package["source"]], more)
 
 
-def of_npm(program, parts, notices):
+def of_npm(programs):
     subprocess.run(["npm", "run", "--silent", "build"], cwd=ROOT / "clients/typescript", check=True)
-    yield npm.client(ROOT, program)
-    yield npm.daemon(ROOT, program, parts, notices)
+    yield npm.client(ROOT, programs)
+    for program in programs:
+        name, content = npm.daemon(ROOT, program)
+        # npm refuses to install a file for another machine, so `npm install …/npm/*.tgz` must not find any.
+        yield name if program.here is program else f"{program.npm_machine}/{name}", content
 
 
-def of_pypi(program, parts, notices):
-    yield from pypi.client(ROOT, program)
-    yield pypi.daemon(ROOT, program, parts, notices)
+def of_pypi(programs):
+    yield from pypi.client(ROOT, programs[0])
+    for program in programs:
+        yield pypi.daemon(ROOT, program)
 
 
-def of_cargo(program, _parts, _notices):
+def of_cargo(_programs):
     """Every crate, in one go: those that need another one find it among them."""
     with tempfile.TemporaryDirectory() as folder:
         words = ["cargo", "package", "--quiet", "--workspace", "--exclude=tallyd-fuzz-readers", "--no-verify", "--allow-dirty"]
@@ -83,29 +97,36 @@ def of_cargo(program, _parts, _notices):
             yield path.name, path.read_bytes()
 
 
-def of_deb(program, _parts, _notices):
+def of_deb(programs):
+    """Of the program where `make packages` builds it: cargo-deb takes the one of a profile and a target."""
     subprocess.run([ROOT / "scripts/need-cargo-deb"], check=True)
-    # cargo-deb takes the program of a profile.
-    place = ROOT / "target/dist/tallyd"
-    if program.path != place:
-        raise SystemExit(f"error: the Debian package is made of {place}, not of {program.path}")
-    subprocess.run([ROOT / "scripts/shell-files", place, ROOT / "target/shell"], check=True)
+    program = programs[0]
+    if program.path.parts[-3:] != (program.target, "dist", "tallyd"):
+        raise SystemExit(f"error: the Debian package is made of target/{program.target}/dist/tallyd, not of {program.path}")
+    subprocess.run([ROOT / "scripts/shell-files", program.path, ROOT / "target/shell"], check=True)
     with tempfile.TemporaryDirectory() as folder:
-        environment = {**os.environ, "SOURCE_DATE_EPOCH": str(EPOCH)}
-        subprocess.run(["cargo", "deb", "--quiet", "--no-build", "--profile", "dist", "--output", folder], cwd=ROOT, check=True, env=environment)
+        environment = {**os.environ, "SOURCE_DATE_EPOCH": str(EPOCH), "CARGO_TARGET_DIR": str(program.path.parents[2])}
+        words = ["cargo", "deb", "--quiet", "--no-build", "--profile", "dist", "--target", program.target, "--output", folder]
+        subprocess.run(words, cwd=ROOT, check=True, env=environment)
         for path in sorted(Path(folder).glob("*.deb")):
             yield path.name, path.read_bytes()
 
 
-def of_helm(program, _parts, _notices):
+def of_helm(programs):
     """The chart, with the program's version as its own."""
-    tree, folder = Tree(), ROOT / "deploy/helm"
+    tree, folder, version = Tree(), ROOT / "deploy/helm", programs[0].version
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         text = path.read_text()
         if path.name == "Chart.yaml":
-            text = text.replace("0.0.0", program.version)
+            text = text.replace("0.0.0", version)
         tree.add(f"tallyd/{path.relative_to(folder).as_posix()}", text)
-    yield f"tallyd-{program.version}.tgz", tree.tar_gz()
+    yield f"tallyd-{version}.tgz", tree.tar_gz()
+
+
+def of_symbols(programs):
+    """The programs' debug information, which the packages do not have."""
+    for program in programs:
+        yield f"tallyd-{program.version}-{program.machine}.debug", program.symbols()
 
 
 KINDS = {
@@ -113,8 +134,9 @@ KINDS = {
     "pypi": of_pypi,
     "cargo": of_cargo,
     "deb": of_deb,
-    "oci": lambda program, parts, notices: oci.images(ROOT, program, parts, notices),
+    "oci": lambda programs: oci.images(ROOT, programs[0]),
     "helm": of_helm,
+    "symbols": of_symbols,
 }
 
 

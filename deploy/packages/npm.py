@@ -17,7 +17,7 @@ def licences(root, tree, at="package"):
         tree.copy(f"{at}/{name}", root / name)
 
 
-def daemon(root, program, parts, notices):
+def daemon(root, program):
     """The program in a package. Returns its name and its bytes."""
     machine = f"linux-{program.npm_machine}"
     manifest = json.loads((root / "clients/typescript/package.json").read_text())
@@ -40,14 +40,15 @@ def daemon(root, program, parts, notices):
     tree.add("package/bin/tallyd", program.content, 0o755)
     for name, content in program.shell_files(root).items():
         tree.add(f"package/share/{name}", content)
-    tree.add("package/sbom.cdx.json", bill.sbom(package["name"], program.version, parts, program.commit))
-    tree.add("package/THIRD-PARTY.txt", notices)
+    tree.add("package/sbom.cdx.json", bill.sbom(package["name"], program.version, program.parts, program.commit))
+    tree.add("package/THIRD-PARTY.txt", program.notices)
     licences(root, tree)
     return f"tallyd-daemon-{machine}-{program.version}.tgz", tree.tar_gz()
 
 
-def client(root, program):
-    """The client, with the command that runs the daemon. `npm run build` has been run."""
+def client(root, programs):
+    """The client, with the command that runs the daemon of the machine. `npm run build` has been run."""
+    program = programs[0]
     folder = root / "clients/typescript"
     manifest = json.loads((folder / "package.json").read_text())
     if manifest["version"] != program.version:
@@ -56,7 +57,7 @@ def client(root, program):
         manifest.pop(key)
     manifest["bin"] = {"tallyd": "bin/tallyd.mjs"}
     manifest["files"] += ["bin", "sbom.cdx.json"]
-    manifest["optionalDependencies"] = {"@tallyd/daemon-linux-x64": program.version}
+    manifest["optionalDependencies"] = {f"@tallyd/daemon-linux-{one.npm_machine}": one.version for one in programs}
     tree = Tree()
     tree.add("package/package.json", json.dumps(manifest, indent=2) + "\n")
     tree.copy_folder("package/dist", folder / "dist")

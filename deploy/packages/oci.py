@@ -160,7 +160,7 @@ def image(program, layers, name):
     return blobs.tar()
 
 
-def images(root, program, parts, notices):
+def images(root, program):
     """The image without and the image with PostgreSQL, as (name, bytes)."""
     system, debian_parts = base()
     server, server_parts = server_programs(root)
@@ -168,9 +168,9 @@ def images(root, program, parts, notices):
     for name, more in (("tallyd", []), ("tallyd-postgres", [(server, server_parts)])):
         ours = Tree()
         ours.add("usr/bin/tallyd", program.content, 0o755)
-        all_parts = [*parts, *debian_parts, *(part for _, parts in more for part in parts)]
+        all_parts = [*program.parts, *debian_parts, *(part for _, parts in more for part in parts)]
         ours.add("usr/share/doc/tallyd/sbom.cdx.json", bill.sbom(name, program.version, all_parts, program.commit))
-        ours.add("usr/share/doc/tallyd/THIRD-PARTY.txt", notices)
+        ours.add("usr/share/doc/tallyd/THIRD-PARTY.txt", program.notices)
         for licence in ("LICENSE-MIT", "LICENSE-APACHE", "README.md"):
             ours.copy(f"usr/share/doc/tallyd/{licence}", root / licence)
         # The layer that changes least comes first: engines keep equal layers.

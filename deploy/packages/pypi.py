@@ -86,7 +86,7 @@ def client(root, program):
     yield f"{top}.tar.gz", source.tar_gz()
 
 
-def daemon(root, program, parts, notices):
+def daemon(root, program):
     """The wheel with the program. Its tag says the oldest glibc."""
     shared = tomllib.loads((root / "clients/python/pyproject.toml").read_text())["project"]
     project = {**shared, "name": "tallyd-daemon", "description": "The tallyd daemon: takes, prices and keeps what paid API calls cost"}
@@ -102,8 +102,8 @@ def daemon(root, program, parts, notices):
     for path, content in program.shell_files(root).items():
         kind, name = path.split("/")
         tree.add(f"{data}/{'man/man1' if kind == 'man' else places[name]}/{name}", content)
-    sbom = bill.sbom("tallyd-daemon", program.version, parts, program.commit)
-    licences(root, tree, project, [("sboms/tallyd-daemon.cdx.json", sbom), ("licenses/THIRD-PARTY.txt", notices)])
+    sbom = bill.sbom("tallyd-daemon", program.version, program.parts, program.commit)
+    licences(root, tree, project, [("sboms/tallyd-daemon.cdx.json", sbom), ("licenses/THIRD-PARTY.txt", program.notices)])
     tag = f"py3-none-manylinux_{program.glibc[0]}_{program.glibc[1]}_{program.machine}"
     entry = "[console_scripts]\ntallyd = tallyd_daemon:main\n"
     return f"tallyd_daemon-{program.version}-{tag}.whl", wheel(tree, project, text, tag, entry)

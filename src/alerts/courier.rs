@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use chrono_tz::Tz;
 use futures_util::future::{BoxFuture, select_all};
 use metrics::counter;
+use tallyd_model::zone::Tz;
 use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::DateTime;
-use chrono_tz::Tz;
 use metrics::counter;
+use tallyd_model::zone::Tz;
 use tokio_util::sync::CancellationToken;
 
 use tallyd_base::clock::{Clock, SystemClock};

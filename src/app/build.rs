@@ -48,9 +48,14 @@ pub(super) async fn start(config: Arc<Config>, options: StartOptions) -> Result<
     let renderer = metrics::install().map_err(|error| AppError::Metrics(error.to_string()))?;
     metrics::FlushMetrics::begin();
     ::metrics::gauge!(tallyd_base::registry::WAL_MAX_BYTES).set(config.wal.max_bytes as f64);
-    let catalog = catalog(&config)?;
+    // Thousands of prices are read while the WAL waits for the disk.
+    let prices = tokio::task::spawn_blocking({
+        let config = Arc::clone(&config);
+        move || catalog(&config)
+    });
     let (chunk_sender, receiver) = channel::channel(config.wal.channel_bytes);
     let (wal, writer) = start_writer(&config, receiver, &clock)?;
+    let catalog = prices.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
     let context = Arc::new(connection::IngestContext {
         chunks: chunk_sender.clone(),
         lanes: lanes(&config),

@@ -20,7 +20,7 @@ pub(super) struct Presence {
     daemon: Arc<Daemon>,
     database: Arc<Database>,
     buffer_id: Uuid,
-    zone: chrono_tz::Tz,
+    zone: tallyd_model::zone::Tz,
     patience: Duration,
 }
 

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use chrono::DateTime;
-use chrono_tz::Tz;
 use metrics::{counter, gauge, histogram};
+use tallyd_model::zone::Tz;
 use tokio_util::sync::CancellationToken;
 
 use super::Standing;

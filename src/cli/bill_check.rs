@@ -96,7 +96,7 @@ pub(super) fn run(args: &BillCheckArgs, config: &Config) -> anyhow::Result<ExitC
     let (from, to) = (*first, *last);
     let providers: Vec<&str> = days.iter().map(|(_, provider)| *provider).collect();
     let found = with_database(config, "tallyd bill-check", async |db| {
-        let utc_rollups = reporting_zone(db, config).await? == chrono_tz::UTC;
+        let utc_rollups = reporting_zone(db, config).await? == tallyd_model::zone::Tz::UTC;
         Ok(recorded(db, utc_rollups, (from, to), &providers).await?)
     })?;
     let tolerance = Tolerance { usd: args.tolerance_usd, permille: args.tolerance_percent };

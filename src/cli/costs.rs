@@ -104,7 +104,11 @@ impl By {
     }
 }
 
-async fn question(args: &CostsArgs, db: &tallyd_store::Connection, zone: chrono_tz::Tz) -> anyhow::Result<CostQuery> {
+async fn question(
+    args: &CostsArgs,
+    db: &tallyd_store::Connection,
+    zone: tallyd_model::zone::Tz,
+) -> anyhow::Result<CostQuery> {
     let today = today_in(zone);
     let (from, to) = match (args.from, args.to) {
         (Some(from), Some(to)) => (from, to),

@@ -55,7 +55,7 @@ pub(super) struct ExplainArgs {
 async fn question(
     args: &ExplainArgs,
     db: &tallyd_store::Connection,
-    zone: chrono_tz::Tz,
+    zone: tallyd_model::zone::Tz,
 ) -> anyhow::Result<ChangeQuery> {
     let today = today_in(zone);
     let (from, to) = match (args.from, args.to) {

@@ -237,10 +237,32 @@ pub fn command() -> clap::Command {
     with_negative_numbers(Cli::command())
 }
 
+/// The command line of the daemon alone. [`command`] makes every command with its help, which is a good part of a start.
+#[derive(Parser)]
+struct DaemonCli {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Option<DaemonCommand>,
+}
+
+#[derive(Subcommand)]
+enum DaemonCommand {
+    Serve(serve::ServeArgs),
+}
+
+/// Reads the program's arguments. Those of other commands, faults and requests for help are left to the whole command line.
+fn read() -> Cli {
+    if let Ok(DaemonCli { common, command }) = DaemonCli::try_parse() {
+        return Cli { common, command: command.map(|DaemonCommand::Serve(args)| Command::Serve(args)) };
+    }
+    Cli::from_arg_matches_mut(&mut command().get_matches()).unwrap_or_else(|error| error.exit())
+}
+
 /// Runs the program. Returns its exit code.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = Cli::from_arg_matches_mut(&mut command().get_matches()).unwrap_or_else(|error| error.exit());
+    let cli = read();
     let command = cli.command.unwrap_or(Command::Serve(serve::ServeArgs::default()));
     let config = match cli.common.load() {
         Ok(config) => config,
@@ -308,19 +330,19 @@ pub fn main() -> ExitCode {
 ///
 /// # Errors
 /// If the configuration states another zone.
-async fn reporting_zone(db: &tallyd_store::Connection, config: &Config) -> anyhow::Result<chrono_tz::Tz> {
+async fn reporting_zone(db: &tallyd_store::Connection, config: &Config) -> anyhow::Result<tallyd_model::zone::Tz> {
     Ok(tallyd_store::reporting_zone(&**db, stated_zone(config)).await?)
 }
 
 /// Today's date in a zone.
-fn today_in(zone: chrono_tz::Tz) -> chrono::NaiveDate {
+fn today_in(zone: tallyd_model::zone::Tz) -> chrono::NaiveDate {
     use tallyd_base::clock::{Clock, SystemClock};
     let now = chrono::DateTime::from_timestamp_micros(SystemClock.now_us()).unwrap_or_default();
     now.with_timezone(&zone).date_naive()
 }
 
 /// The zone from the file, the environment or a flag; none if it is the default.
-fn stated_zone(config: &Config) -> Option<chrono_tz::Tz> {
+fn stated_zone(config: &Config) -> Option<tallyd_model::zone::Tz> {
     config.origins.contains_key("rollup.time_zone").then_some(config.rollup.time_zone)
 }
 
@@ -377,7 +399,7 @@ async fn point_out(
     db: &tallyd_store::Connection,
     filters: &[(Dimension, String)],
     days: (chrono::NaiveDate, chrono::NaiveDate),
-    zone: chrono_tz::Tz,
+    zone: tallyd_model::zone::Tz,
 ) -> Result<bool, QueryError> {
     let notes = names::unseen(db, filters, days, zone).await?;
     notes.iter().for_each(|note| output::hint(note));

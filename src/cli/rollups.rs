@@ -31,7 +31,7 @@ enum RollupsCommand {
     Rebuild {
         /// The zone whose midnights part the days, as in the IANA database
         #[arg(long, value_name = "ZONE")]
-        time_zone: chrono_tz::Tz,
+        time_zone: tallyd_model::zone::Tz,
         #[command(flatten)]
         confirm: Confirm,
         /// Print JSON

@@ -76,7 +76,7 @@ pub(crate) fn zoned<T: Serialize>(
     name: &str,
     columns: &'static [&'static str],
     rows: &[T],
-    zone: chrono_tz::Tz,
+    zone: tallyd_model::zone::Tz,
 ) -> Result<Response, ApiError> {
     Ok(stream(name, columns, Page { rows: zoned_objects(rows, zone)?, next: None }))
 }
@@ -88,7 +88,7 @@ pub(crate) const ZONE: &str = "time_zone";
 ///
 /// # Errors
 /// As [`objects`].
-pub(crate) fn zoned_objects<T: Serialize>(rows: &[T], zone: chrono_tz::Tz) -> Result<Vec<String>, ApiError> {
+pub(crate) fn zoned_objects<T: Serialize>(rows: &[T], zone: tallyd_model::zone::Tz) -> Result<Vec<String>, ApiError> {
     // An object of this API has members, and a zone's name needs no escapes in JSON.
     let add = |row: String| format!("{{\"{ZONE}\":\"{zone}\",{}", row.strip_prefix('{').unwrap_or_default());
     Ok(objects(rows)?.into_iter().map(add).collect())

@@ -101,7 +101,7 @@ pub(crate) type SharedDaemon = Arc<Daemon>;
 
 pub(crate) struct Settings {
     /// The reporting time zone.
-    pub zone: chrono_tz::Tz,
+    pub zone: tallyd_model::zone::Tz,
     /// The longest time for one statement.
     pub statement_timeout: std::time::Duration,
     /// The longest body of a request, bytes.

@@ -151,7 +151,7 @@ pub(crate) fn today(daemon: &Daemon) -> NaiveDate {
 }
 
 #[must_use]
-pub(crate) fn local_now(daemon: &Daemon) -> DateTime<chrono_tz::Tz> {
+pub(crate) fn local_now(daemon: &Daemon) -> DateTime<tallyd_model::zone::Tz> {
     now(daemon).with_timezone(&daemon.settings.zone)
 }
 

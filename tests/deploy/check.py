@@ -122,6 +122,10 @@ def unit(program):
         told = [line for line in done.stderr.splitlines() if "tallyd.service" in line]
         if done.returncode or told:
             fault(f"tallyd.service: {done.stderr}")
+        # Of 100: the unit may talk to any address, and its group may enter its folders.
+        done = run("systemd-analyze", "security", "--no-pager", "--offline=true", "--threshold=20", str(file))
+        if done.returncode:
+            fault(f"tallyd.service is too exposed: {(done.stdout + done.stderr)[-300:]}")
 
 
 def scripts():

@@ -98,6 +98,18 @@ fn the_published_crates_have_their_licences_readmes_and_metadata() {
     }
 }
 
+/// Cargo only warns of a name that is none of the program's crates, which would then be built small.
+#[test]
+fn the_crates_that_are_built_fast_exist() {
+    let manifest: toml::Table = toml::from_str(&read("Cargo.toml")).unwrap();
+    let fast = manifest["profile"]["dist"]["package"].as_table().unwrap();
+    let lock = read("Cargo.lock");
+    for name in fast.keys() {
+        assert!(lock.contains(&format!("\nname = \"{name}\"\n")), "{name}");
+    }
+    assert!(fast.len() > 40, "{fast:?}");
+}
+
 fn tallyd(words: &[&str], folder: &Path) -> std::process::Output {
     Command::new(env!("CARGO_BIN_EXE_tallyd")).args(words).current_dir(folder).output().unwrap()
 }

@@ -52,7 +52,6 @@ const ELSEWHERE: &[(&str, Elsewhere)] = &[
     ("tallyd bill-check", File("tests/it/bill.rs")),
     ("tallyd prices sync", File("tests/it/prices.rs")),
     ("echo '{\"provider\":\"rentcast\"", File("tests/it/vectors.rs")),
-    ("curl --unix-socket", File("tests/http/socket.rs")),
     ("tallyd alerts test", File("tests/it/alerts.rs")),
     ("tallyd rules set", File("tests/it/alerts.rs")),
     ("tallyd archive verify", File("tests/it/archive.rs")),
@@ -95,7 +94,8 @@ const PROGRAMS: [&str; 13] = [
 ];
 
 /// Pages whose blocks another test runs.
-const RUN_AS_A_WHOLE: [(&str, &str); 2] = [
+const RUN_AS_A_WHOLE: [(&str, &str); 3] = [
+    ("README.md", "tests/packages/try.py"),
     ("docs/guide/replace-a-tracker.md", "clients/typescript/tests/guide.test.mjs"),
     ("docs/guide/install.md", "tests/packages/try.py"),
 ];
@@ -151,7 +151,7 @@ fn shown(path: &Path) -> Vec<Shown> {
                 block.replace("\\\n", " ").lines().for_each(|line| add(line, true));
             } else if let Some(block) = part.strip_prefix("console\n") {
                 let lines = block.lines().filter_map(|line| line.strip_prefix("$ "));
-                lines.for_each(|line| add(line.trim_start_matches("target/release/"), false));
+                lines.for_each(|line| add(line.trim_start_matches("npx "), false));
             }
         } else {
             for span in part.split('`').skip(1).step_by(2) {
@@ -209,7 +209,7 @@ fn every_command_of_the_documents_is_run_or_accounted_for() {
     // The first command of the README, with nothing else installed.
     let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
     let first = readme.lines().find_map(|line| line.strip_prefix("$ ")).unwrap();
-    let first = first.strip_prefix("target/release/tallyd record ").expect("the first command is tallyd record");
+    let first = first.strip_prefix("npx tallyd record ").expect("the first command is tallyd record");
     let output = daemon.run(&[&["record"], &*first.split_whitespace().collect::<Vec<_>>()].concat());
     let answer = String::from_utf8_lossy(&output.stdout).into_owned();
     let (_, cost) = answer.rsplit_once(',').unwrap();

@@ -3,17 +3,19 @@
 
     tests/packages/try.py target/packages [npm pip oci deb]
 
-The commands are those of docs/guide/install.md, run as one script per section. Each package is installed from the built files,
+The commands for Node and Python are those of README.md, then those of docs/guide/install.md. Each package is installed from the built files,
 started, and given one call. The call must be on the page's address, in the API and in SQL, and still be there after a stop and a
 start. Prints a table of seconds and megabytes as Markdown. Dependencies come from the package managers' own caches and
 registries. Run by root, it becomes an unprivileged user, and hides an installed PostgreSQL in a mount namespace of its own.
-Exits 1 if anything fails.
+The image and the Debian package have a root of their own, which only root can give them. Exits 1 if anything fails.
 """
 
 import contextlib
 import fcntl
 import json
 import os
+import platform
+import re
 import shutil
 import signal
 import socket
@@ -30,6 +32,8 @@ NOBODY = 65534
 # Folders that are hidden, so that the machine seems to have no PostgreSQL.
 HIDDEN = ["/usr/lib/postgresql", "/usr/local/pgsql"]
 CALL = "TALLYD_TRY_CALL"
+CALL_WORDS = ["record", "--provider", "claude", "--model", "claude-sonnet-5", "--input-tokens", "1200", "--output-tokens", "350"]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def wait(what, ask, seconds=60):
@@ -71,6 +75,8 @@ class User:
             "NPM_CONFIG_UPDATE_NOTIFIER": "false",
             "PIP_CACHE_DIR": str(PACKAGES.parent / "try-cache/pip"),
             "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+            # The authorities of a proxy between this machine and the registries.
+            **{name: os.environ[name] for name in ("NODE_EXTRA_CA_CERTS", "PIP_CERT", "SSL_CERT_FILE") if name in os.environ},
         }
         for name in ("npm", "pip"):
             cache = PACKAGES.parent / "try-cache" / name
@@ -142,28 +148,56 @@ def seen(user, tallyd, sql):
         raise SystemExit("error: `tallyd costs` does not have the call")
 
 
-def script(section):
-    """The commands of a section of the page."""
-    page = (Path(__file__).resolve().parents[2] / "docs/guide/install.md").read_text()
-    return page.split(f"\n## {section}\n")[1].split("\n## ")[0].split("```sh\n")[1].split("```")[0]
+def blocks(document, section):
+    """The commands of a section: those of shell blocks, and those of examples with their output."""
+    text = (ROOT / document).read_text().split(f"\n## {section}\n")[1].split("\n## ")[0]
+    found = re.findall(r"^```(sh|console)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    shell = [block for kind, block in found if kind == "sh"]
+    return shell, [line[2:] for kind, block in found if kind == "console" for line in block.splitlines() if line.startswith("$ ")]
 
 
-def tried(user, section, tallyd, sql=None):
-    """Runs a section's script, which leaves the daemon running. Returns the seconds from its first command to the durable call."""
+def with_clone(user):
+    """The built packages are where a clone has them."""
     (user.folder / "tallyd/target").mkdir(parents=True)
     (user.folder / "tallyd/target/packages").symlink_to(PACKAGES)
     give(user.folder)
-    marked = script(section).replace("tallyd costs", "touch recorded; wait %1")
-    begun = time.time()
-    user.launch("bash", "-euo", "pipefail", "-c", marked)
-    recorded = wait("the example has recorded a call", lambda: user.alive() and (user.folder / "recorded").stat().st_mtime, 120)
+
+
+def first_screen(user, start, tallyd, prompt, sql=None):
+    """Runs README's commands: `start` installs and starts, those of `prompt` come from a second shell. Returns the seconds from the
+    first command to the durable call."""
+    with_clone(user)
+    shell = lambda commands: user.run("bash", "-euo", "pipefail", "-c", commands)
     sql = sql or (lambda text: user.run(*tallyd, "psql", "-Atc", text))
-    seen(user, tallyd, sql)
+    record, *others = prompt
+    begun = time.time()
+    user.launch("bash", "-euo", "pipefail", "-c", start)
+    wait("the daemon accepts records", lambda: user.alive() and user.get("/readyz"), 120)
+    answer = shell(record)
+    seconds = time.time() - begun
+    if '"cost_usd":"0.0054"' not in answer:
+        raise SystemExit(f"error: the answer is not README's: {answer}")
+    for again in (False, True):
+        if again:
+            user.start(*tallyd)
+        seen(user, tallyd, sql)
+        if not again:
+            user.stop()
+    for command in [*others, *blocks("README.md", "Record")[0]]:
+        shell(command)
     user.stop()
-    user.start(*tallyd)
-    seen(user, tallyd, sql)
-    user.stop()
-    return recorded - begun
+    return seconds
+
+
+def guide(user, section):
+    """Runs a section of docs/guide/install.md, whose daemon is in the background, in an empty folder."""
+    folder = user.folder / "guide"
+    folder.mkdir()
+    other = User(folder)
+    with_clone(other)
+    [commands] = blocks("docs/guide/install.md", section)[0]
+    other.run("bash", "-euo", "pipefail", "-c", f"{commands}\nkill %1\nwait")
+    wait("the daemon has ended", other.is_free)
 
 
 def npm(user):
@@ -181,11 +215,18 @@ def npm(user):
             user.run("npm", "install", "--no-audit", "--no-fund", "--prefix", beside, "pg")
         return user.run("node", "-e", query, user.folder / "tallyd-data/postgres", text, cwd=beside)
 
-    return tried(user, "Node", ["npx", "--no-install", "tallyd"], sql), user.folder / "node_modules"
+    [node, _], prompt = blocks("README.md", "Install and start")
+    seconds = first_screen(user, node, ["npx", "--no-install", "tallyd"], prompt, sql)
+    guide(user, "Node")
+    return seconds, megabytes(user.folder / "node_modules")
 
 
 def pip(user):
-    return tried(user, "Python", ["venv/bin/tallyd"]), user.folder / "venv"
+    [_, python], prompt = blocks("README.md", "Install and start")
+    prompt = [f". venv/bin/activate\n{command.removeprefix('npx ')}" for command in prompt]
+    seconds = first_screen(user, python, ["venv/bin/tallyd"], prompt)
+    guide(user, "Python")
+    return seconds, megabytes(user.folder / "venv")
 
 
 def oci(user):
@@ -222,9 +263,8 @@ def oci(user):
     user.environment.update(pair.split("=", 1) for pair in user.config["Env"])
     user.environment["TALLYD_HTTP_LISTEN"] = f"127.0.0.1:{user.port}"
     tallyd = user.config["Entrypoint"]
-    call = ["record", "--provider", "claude", "--model", "claude-sonnet-5", "--input-tokens", "1200", "--output-tokens", "350"]
     user.start(*tallyd, *user.config["Cmd"])
-    user.run(*tallyd, *call)
+    user.run(*tallyd, *CALL_WORDS)
     recorded = time.monotonic()
     sql = lambda text: user.run(*tallyd, "psql", "-Atc", text)
     for again in (False, True):
@@ -234,7 +274,86 @@ def oci(user):
         health = user.config["Healthcheck"]["Test"][1:]
         user.run(*health)
         user.stop()
-    return recorded - begun, root / "usr"
+    return recorded - begun, megabytes(root / "usr")
+
+
+def debian_root(folder):
+    """A small Debian: mmdebstrap makes it once, and apt's downloads are kept."""
+    made, downloads = PACKAGES.parent / "try-cache/debian.tar", PACKAGES.parent / "try-cache/apt"
+    downloads.mkdir(parents=True, exist_ok=True)
+    if not made.exists():
+        subprocess.run([ROOT / "scripts/need-mmdebstrap"], check=True)
+        release = platform.freedesktop_os_release()["VERSION_CODENAME"]
+        subprocess.run(["mmdebstrap", "--quiet", "--variant=apt", "--components=main", release, made], check=True)
+    root = folder / "root"
+    root.mkdir()
+    subprocess.run(["tar", "--extract", f"--file={made}", f"--directory={root}"], check=True)
+    for path in ("etc/resolv.conf", "etc/hosts"):
+        shutil.copy(f"/{path}", root / path)
+    shutil.copytree("/etc/apt", root / "etc/apt", dirs_exist_ok=True)
+    # No service is started while packages are installed, as on a machine whose administrator says so.
+    (root / "usr/sbin/policy-rc.d").write_text("#!/bin/sh\nexit 101\n")
+    (root / "usr/sbin/policy-rc.d").chmod(0o755)
+    subprocess.run(["mount", "--bind", root, root], check=True)
+    for name in ("proc", "dev"):
+        subprocess.run(["mount", "--rbind", f"/{name}", root / name], check=True)
+    subprocess.run(["mount", "--bind", downloads, root / "var/cache/apt/archives"], check=True)
+    return root
+
+
+def deb(user):
+    """Installs the package into a Debian of its own, with the PostgreSQL that it recommends, and runs its unit's command. Then it is
+    upgraded, removed and purged: the WAL stays."""
+    root, package = debian_root(user.folder), next(PACKAGES.glob("deb/*.deb"))
+    shutil.copy(package, root / "tmp/tallyd.deb")
+    environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"}
+
+    def in_root(*words):
+        done = subprocess.run(["chroot", root, *words], env=environment, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise SystemExit(f"error: {' '.join(words)}\n{done.stdout}{done.stderr}")
+        return done.stdout
+
+    in_root("apt-get", "update")
+    before, begun = megabytes(root / "usr"), time.monotonic()
+    in_root("apt-get", "install", "--yes", "/tmp/tallyd.deb")
+    unit = (root / "lib/systemd/system/tallyd.service").read_text()
+    value = lambda name: re.search(rf"^{name}=(.*)$", unit, re.M)[1]
+    owner = value("User")
+    # systemd makes these folders before a start.
+    for folder in ("var/lib/tallyd", "run/tallyd"):
+        in_root("install", "-d", "-o", owner, "-g", value("Group"), "-m", "0750", f"/{folder}")
+    user.environment.update({"PATH": "/usr/bin:/bin", **dict(pair.split("=", 1) for pair in value("Environment").split())})
+    user.data = root / "var/lib/tallyd"
+    user.words = lambda words: [shutil.which("chroot"), f"--userspec={owner}:{value('Group')}", root, *words]
+    tallyd, daemon = ["/usr/bin/tallyd"], value("ExecStart").split()
+    user.start(*daemon)
+    user.run(*tallyd, *CALL_WORDS)
+    recorded = time.monotonic()
+    sql = lambda text: user.run(*tallyd, "psql", "-Atc", text)
+    seen(user, tallyd, sql)
+    user.stop()
+    # The same package with the next revision.
+    upgrade = user.folder / "upgrade"
+    subprocess.run(["dpkg-deb", "--raw-extract", package, upgrade], check=True)
+    control = upgrade / "DEBIAN/control"
+    control.write_text(re.sub(r"^(Version: .*)-1$", r"\1-2", control.read_text(), flags=re.M))
+    subprocess.run(["dpkg-deb", "--build", "--root-owner-group", upgrade, root / "tmp/upgrade.deb"], check=True, capture_output=True)
+    in_root("apt-get", "install", "--yes", "/tmp/upgrade.deb")
+    if not in_root("dpkg-query", "--show", "--showformat=${Version}", "tallyd").endswith("-2"):
+        raise SystemExit("error: the package was not upgraded")
+    user.start(*daemon)
+    seen(user, tallyd, sql)
+    user.stop()
+    installed = megabytes(root / "usr") - before
+    in_root("apt-get", "remove", "--yes", "tallyd")
+    left = [path for path in ("usr/bin/tallyd", "lib/systemd/system/tallyd.service") if (root / path).exists()]
+    if left or not (root / "etc/tallyd/config.toml").exists():
+        raise SystemExit(f"error: a removal leaves {left}, or takes the configuration")
+    in_root("apt-get", "purge", "--yes", "tallyd")
+    if (root / "etc/tallyd").exists() or not (user.data / "wal").exists():
+        raise SystemExit("error: a purge leaves the configuration, or takes the WAL")
+    return recorded - begun, installed
 
 
 def main():
@@ -245,18 +364,18 @@ def main():
     if os.getuid() == 0:
         for folder in filter(os.path.isdir, HIDDEN):
             subprocess.run(["mount", "-t", "tmpfs", "none", folder], check=True)
-    ways = {"npm": npm, "pip": pip, "oci": oci}
+    ways = {"npm": npm, "pip": pip, "oci": oci, "deb": deb}
     rows = []
     for name in sys.argv[2:] or ways:
-        if name == "oci" and os.getuid() != 0:
-            print("oci: left out, since only root can give the image a root of its own", file=sys.stderr)
+        if name in ("oci", "deb") and os.getuid() != 0:
+            print(f"{name}: left out, since only root can give it a root of its own", file=sys.stderr)
             continue
         with tempfile.TemporaryDirectory(prefix="tallyd-try-") as folder:
             os.chmod(folder, 0o755)
             user = User(folder)
             try:
                 seconds, installed = ways[name](user)
-                rows.append(f"| {name} | {seconds:.1f} s | {megabytes(installed):.0f} MB |")
+                rows.append(f"| {name} | {seconds:.1f} s | {installed:.0f} MB |")
                 print(rows[-1], file=sys.stderr)
             finally:
                 if user.daemon and user.daemon.poll() is None:

@@ -11,6 +11,7 @@ mod pace;
 mod questions;
 mod read;
 mod record;
+mod start;
 mod user_index;
 mod users;
 
@@ -19,7 +20,7 @@ use super::report::Report;
 
 type Measure = fn(&Options, &mut Report);
 
-pub const ALL: [(&str, Measure); 12] = [
+pub const ALL: [(&str, Measure); 13] = [
     ("end-to-end", end_to_end::measure),
     ("users", users::measure),
     ("user-index", user_index::measure),
@@ -29,6 +30,7 @@ pub const ALL: [(&str, Measure); 12] = [
     ("limits", limits::measure),
     ("ack", ack::measure),
     ("dashboard", dashboard::measure),
+    ("start", start::measure),
     ("backlog", backlog::measure),
     ("read", read::measure),
     ("questions", questions::measure),

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
+use tallyd_model::zone::Tz;
 
 use super::error::Faults;
 use super::{SecretUrl, form};

@@ -95,8 +95,8 @@ pub(super) mod rfc3339 {
 
 /// A time zone by its IANA name.
 pub(super) mod time_zone {
-    use chrono_tz::Tz;
     use serde::{Deserialize, Deserializer, Serializer, de};
+    use tallyd_model::zone::Tz;
 
     pub(crate) fn serialize<S: Serializer>(zone: &Tz, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(zone.name())

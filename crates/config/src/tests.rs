@@ -93,7 +93,7 @@ fn values_are_typed() {
     );
     assert_eq!(config.limits.occurred_at_min_us, 1_577_836_800_000_000);
     assert_eq!((config.wal.sync, config.wal.producer_idle.as_secs()), (Sync::Interval, 172_800));
-    assert_eq!(config.rollup.time_zone, chrono_tz::Europe::Berlin);
+    assert_eq!(config.rollup.time_zone, "Europe/Berlin".parse::<tallyd_model::zone::Tz>().unwrap());
     assert_eq!((config.log_table.partition, config.log_table.user_index), (Granularity::Day, UserIndex::Never));
     assert_eq!(config.pricing.rentcast_plan, tallyd_model::pricing::Plan::Growth);
     assert_eq!(config.pricing.prices[0].spec().unwrap().effective_from_us, 1_796_083_200_000_000);

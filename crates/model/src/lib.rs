@@ -22,6 +22,7 @@
 //! | [`quiet`] | quiet hours of a day |
 //! | [`quote`] | escapes foreign text on a terminal and in the daemon log |
 //! | [`wording`] | numbers, amounts and their nouns in messages and lists |
+//! | [`zone`] | time zones of the IANA database |
 
 #![warn(unreachable_pub)]
 
@@ -44,3 +45,4 @@ pub mod rollup;
 pub mod tags;
 pub mod units;
 pub mod wording;
+pub mod zone;

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
+use crate::zone::Tz;
 use chrono::{DateTime, Days, Duration, NaiveTime, TimeZone, Utc};
-use chrono_tz::Tz;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// From one time of the day to another, `22:00-07:00`, by the clocks of the reporting time zone.
@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     fn quiet_hours_end_in_the_morning_of_the_zone_also_when_its_clocks_change() {
-        let berlin = chrono_tz::Europe::Berlin;
+        let berlin = "Europe/Berlin".parse::<crate::zone::Tz>().unwrap();
         assert_eq!(end("22:00-07:00", berlin, "2026-06-01T19:59:59Z"), None);
         assert_eq!(end("22:00-07:00", berlin, "2026-06-01T20:00:00Z").as_deref(), Some("06-02 05:00"));
         assert_eq!(end("22:00-07:00", berlin, "2026-06-02T04:59:59Z").as_deref(), Some("06-02 05:00"));

@@ -40,7 +40,11 @@ impl std::fmt::Display for Daemon {
 ///
 /// # Errors
 /// PostgreSQL's.
-pub async fn renew(client: &Client, buffer_id: Uuid, zone: chrono_tz::Tz) -> Result<(), tokio_postgres::Error> {
+pub async fn renew(
+    client: &Client,
+    buffer_id: Uuid,
+    zone: tallyd_model::zone::Tz,
+) -> Result<(), tokio_postgres::Error> {
     let sql = "INSERT INTO public.tallyd_daemons AS d (buffer_id, host, pid, version, time_zone) VALUES ($1, $2, $3, $4, $5) \
         ON CONFLICT (buffer_id) DO UPDATE SET host = excluded.host, pid = excluded.pid, version = excluded.version, \
             time_zone = excluded.time_zone, seen_at = clock_timestamp(), \

@@ -120,7 +120,7 @@ pub async fn add(client: &mut Client, new: &NewDeploy, who: &Actor<'_>) -> Resul
 pub async fn list(
     client: &Client,
     (from, to): (NaiveDate, NaiveDate),
-    zone: chrono_tz::Tz,
+    zone: tallyd_model::zone::Tz,
     app: Option<&str>,
     limit: i64,
 ) -> Result<Vec<Deploy>, tokio_postgres::Error> {

@@ -1,34 +1,29 @@
 //! Brings a database to this version's schema, and checks the settings that all its daemons share.
 //!
 //! Everything happens in one transaction that locks the history. So any number of daemons may start at once, a failure
-//! leaves nothing half done, and a pooler in transaction mode does no harm. `refinery` embeds the files of
-//! `migrations/` and computes their checksums; the history table has its layout. Its own runner is not used, because it
-//! opens a transaction for each file and prepares named statements. A migration must therefore not contain statements
-//! that cannot run in a transaction (`CREATE INDEX CONCURRENTLY`).
+//! leaves nothing half done, and a pooler in transaction mode does no harm. A migration must therefore not contain
+//! statements that cannot run in a transaction (`CREATE INDEX CONCURRENTLY`). The history table has the layout and the
+//! checksums of `refinery`, by which earlier builds migrated.
 
 use std::fmt::Write as _;
 use std::str::FromStr;
 
-use chrono_tz::Tz;
-use refinery::Migration;
 use serde::Serialize;
+use tallyd_model::zone::Tz;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, GenericClient, Transaction};
 use uuid::Uuid;
 
+use self::files::{ALL, Migration};
 use self::former::Noted;
 use super::access::{Access, HINT, protect_all};
 use super::zone::reporting_zone;
 use super::{FailureClass, classify, describe};
 use tallyd_config::{Config, Granularity};
 
+mod files;
 mod former;
-
-mod embedded {
-    #![allow(missing_docs, reason = "the macro's function cannot be documented")]
-    refinery::embed_migrations!("migrations");
-}
 
 /// The settings that a migration needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -204,7 +199,7 @@ fn is_made_already(error: &tokio_postgres::Error) -> bool {
 async fn migrate_once(client: &mut Client, options: &MigrateOptions) -> Result<MigrateReport, MigrateError> {
     let zone = options.reporting_time_zone.as_deref().map(check_zone).transpose()?;
     let transaction = client.transaction().await?;
-    let (applied, history_rewritten) = apply(&transaction, embedded::migrations::runner().get_migrations()).await?;
+    let (applied, history_rewritten) = apply(&transaction, ALL).await?;
     settle_zone(&transaction, zone).await?;
     let ahead = "SELECT public.tallyd_ensure_partitions(now(), now() + $1 * ('1 ' || $2)::interval, $2)";
     let count = f64::from(options.partitions_ahead);
@@ -221,24 +216,22 @@ async fn migrate_once(client: &mut Client, options: &MigrateOptions) -> Result<M
 
 /// Applies the migrations that the history lacks. Returns their names, and whether a history of former file names was
 /// rewritten.
-async fn apply(transaction: &Transaction<'_>, migrations: &[Migration]) -> Result<(Vec<String>, bool), MigrateError> {
+async fn apply(transaction: &Transaction<'_>, known: &[Migration]) -> Result<(Vec<String>, bool), MigrateError> {
     transaction.batch_execute("SET LOCAL client_min_messages = warning").await?;
     enter(transaction).await?;
     readable_history(transaction).await?;
-    let mut known: Vec<&Migration> = migrations.iter().collect();
-    known.sort();
     let mut history = read_history(transaction).await?;
     let rewritten = former::is_complete(&history)?;
     if rewritten {
-        former::rewrite(transaction, &known).await?;
+        former::rewrite(transaction, known).await?;
         history = read_history(transaction).await?;
     }
-    let missing = missing(&known, &history)?;
+    let missing = missing(known, &history)?;
     let mut applied = Vec::new();
     for migration in missing {
-        let name = file_name(migration);
+        let name = migration.file();
         let failed = |source| MigrateError::Migration { name: name.clone(), source };
-        transaction.batch_execute(migration.sql().unwrap_or_default()).await.map_err(failed)?;
+        transaction.batch_execute(migration.sql).await.map_err(failed)?;
         note(transaction, migration).await.map_err(failed)?;
         applied.push(name);
     }
@@ -246,16 +239,16 @@ async fn apply(transaction: &Transaction<'_>, migrations: &[Migration]) -> Resul
 }
 
 /// The migrations after the last one of a history, whose entries must match ours in order.
-fn missing<'k, 'm>(known: &'k [&'m Migration], history: &[Noted]) -> Result<&'k [&'m Migration], MigrateError> {
+fn missing<'k>(known: &'k [Migration], history: &[Noted]) -> Result<&'k [Migration], MigrateError> {
     let mut done = 0;
     for noted in history {
         match known.get(done) {
             Some(migration)
-                if migration.version() == noted.version && migration.checksum().to_string() == noted.checksum =>
+                if migration.version == noted.version && migration.checksum.to_string() == noted.checksum =>
             {
                 done += 1;
             }
-            Some(migration) if migration.version() == noted.version => {
+            Some(migration) if migration.version == noted.version => {
                 return Err(MigrateError::Diverged { name: noted.file() });
             }
             _ => return Err(MigrateError::Newer { name: noted.file() }),
@@ -264,24 +257,17 @@ fn missing<'k, 'm>(known: &'k [&'m Migration], history: &[Noted]) -> Result<&'k 
     Ok(&known[done..])
 }
 
-fn file_name(migration: &Migration) -> String {
-    format!("V{}__{}", migration.version(), migration.name())
-}
-
 /// The migrations that [`migrate`] would apply. Changes nothing.
 ///
 /// # Errors
 /// [`MigrateError`], as [`migrate`] would end with it.
 pub async fn pending(client: &impl GenericClient) -> Result<Vec<String>, MigrateError> {
-    let runner = embedded::migrations::runner();
-    let mut known: Vec<&Migration> = runner.get_migrations().iter().collect();
-    known.sort();
     if !has_history(client).await? {
         let tables = super::adopt::standing(client).await?;
         if !tables.is_empty() {
             return Err(MigrateError::Occupied { tables });
         }
-        return Ok(known.into_iter().map(file_name).collect());
+        return Ok(ALL.iter().map(Migration::file).collect());
     }
     readable_history(client).await?;
     let history = read_history(client).await?;
@@ -289,7 +275,7 @@ pub async fn pending(client: &impl GenericClient) -> Result<Vec<String>, Migrate
         // Only the history's own rows change.
         return Ok(vec!["the history's present file names".to_owned()]);
     }
-    Ok(missing(&known, &history)?.iter().map(|migration| file_name(migration)).collect())
+    Ok(missing(ALL, &history)?.iter().map(Migration::file).collect())
 }
 
 /// The last migration that a database has; none if it does not have tallyd's tables. Changes nothing.
@@ -302,10 +288,7 @@ pub async fn reached(client: &impl GenericClient) -> Result<Option<String>, Migr
     }
     readable_history(client).await?;
     let history = read_history(client).await?;
-    let runner = embedded::migrations::runner();
-    let mut known: Vec<&Migration> = runner.get_migrations().iter().collect();
-    known.sort();
-    missing(&known, &history)?;
+    missing(ALL, &history)?;
     Ok(history.last().map(Noted::file))
 }
 
@@ -315,16 +298,13 @@ pub async fn reached(client: &impl GenericClient) -> Result<Option<String>, Migr
 /// # Errors
 /// [`MigrateError::Newer`] if this version does not know `last`.
 pub fn script(last: &str) -> Result<String, MigrateError> {
-    let runner = embedded::migrations::runner();
-    let mut known: Vec<&Migration> = runner.get_migrations().iter().collect();
-    known.sort();
-    let end = known.iter().position(|migration| file_name(migration) == last);
+    let end = ALL.iter().position(|migration| migration.file() == last);
     let end = end.ok_or_else(|| MigrateError::Newer { name: last.to_owned() })?;
     let mut sql = format!("{CREATE_HISTORY};\n");
-    for migration in &known[..=end] {
-        sql.push_str(migration.sql().unwrap_or_default());
-        let (version, name, checksum) = (migration.version(), migration.name(), migration.checksum());
-        // The names are words and underscores: the macro accepts no others.
+    for migration in &ALL[..=end] {
+        sql.push_str(migration.sql);
+        let Migration { version, name, checksum, .. } = migration;
+        // The names are words and underscores: the build accepts no others.
         let values = format!("({version}, '{name}', {NOW}, '{checksum}')");
         let columns = "version, name, applied_on, checksum";
         // Writing to a string does not fail.
@@ -342,7 +322,7 @@ async fn read_history(transaction: &impl GenericClient) -> Result<Vec<Noted>, to
 
 /// Adds a migration to the history.
 async fn note(transaction: &Transaction<'_>, migration: &Migration) -> Result<(), tokio_postgres::Error> {
-    let (version, title, checksum) = (migration.version(), migration.name(), migration.checksum().to_string());
+    let (version, title, checksum) = (migration.version, migration.name, migration.checksum.to_string());
     let note = format!(
         "INSERT INTO public.tallyd_schema_history (version, name, applied_on, checksum) VALUES ($1, $2, {NOW}, $3)"
     );

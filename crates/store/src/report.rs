@@ -7,7 +7,7 @@
 //! before, which is read anew.
 
 use chrono::{DateTime, Days, NaiveDate};
-use chrono_tz::Tz;
+use tallyd_model::zone::Tz;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Error, IsolationLevel};
 

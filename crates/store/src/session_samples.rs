@@ -60,7 +60,7 @@ pub async fn sample(client: &Client, limits: SessionLimits) -> Result<bool, toki
 pub async fn samples(
     client: &impl GenericClient,
     (from, to): (NaiveDate, NaiveDate),
-    zone: chrono_tz::Tz,
+    zone: tallyd_model::zone::Tz,
 ) -> Result<Vec<SessionSample>, tokio_postgres::Error> {
     let sql = "SELECT hour, active, active_users, refreshed_24h, signed_in_24h FROM public.tallyd_session_samples \
         WHERE hour >= $1::timestamp AT TIME ZONE $3 AND hour < ($2 + 1)::timestamp AT TIME ZONE $3 ORDER BY hour";

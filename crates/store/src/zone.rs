@@ -2,7 +2,7 @@
 //! for a new database.
 
 use chrono::{DateTime, Days, NaiveDate, NaiveTime, TimeDelta, Utc};
-use chrono_tz::Tz;
+use tallyd_model::zone::Tz;
 use tokio_postgres::GenericClient;
 use tokio_postgres::error::SqlState;
 

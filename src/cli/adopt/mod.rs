@@ -43,7 +43,7 @@ pub(super) struct AdoptArgs {
     map: Vec<(String, String)>,
     /// The time zone of times without one
     #[arg(long, value_name = "ZONE", default_value = "UTC")]
-    time_zone: chrono_tz::Tz,
+    time_zone: tallyd_model::zone::Tz,
     /// About how many calls one transaction takes
     #[arg(long, value_name = "NUMBER", default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     batch_calls: u32,
@@ -68,7 +68,7 @@ fn mapping(text: &str) -> Result<(String, String), String> {
 }
 
 impl AdoptArgs {
-    fn options(&self, config: &Config, zone: chrono_tz::Tz) -> AdoptOptions {
+    fn options(&self, config: &Config, zone: tallyd_model::zone::Tz) -> AdoptOptions {
         AdoptOptions {
             log: self.from_log.clone(),
             daily: self.from_daily.clone(),

@@ -49,7 +49,7 @@ struct Range {
 
 impl Range {
     /// The first instant, and the first one after the range.
-    fn instants(&self, zone: chrono_tz::Tz) -> anyhow::Result<(DateTime<Utc>, DateTime<Utc>)> {
+    fn instants(&self, zone: tallyd_model::zone::Tz) -> anyhow::Result<(DateTime<Utc>, DateTime<Utc>)> {
         self.check()?;
         let after = self.to.checked_add_days(Days::new(1)).unwrap_or(self.to);
         Ok((tallyd_store::day_begins(self.from, zone), tallyd_store::day_begins(after, zone)))

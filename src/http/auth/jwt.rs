@@ -92,6 +92,7 @@ impl Verifier {
     #[must_use]
     pub(crate) fn new(config: &tallyd_config::Auth, clock: &Arc<dyn Clock>) -> Option<Self> {
         let issuer = config.issuer.as_ref()?;
+        super::signatures::install();
         let mut validation = Validation::new(Algorithm::ES256);
         validation.set_issuer(&[issuer]);
         validation.set_audience(&[&config.audience]);

@@ -25,6 +25,7 @@ pub(crate) mod jwt;
 pub(crate) mod keys;
 pub(crate) mod origin;
 pub(crate) mod page_sessions;
+mod signatures;
 pub(crate) mod tokens;
 
 use std::net::{IpAddr, SocketAddr};

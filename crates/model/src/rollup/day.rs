@@ -1,7 +1,7 @@
 //! The day and the hour of the reporting time zone at an instant.
 
+use crate::zone::Tz;
 use chrono::{DateTime, NaiveDate, Offset};
-use chrono_tz::Tz;
 
 /// Every offset in force since 2015 is a multiple of this, so a slot lies within one hour of one day.
 const SLOT_US: i64 = 15 * 60 * 1_000_000;
@@ -59,6 +59,10 @@ fn place_of(us: i64, zone: Tz) -> (NaiveDate, i64) {
 mod tests {
     use super::*;
 
+    fn zone(name: &str) -> Tz {
+        name.parse().unwrap()
+    }
+
     fn us(text: &str) -> i64 {
         DateTime::parse_from_rfc3339(text).unwrap().timestamp_micros()
     }
@@ -68,21 +72,22 @@ mod tests {
         let cases = [
             (Tz::UTC, "2026-03-08T23:59:59.999999Z", "2026-03-08"),
             (Tz::UTC, "2026-03-09T00:00:00Z", "2026-03-09"),
-            (Tz::Asia__Kolkata, "2026-03-08T18:29:59Z", "2026-03-08"),
-            (Tz::Asia__Kolkata, "2026-03-08T18:30:00Z", "2026-03-09"),
-            (Tz::Asia__Kathmandu, "2026-03-08T18:14:59Z", "2026-03-08"),
-            (Tz::Asia__Kathmandu, "2026-03-08T18:15:00Z", "2026-03-09"),
+            (zone("Asia/Kolkata"), "2026-03-08T18:29:59Z", "2026-03-08"),
+            (zone("Asia/Kolkata"), "2026-03-08T18:30:00Z", "2026-03-09"),
+            (zone("Asia/Kathmandu"), "2026-03-08T18:14:59Z", "2026-03-08"),
+            (zone("Asia/Kathmandu"), "2026-03-08T18:15:00Z", "2026-03-09"),
             // New York goes from UTC-5 to UTC-4 on 8 March 2026.
-            (Tz::America__New_York, "2026-03-08T04:59:59Z", "2026-03-07"),
-            (Tz::America__New_York, "2026-03-08T05:00:00Z", "2026-03-08"),
-            (Tz::America__New_York, "2026-03-09T03:59:59Z", "2026-03-08"),
-            (Tz::America__New_York, "2026-03-09T04:00:00Z", "2026-03-09"),
+            (zone("America/New_York"), "2026-03-08T04:59:59Z", "2026-03-07"),
+            (zone("America/New_York"), "2026-03-08T05:00:00Z", "2026-03-08"),
+            (zone("America/New_York"), "2026-03-09T03:59:59Z", "2026-03-08"),
+            (zone("America/New_York"), "2026-03-09T04:00:00Z", "2026-03-09"),
         ];
         for (zone, instant, day) in cases {
             assert_eq!(Days::new(zone).of(us(instant)).to_string(), day, "{zone} {instant}");
         }
-        let mut days = Days::new(Tz::America__New_York);
-        for (_, instant, day) in cases.iter().filter(|(zone, ..)| *zone == Tz::America__New_York) {
+        let york = zone("America/New_York");
+        let mut days = Days::new(york);
+        for (_, instant, day) in cases.iter().filter(|(zone, ..)| *zone == york) {
             assert_eq!(days.of(us(instant)).to_string(), *day, "with memory: {instant}");
         }
     }
@@ -91,11 +96,11 @@ mod tests {
     fn hours_begin_with_those_of_the_zone() {
         for (zone, instant, hour) in [
             (Tz::UTC, "2026-03-08T23:59:59.999999Z", "2026-03-08T23:00:00Z"),
-            (Tz::Asia__Kolkata, "2026-03-08T18:29:59Z", "2026-03-08T17:30:00Z"),
-            (Tz::Asia__Kathmandu, "2026-03-08T18:15:00Z", "2026-03-08T18:15:00Z"),
+            (zone("Asia/Kolkata"), "2026-03-08T18:29:59Z", "2026-03-08T17:30:00Z"),
+            (zone("Asia/Kathmandu"), "2026-03-08T18:15:00Z", "2026-03-08T18:15:00Z"),
             // The clocks go from 2:00 to 3:00.
-            (Tz::America__New_York, "2026-03-08T06:59:59Z", "2026-03-08T06:00:00Z"),
-            (Tz::America__New_York, "2026-03-08T07:00:00Z", "2026-03-08T07:00:00Z"),
+            (zone("America/New_York"), "2026-03-08T06:59:59Z", "2026-03-08T06:00:00Z"),
+            (zone("America/New_York"), "2026-03-08T07:00:00Z", "2026-03-08T07:00:00Z"),
         ] {
             let day = Days::new(zone).of(us(instant));
             assert_eq!(Days::new(zone).with_hour(us(instant)), (day, us(hour)), "{zone} {instant}");

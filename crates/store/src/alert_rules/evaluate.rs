@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use chrono_tz::Tz;
 use serde_json::json;
+use tallyd_model::zone::Tz;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Error};
 

@@ -1,8 +1,8 @@
 //! The rest of a rule's alert: the largest parts of its calls, and the largest calls of a short window.
 
 use chrono::{DateTime, TimeZone};
-use chrono_tz::Tz;
 use serde_json::{Value, json};
+use tallyd_model::zone::Tz;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Error, Row};
 use uuid::Uuid;

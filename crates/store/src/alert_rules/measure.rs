@@ -2,7 +2,7 @@
 //! on one of Citus' nodes.
 
 use chrono::{DateTime, Days, NaiveDate, TimeDelta, Timelike, Utc};
-use chrono_tz::Tz;
+use tallyd_model::zone::Tz;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Error, Row};
 
@@ -216,9 +216,12 @@ mod tests {
     fn windows_begin_at_full_hours_and_midnights_of_the_zone() {
         let now: DateTime<Utc> = "2026-06-03T00:40:12.5Z".parse().unwrap();
         let begin = |window: &str, zone: Tz| begins(Window::parse(window).unwrap(), &now.with_timezone(&zone));
-        let (hour, day) = begin("1h", chrono_tz::Asia::Kolkata);
+        let (hour, day) = begin("1h", "Asia/Kolkata".parse::<tallyd_model::zone::Tz>().unwrap());
         assert_eq!((hour.to_rfc3339(), day.to_string()), ("2026-06-03T00:30:00+00:00".into(), "2026-06-03".into()));
-        assert_eq!(begin("24h", chrono_tz::UTC).0.to_rfc3339(), "2026-06-02T01:00:00+00:00");
-        assert_eq!(begin("7d", chrono_tz::America::New_York).1.to_string(), "2026-05-27");
+        assert_eq!(begin("24h", tallyd_model::zone::Tz::UTC).0.to_rfc3339(), "2026-06-02T01:00:00+00:00");
+        assert_eq!(
+            begin("7d", "America/New_York".parse::<tallyd_model::zone::Tz>().unwrap()).1.to_string(),
+            "2026-05-27"
+        );
     }
 }

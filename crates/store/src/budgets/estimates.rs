@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Days};
-use chrono_tz::Tz;
+use tallyd_model::zone::Tz;
 use tokio_postgres::Client;
 
 use super::{Board, Budget, BudgetState};

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, NaiveDate, Utc};
-use chrono_tz::Tz;
+use tallyd_model::zone::Tz;
 use tokio_postgres::Client;
 use tokio_postgres::types::{ToSql, Type};
 

@@ -1,8 +1,8 @@
 //! The rest of a budget's alert: the forecast of its period, and the largest parts of its spend.
 
 use chrono::{DateTime, Days, NaiveDate};
-use chrono_tz::Tz;
 use serde_json::json;
+use tallyd_model::zone::Tz;
 use tokio_postgres::Client;
 use tokio_postgres::types::{ToSql, Type};
 

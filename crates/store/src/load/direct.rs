@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use chrono_tz::Tz;
+use tallyd_model::zone::Tz;
 use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 

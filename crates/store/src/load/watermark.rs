@@ -7,7 +7,7 @@
 //! rebuild of the rollups, which changes the zone, locks this table first: it waits for every transaction that has
 //! moved a watermark, and later ones see the new zone.
 
-use chrono_tz::Tz;
+use tallyd_model::zone::Tz;
 use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 use uuid::Uuid;

@@ -5,10 +5,10 @@
 //! history with all former files gets the present ones in their place, and nothing else changes. A shorter history is
 //! refused, because this build does not have the missing files.
 
-use refinery::Migration;
 use tokio_postgres::Transaction;
 use tokio_postgres::types::Type;
 
+use super::files::Migration;
 use super::{MigrateError, note};
 
 /// The last of the present files that replace the former ones. Later files are applied as usual.
@@ -85,11 +85,11 @@ pub(super) fn is_complete(history: &[Noted]) -> Result<bool, MigrateError> {
 }
 
 /// Replaces the former files by the present ones in the history.
-pub(super) async fn rewrite(transaction: &Transaction<'_>, known: &[&Migration]) -> Result<(), tokio_postgres::Error> {
+pub(super) async fn rewrite(transaction: &Transaction<'_>, known: &[Migration]) -> Result<(), tokio_postgres::Error> {
     let versions: Vec<i32> = FORMER.iter().map(|(version, _)| *version).collect();
     let forget = "DELETE FROM public.tallyd_schema_history WHERE version = ANY ($1)";
     transaction.query_typed(forget, &[(&versions, Type::INT4_ARRAY)]).await?;
-    for migration in known.iter().filter(|migration| migration.version() <= LAST) {
+    for migration in known.iter().filter(|migration| migration.version <= LAST) {
         note(transaction, migration).await?;
     }
     Ok(())

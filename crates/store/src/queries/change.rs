@@ -9,8 +9,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use chrono::{NaiveDate, NaiveTime};
-use chrono_tz::Tz;
 use serde::Serialize;
+use tallyd_model::zone::Tz;
 use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 use utoipa::ToSchema;

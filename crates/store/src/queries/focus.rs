@@ -18,10 +18,10 @@
 use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Datelike, Months, NaiveDate, NaiveTime, Utc};
-use chrono_tz::Tz;
 use serde::Serialize;
 use tallyd_model::json::{Text, to_string};
 use tallyd_model::pricing::Usd;
+use tallyd_model::zone::Tz;
 use tallyd_parquet::{Cell, Column};
 use tokio_postgres::Client;
 use tokio_postgres::types::Type;
@@ -341,7 +341,7 @@ mod tests {
 
     #[test]
     fn unpriced_calls_are_a_row_of_their_own_and_tokens_count_once() {
-        let zone = chrono_tz::Europe::Berlin;
+        let zone = "Europe/Berlin".parse::<tallyd_model::zone::Tz>().unwrap();
         for (priced, unpriced, expected) in [(2, 0, vec![2]), (0, 3, vec![3]), (2, 3, vec![2, 3]), (0, 0, vec![])] {
             let cost = if priced > 0 { "1.5" } else { "0" };
             let rows = rows_of(&group(priced, unpriced, cost), "a", zone, &Known::default());
@@ -373,7 +373,7 @@ mod tests {
             ([Some("open"), Some("differs")], Some("differs"), Some("open")),
             ([None, Some("matched")], Some("matched"), Some("open")),
         ] {
-            for (zone, expected) in [(chrono_tz::UTC, utc), (chrono_tz::Europe::Berlin, berlin)] {
+            for (zone, expected) in [(Tz::UTC, utc), ("Europe/Berlin".parse().unwrap(), berlin)] {
                 let row = &rows_of(&group(1, 0, "1"), "a", zone, &known(states))[0];
                 assert_eq!(row.x_vendor_day, expected, "{states:?} {zone}");
             }

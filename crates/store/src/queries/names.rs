@@ -35,7 +35,7 @@ async fn seen(
     client: &Client,
     dimension: &Dimension,
     (from, to): (NaiveDate, NaiveDate),
-    zone: chrono_tz::Tz,
+    zone: tallyd_model::zone::Tz,
 ) -> Result<Vec<String>, QueryError> {
     if *dimension == Dimension::User {
         let question = UserQuestion { descending: true, limit: NAMES_MAX as usize, ..UserQuestion::default() };
@@ -130,7 +130,7 @@ pub async fn unseen(
     client: &Client,
     filters: &[(Dimension, String)],
     days: (NaiveDate, NaiveDate),
-    zone: chrono_tz::Tz,
+    zone: tallyd_model::zone::Tz,
 ) -> Result<Vec<String>, QueryError> {
     let mut notes = Vec::new();
     for (dimension, name) in filters {
@@ -158,7 +158,7 @@ pub async fn unseen_budget(
     client: &Client,
     scope: &BudgetScope,
     today: NaiveDate,
-    zone: chrono_tz::Tz,
+    zone: tallyd_model::zone::Tz,
 ) -> Result<Option<String>, QueryError> {
     for (dimension, name) in scope.parts() {
         let is_seen = is_seen(client, dimension, name, all_days(today)).await?;

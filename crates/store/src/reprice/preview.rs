@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, NaiveDate, Utc};
-use chrono_tz::Tz;
 use futures_util::TryStreamExt;
 use serde::Serialize;
+use tallyd_model::zone::Tz;
 use tokio_postgres::Client;
 use utoipa::ToSchema;
 

@@ -13,7 +13,7 @@ try {
   accessSync(program, constants.X_OK);
 } catch (error) {
   console.error(`error: the package ${name} is not installed: ${error.message}`);
-  console.error("hint: install without --omit=optional; there are packages for linux-x64. Elsewhere: cargo install tallyd");
+  console.error("hint: install without --omit=optional; there are packages for linux-x64 and linux-arm64. Elsewhere: cargo install tallyd");
   process.exit(1);
 }
 linkLibraries(program);

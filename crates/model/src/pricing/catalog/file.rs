@@ -26,6 +26,7 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::io::Read;
 
 use chrono::NaiveDate;
 use serde::Deserialize;
@@ -102,7 +103,19 @@ struct PlanEntry {
 impl Contents {
     /// Adds a catalog file's content.
     pub(super) fn add(&mut self, text: &str) -> Result<(), CatalogError> {
-        let file: File = toml::from_str(text).map_err(|error| CatalogError::Toml(Box::new(error)))?;
+        self.add_file(toml::from_str(text).map_err(|error| CatalogError::Toml(Box::new(error)))?)
+    }
+
+    /// Adds a built-in catalog file, as JSON in gzip.
+    pub(super) fn add_packed(&mut self, packed: &[u8]) -> Result<(), CatalogError> {
+        let mut json = Vec::new();
+        let unpacked = flate2::read::GzDecoder::new(packed).read_to_end(&mut json);
+        // A test reads both files.
+        unpacked.expect("the build has packed it");
+        self.add_file(serde_json::from_slice(&json).expect("a built-in catalog has the file's form"))
+    }
+
+    fn add_file(&mut self, file: File) -> Result<(), CatalogError> {
         for mut model in file.models {
             if model.source_date.is_empty() {
                 model.source_date.clone_from(&file.source_date);

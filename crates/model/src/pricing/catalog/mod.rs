@@ -40,13 +40,16 @@ pub use self::stored::{Added, StoredPrice};
 use super::names;
 use super::plan::{Plan, PlanTerms};
 
-/// The built-in catalog: entries kept by people, and entries from public lists.
-const BUILTIN: [&str; 2] = [include_str!("../catalog.toml"), include_str!("lists.toml")];
+/// The built-in catalog: entries kept by people, and entries from public lists, as `build.rs` packs them.
+const BUILTIN: [&[u8]; 2] = [
+    include_bytes!(concat!(env!("OUT_DIR"), "/catalog.json.gz")),
+    include_bytes!(concat!(env!("OUT_DIR"), "/catalog-lists.json.gz")),
+];
 
 /// The built-in catalog, parsed once: it has thousands of prices, and every change of a price makes a catalog.
 static CONTENTS: LazyLock<Result<file::Contents, CatalogError>> = LazyLock::new(|| {
     let mut contents = file::Contents::default();
-    BUILTIN.iter().try_for_each(|text| contents.add(text)).map(|()| contents)
+    BUILTIN.iter().try_for_each(|packed| contents.add_packed(packed)).map(|()| contents)
 });
 
 /// Another name of a model.

@@ -1,4 +1,4 @@
-use chrono_tz::Tz;
+use crate::zone::Tz;
 use proptest::prelude::*;
 
 use super::super::dimensions::Dimension;
