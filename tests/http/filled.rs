@@ -22,6 +22,7 @@ const UNFILLED: &[(&str, &str)] = &[
     ("PipelineGlance.oldest_unflushed_seconds", "the overview needs the database, which loads at once"),
     ("PipelineGlance.unflushed_records", "the overview needs the database, which loads at once"),
     ("Preview.inexact", "only adopted calls have more than 18 decimals; tests/it/reprice.rs sees them"),
+    ("RepricePlan.days_left_off", "it takes 1,000 rows of days and models"),
     ("SyncState.error", "it takes a list that cannot be read; tests/it/prices.rs sees it"),
     ("Users.as_of", "it takes many deltas that wait; tests/database/list.rs sees it"),
     ("WalStatus.channel_bytes", "records wait there for microseconds"),
@@ -283,10 +284,14 @@ fn change(asked: &mut Asked) {
         asked.ask("PUT", "/api/v1/units", "/api/v1/units", &json!({"units": units}));
     }
     alert_rules(asked);
+    tokens(asked);
+    let deploy = json!({"app": "web", "version": "1.4.2", "by": "ada"});
+    asked.post("/api/v1/deploys", deploy);
     let price = json!({"provider": "acme", "model": "new", "effective_from": "2026-01-01", "per_million": {"input": "3", "output": "7"},
         "note": "from their page", "source": "https://example.com"});
     asked.post("/api/v1/prices/preview", price.clone());
     let id = asked.post("/api/v1/prices", price)["id"].clone();
+    reprice(asked);
     let known = json!({"provider": "claude", "model": "claude-sonnet-4-5", "effective_from": "2025-01-01", "per_million": {"input": "4"}});
     asked.post("/api/v1/prices/preview", known);
     let less = json!({"provider": "acme", "model": "new", "effective_from": "2026-02-01", "per_million": {"output": "8"}, "replace": true});
@@ -414,6 +419,9 @@ fn alert_rules(asked: &mut Asked) {
 
 /// Requests every path without parameters, then those with them.
 fn ask_everything(asked: &mut Asked) {
+    asked.api.postgres.psql(
+        "INSERT INTO tallyd_session_samples SELECT date_trunc('hour', now(), 'UTC'), 4, 3, 2, 1 ON CONFLICT DO NOTHING",
+    );
     // One that is not whole yet: the daemon looks for such once a minute.
     asked
         .api
@@ -426,6 +434,9 @@ fn ask_everything(asked: &mut Asked) {
         .filter(|(path, methods)| !path.contains('{') && methods["get"].is_object() && *path != "/metrics")
         .map(|(path, _)| path.clone())
         .collect();
+    // Today has unpriced calls, whatever the weeks before have.
+    let today = chrono::DateTime::from_timestamp_micros(SystemClock.now_us()).unwrap().date_naive();
+    asked.get(&format!("/api/v1/report?period=day&of={today}"));
     // Behind many deltas the list of users is as old as its last refresh.
     let waiting = "SELECT count(*) < 1000 FROM (SELECT FROM tallyd_user_deltas_0 UNION ALL SELECT FROM tallyd_user_deltas_1 \
         UNION ALL SELECT FROM tallyd_user_list_due) AS w";
@@ -452,6 +463,7 @@ fn ask_everything(asked: &mut Asked) {
         "/api/v1/report?period=month&of=2026-01-31",
         "/api/v1/report?period=day&of=1",
         "/api/v1/users?limit=1",
+        "/api/v1/sessions/history?days=90",
         "/api/v1/prices?limit=1",
         "/api/admin/cost-history?days=75",
         "/api/v1/costs?group_by=colour",
