@@ -39,7 +39,7 @@ class Service:
                 time.sleep(0.1)
 
     def settings(self, prefix):
-        """What a command needs to archive into the bucket."""
+        """The settings with which a command archives into the bucket."""
         return {**KEY, "AWS_ENDPOINT_URL": self.url, "TALLYD_RETENTION_ARCHIVE": f"s3://{NAME}/{prefix}"}
 
     def files(self):

@@ -114,7 +114,7 @@ def listed(daemon):
 
 
 def shape(duck, files, seconds):
-    """Prints what a call takes, and which columns take it."""
+    """Prints the bytes of a call, by column."""
     sizes = f"SELECT path_in_schema, sum(total_compressed_size) FROM parquet_metadata({files}) GROUP BY 1 ORDER BY 2 DESC"
     (calls,) = duck.execute(f"SELECT count(*) FROM {files}").fetchone()
     columns = duck.execute(sizes).fetchall()

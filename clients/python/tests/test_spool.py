@@ -193,7 +193,7 @@ def test_a_full_disk_ends_nothing_and_loses_nothing_that_record_has_taken(tmp_pa
         assert all(nobody.record("claude", input_tokens=number) for number in range(2, 10_001))
         assert nobody.close(0.01) is False
         until("the recorder's threads have ended", lambda: all(map(is_left, _spool.files(disk / "spool"))))
-        # The next one has no room for a file, and delivers what is there.
+        # The next one has no room for a file, and delivers the others.
         fake.serve([(0, True)])
         recorder = tallyd.Recorder(fake.path, **of)
         recorder._begin_spool(disk / "spool")
