@@ -75,7 +75,8 @@ def check(daemon, folder, duck):
 def archive(daemon, folder, duck, service, today):
     """Archives the older months into a folder and the last one into the bucket, and reads both."""
     duck_of_folder = duck
-    month = today.replace(day=1)
+    # A month is not dropped on the first days after it.
+    month = (today - datetime.timedelta(days=7)).replace(day=1)
     before = (month - datetime.timedelta(days=1)).replace(day=1)
     queries = [("by model", BY_MODEL), ("by day", BY_DAY), ("of a user", ONE_USER)]
     folder_files, bucket_files = f"'{folder}/archive/*.parquet'", f"'s3://{NAME}/tallyd/*.parquet'"

@@ -229,7 +229,7 @@ mod tests {
     /// The file of the first version with an archive, whose ids were plain and whose costs had a dictionary.
     #[test]
     fn a_file_of_the_first_version_is_read() {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/archive");
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/archive");
         let place: Arc<dyn Place> = Arc::new(Folder(folder.into()));
         let told = told(&place, "plain-ids.parquet").unwrap();
         assert_eq!((told.bytes, &told.sha256[..12]), (6_316, "2232d973510d"));
