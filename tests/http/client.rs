@@ -86,8 +86,9 @@ impl Api {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let made: Value = serde_json::from_slice(&output.stdout).unwrap();
         let header = format!("Bearer {}", made["token"].as_str().unwrap());
-        until("the daemon knows the token", || match self.get("/api/v1/sessions", &header).status {
-            401 => Err("401".into()),
+        // A daemon that has just started verifies no token until its database answers.
+        until("the daemon knows the token", || match self.get("/api/v1/sessions", &header) {
+            answer if matches!(answer.status, 401 | 503) => Err(format!("{answer:?}")),
             _ => Ok(()),
         });
         header
