@@ -199,9 +199,10 @@ fn each_receiver_is_told_once_of_a_rule_and_of_its_end_and_a_report_has_the_roll
     };
     let mut first = daemon();
     assert!(first.run(&["migrate"]).status.success());
+    // Yesterday and the day before, further back than the window of any rule of two hours.
     postgres.psql(
         "SELECT increment_daily_cost('claude', model => 'claude-opus-4-5', user_id => 'u' || n, cost_usd => 1.000000000000000001 * n, \
-         occurred_at => date_trunc('day', now(), 'UTC') - interval '1 hour' - interval '1 day' * (n % 2)) FROM generate_series(1, 9) n",
+         occurred_at => date_trunc('day', now(), 'UTC') - interval '4 hours' - interval '1 day' * (n % 2)) FROM generate_series(1, 9) n",
     );
     first.up();
     let second = daemon().start();
