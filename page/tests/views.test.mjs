@@ -185,7 +185,7 @@ test("reports of days, weeks and months have the figures that routes get", async
     assert.deepEqual(await tab.axe(), []);
     assert.ok(await page.getByRole("button", { name: "After" }).isDisabled(), "the next day has not begun");
     await page.getByRole("table", { name: "Top movers by team" }).getByRole("link", { name: "search" }).click();
-    await page.locator(".tile").first().getByText("$7.25").waitFor();
+    await page.locator(".tile").first().getByText("$7.25", { exact: true }).waitFor();
     assert.equal(new URL(page.url()).hash, `#/costs?from=${day}&to=${day}&tag:team=search`);
     for (const period of ["week", "month"]) {
       await show(tab, stand.daemon, `reports?period=${period}&of=${day}`);

@@ -52,6 +52,7 @@ const ELSEWHERE: &[(&str, Elsewhere)] = &[
     ("tallyd bill-check", File("tests/it/bill.rs")),
     ("tallyd prices sync", File("tests/it/prices.rs")),
     ("echo '{\"provider\":\"rentcast\"", File("tests/it/vectors.rs")),
+    ("curl --unix-socket", File("tests/http/socket.rs")),
     ("tallyd alerts test", File("tests/it/alerts.rs")),
     ("tallyd rules set", File("tests/it/alerts.rs")),
     ("tallyd archive verify", File("tests/it/archive.rs")),
