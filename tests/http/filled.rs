@@ -399,6 +399,9 @@ fn ask_everything(asked: &mut Asked) {
         .filter(|(path, methods)| !path.contains('{') && methods["get"].is_object() && *path != "/metrics")
         .map(|(path, _)| path.clone())
         .collect();
+    // Today has unpriced calls, whatever the weeks before have.
+    let today = chrono::DateTime::from_timestamp_micros(SystemClock.now_us()).unwrap().date_naive();
+    asked.get(&format!("/api/v1/report?period=day&of={today}"));
     // Behind many deltas the list of users is as old as its last refresh.
     let waiting = "SELECT count(*) < 1000 FROM (SELECT FROM tallyd_user_deltas_0 UNION ALL SELECT FROM tallyd_user_deltas_1 \
         UNION ALL SELECT FROM tallyd_user_list_due) AS w";
