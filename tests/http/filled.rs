@@ -434,7 +434,7 @@ fn ask_everything(asked: &mut Asked) {
         .filter(|(path, methods)| !path.contains('{') && methods["get"].is_object() && *path != "/metrics")
         .map(|(path, _)| path.clone())
         .collect();
-    // Today has unpriced calls, whatever the weeks before have.
+    // Today has unpriced calls; the week before may have none.
     let today = chrono::DateTime::from_timestamp_micros(SystemClock.now_us()).unwrap().date_naive();
     asked.get(&format!("/api/v1/report?period=day&of={today}"));
     // Behind many deltas the list of users is as old as its last refresh.

@@ -94,7 +94,7 @@ pub async fn add(client: &mut Client, new: &NewDeploy, who: &Actor<'_>) -> Resul
     let transaction = client.transaction().await?;
     let insert = format!(
         "INSERT INTO public.tallyd_deploys (app, version, at, deployed_by, actor) VALUES ($1, $2, $3, $4, $5) \
-         ON CONFLICT (app, version, at) DO UPDATE SET deployed_by = excluded.deployed_by RETURNING {COLUMNS}"
+         ON CONFLICT (app, version, at) DO UPDATE SET app = excluded.app RETURNING {COLUMNS}"
     );
     let values: [Parameter<'_>; 5] = [
         (&new.app, Type::TEXT),

@@ -31,8 +31,8 @@ pub struct SessionSample {
     pub signed_in_24h: i64,
 }
 
-/// Counts the sessions, if this hour has no sample yet, and deletes old samples. Returns whether a sample was written: it
-/// is not if there are no sessions to read.
+/// Counts the sessions, if this hour has no sample yet, and deletes old samples. Returns whether a sample was written: a
+/// database without Supabase's sessions gets none.
 ///
 /// # Errors
 /// PostgreSQL's.

@@ -38,6 +38,9 @@ const PARTS_MAX: usize = 10_000;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(20);
 
+/// Characters of a service's answer that a message has.
+const SAID_CHARS: usize = 300;
+
 /// A bucket, with the prefix of its keys.
 #[derive(Debug, Clone)]
 pub(super) struct Bucket {
@@ -108,8 +111,10 @@ impl Bucket {
         let said = match (between(&said, "<Code>", "</Code>"), between(&said, "<Message>", "</Message>")) {
             (Some(code), Some(message)) => format!("{code}: {}", message.trim_end_matches('.')),
             (Some(code), None) => code.to_owned(),
-            _ => said.chars().take(300).collect(),
+            _ => said,
         };
+        // The service's text goes into the log and to terminals.
+        let said = said.chars().filter(|one| !one.is_control()).take(SAID_CHARS).collect();
         BucketFault { at: format!("s3://{}/{key}", self.name), act, said, hint }.into()
     }
 
