@@ -1,6 +1,6 @@
 -- Deploys of the applications that make calls, as CI jobs tell them: marks in charts of costs.
 
--- The 10,000 that were told last are kept.
+-- The last 1,000 of each sender are kept.
 CREATE TABLE public.tallyd_deploys (
     id          int8        GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     -- The application, as its records name it.

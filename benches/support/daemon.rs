@@ -56,7 +56,7 @@ impl Daemon {
         self.begin(Some(cluster));
     }
 
-    /// Starts on the same folder after [`Self::end`], with a private PostgreSQL if there is no cluster; returns without
+    /// Starts on the same folder after [`Self::end`], on a private PostgreSQL if `cluster` is none. Returns without
     /// waiting.
     pub fn begin(&mut self, cluster: Option<&Cluster>) {
         self.child = spawn(cluster, &self.program, self.folder.path(), &[]);

@@ -137,7 +137,8 @@ fn a_deploy_is_told_by_a_job_once_bounded_and_removed_by_an_admin() {
     let told = json!({"app": "web", "version": "1.4.2", "at": "2026-03-02T14:03:00Z", "by": "ada"});
     assert_eq!(api.post("/api/v1/deploys", &read, &told.to_string()).status, 403);
     let deploy = post(&api, "/api/v1/deploys", &ingest, &told);
-    assert_eq!(post(&api, "/api/v1/deploys", &ingest, &told)["id"], deploy["id"], "told twice, noted once");
+    let again = json!({"app": "web", "version": "1.4.2", "at": "2026-03-02T14:03:00Z", "by": "bob"});
+    assert_eq!(post(&api, "/api/v1/deploys", &ingest, &again), deploy, "told twice, noted once, by its first author");
     post(&api, "/api/v1/deploys", &ingest, &json!({"app": "worker", "version": "7"}));
     for wrong in [
         json!({"app": "", "version": "1"}),
@@ -157,14 +158,15 @@ fn a_deploy_is_told_by_a_job_once_bounded_and_removed_by_an_admin() {
     );
     assert_eq!(found("from=2026-03-03&app=web"), json!([]));
     assert_eq!(found("days=1")[0]["app"], "worker");
-    // As many as are kept.
+    // As many as are kept of the sender; another's stay.
     api.postgres.psql(
-        "INSERT INTO tallyd_deploys (app, version, at, actor) SELECT 'many', n::text, now(), 't' FROM generate_series(1, 9999) AS n",
+        "INSERT INTO tallyd_deploys (app, version, at, actor) SELECT 'other', n::text, now(), 't' FROM generate_series(1, 5) AS n; \
+         INSERT INTO tallyd_deploys (app, version, at, actor) SELECT 'many', n::text, now(), 'token:3 test' FROM generate_series(1, 999) AS n",
     );
     let last = post(&api, "/api/v1/deploys", &ingest, &json!({"app": "web", "version": "2"}));
     assert_eq!(
-        api.postgres.psql("SELECT count(*), min(version) FILTER (WHERE app = 'worker') FROM tallyd_deploys"),
-        "10000|"
+        api.postgres.psql("SELECT count(*), count(*) FILTER (WHERE app = 'other'), count(*) FILTER (WHERE app = 'worker') FROM tallyd_deploys"),
+        "1005|5|0"
     );
     let path = format!("/api/v1/deploys/{}", last["id"]);
     let delete = |token: &str| api.send("DELETE", &path, &[("authorization", token)], b"").status;

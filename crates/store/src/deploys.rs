@@ -1,8 +1,8 @@
 //! `tallyd_deploys`: deploys of applications, as CI jobs tell them. Charts of costs mark them.
 //!
-//! A deploy is the same if application, version and time are: telling it again changes nothing. The last [`KEPT`] that were
-//! told are kept, so that a token of the role `ingest` cannot fill the table. `actor` has the sender; only a removal leaves an audit
-//! entry, because it destroys something.
+//! A deploy is the same if application, version and time are: telling it again changes nothing. The last [`KEPT`] of each sender
+//! are kept, so that a token of the role `ingest` can neither fill the table nor push out another's deploys. `actor` has the sender;
+//! only a removal leaves an audit entry, because it destroys something.
 
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::Serialize;
@@ -14,8 +14,8 @@ use utoipa::ToSchema;
 use crate::queries::Parameter;
 use crate::queries::audit::{self, Actor, Change};
 
-/// Deploys that are kept.
-pub const KEPT: i64 = 10_000;
+/// Deploys of a sender that are kept.
+const KEPT: i64 = 1_000;
 /// Bytes of an application's name, as in a record.
 const APP_BYTES_MAX: usize = 512;
 /// Bytes of a version, and of an author's name.
@@ -85,7 +85,7 @@ fn read(row: &Row) -> Deploy {
     Deploy { id: row.get(0), app: row.get(1), version: row.get(2), at: row.get(3), by: row.get(4), actor: row.get(5) }
 }
 
-/// Notes a deploy, or finds it if it was told before, and deletes those beyond [`KEPT`].
+/// Notes a deploy, or finds it if it was told before, and deletes the sender's beyond [`KEPT`].
 ///
 /// # Errors
 /// [`DeployError`].
@@ -106,9 +106,9 @@ pub async fn add(client: &mut Client, new: &NewDeploy, who: &Actor<'_>) -> Resul
     let rows = transaction.query_typed(&insert, &values).await?;
     // An upsert with RETURNING returns its row.
     let deploy = read(rows.first().expect("an upsert returns its row"));
-    let expire = "DELETE FROM public.tallyd_deploys \
-        WHERE id <= (SELECT id FROM public.tallyd_deploys ORDER BY id DESC OFFSET $1 LIMIT 1)";
-    transaction.query_typed(expire, &[(&KEPT, Type::INT8)]).await?;
+    let expire = "DELETE FROM public.tallyd_deploys WHERE actor = $2 \
+        AND id <= (SELECT id FROM public.tallyd_deploys WHERE actor = $2 ORDER BY id DESC OFFSET $1 LIMIT 1)";
+    transaction.query_typed(expire, &[(&KEPT, Type::INT8), (&who.name, Type::TEXT)]).await?;
     transaction.commit().await?;
     Ok(deploy)
 }

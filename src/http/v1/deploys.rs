@@ -53,7 +53,7 @@ pub(crate) struct Deploys {
     pub deploys: Vec<Deploy>,
 }
 
-/// Deploys of applications, newest first. The 10,000 that were told last are kept.
+/// Deploys of applications, newest first. The last 1,000 of each sender are kept.
 #[utoipa::path(get, path = "/api/v1/deploys", tag = "deploys", params(DeployParameters),
     responses((status = 200, description = "The deploys", body = Deploys), Failures))]
 pub(crate) async fn deploys(
