@@ -2,8 +2,10 @@
 
 For each vendor, COUNT random usages (100,000 unless the environment says otherwise) over its built-in models and their service
 tiers (standard, batch, flex, priority, fast). Many are within two tokens of an edge where a rate changes with the size of the
-prompt. A peer is not asked about a model that it does not know. Where a peer's cost differs from tallyd's, disagreements.toml
-must name the model, the side that is right, and the reason; and each of its entries must still be found. Then each spelling of
+prompt. Each is priced as of the day on which the prices were checked, or of a later day on which an announced price begins, so
+that the result does not depend on the day of the test. LiteLLM's map knows no days, and is asked about the first alone. A peer
+is not asked about a model that it does not know. Where a peer's cost differs from tallyd's, disagreements.toml must name the
+model, the side that is right, and the reason; and each of its entries must still be found. Then each spelling of
 spellings.toml is priced and compared with LiteLLM's entry of that model, platforms included. Exits 1 otherwise.
 
     compare.py [--tallyd PROGRAM] [--seed N] [--show]
@@ -17,7 +19,7 @@ import subprocess
 import sys
 import tomllib
 from collections import Counter
-from datetime import datetime, timezone
+from datetime import datetime
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -26,29 +28,32 @@ COUNT = int(os.environ.get("COUNT", "100000"))
 EDGES = [100_000, 128_000, 200_000, 256_000, 272_000]
 TIERS = ["standard", "batch", "flex", "priority", "fast"]
 BUCKETS = ["input_tokens", "cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens"]
+# The day on which the built-in prices and disagreements.toml were checked.
+CHECKED = "2026-11-29"
 # The rounding errors of binary floats.
 RELATIVE, ABSOLUTE = 1e-9, 1e-12
 
 
 def catalog():
-    """The models of the built-in file by vendor: (name, service tier, the buckets that have a rate)."""
-    rated = {}
+    """The models of the built-in files by vendor: (name, service tier, the buckets that have a rate, the days to ask about)."""
+    rated, days = {}, {}
     for file in ["crates/model/src/pricing/catalog.toml", "crates/model/src/pricing/catalog/lists.toml"]:
         for model in tomllib.loads((ROOT / file).read_text())["model"]:
             for price in model["price"]:
                 key = (model["provider"], model["name"], price.get("service_tier", "standard"))
                 rated.setdefault(key, set()).update(price.get("per_million", {}))
+                days.setdefault(key[:2], {CHECKED}).add(max(price.get("effective_from", CHECKED), CHECKED))
     models = {"claude": [], "openai": [], "google": []}
     for (provider, name, tier), buckets in rated.items():
         # A model with rates of other units only has no tokens to compare.
         if provider in models and tier in TIERS and "input" in buckets:
-            models[provider].append((name, tier, buckets))
+            models[provider].append((name, tier, buckets, sorted(days[provider, name])))
     return models
 
 
 def usage(rng, provider, models):
     """One usage. Its buckets are disjoint, and their sum decides the size tier."""
-    name, tier, rated = rng.choice(models)
+    name, tier, rated, days = rng.choice(models)
     total = rng.choice(EDGES) + rng.randint(-2, 2) if rng.random() < 0.5 else int(10 ** rng.uniform(0, 6))
     buckets = [bucket for bucket in BUCKETS if bucket == "input_tokens" or bucket.removesuffix("_tokens") in rated]
     # A third of the usages has a single bucket, which shows the cause of a disagreement.
@@ -60,6 +65,7 @@ def usage(rng, provider, models):
         "provider": provider,
         "model": name,
         "service_tier": tier,
+        "occurred_at": f"{rng.choice(days)}T00:00:00Z",
         "output_tokens": output,
         **dict(zip(used, parts)),
     }
@@ -93,7 +99,10 @@ class LiteLLM:
         self.CacheCreation = CacheCreationTokenDetails
         self.batch, self.standard = batch_cost_calculator, generic_cost_per_token
 
-    def knows(self, provider, model, tier):
+    def knows(self, each):
+        provider, model, tier = each["provider"], each["model"], each["service_tier"]
+        if not each["occurred_at"].startswith(CHECKED):
+            return False
         name = model if provider != "google" else f"gemini/{model}"
         rates = self.map.get(name)
         end = {"standard": "", "batch": "_batches"}.get(tier, f"_{tier}")
@@ -138,10 +147,10 @@ class GenaiPrices:
         from genai_prices import Usage, calc_price
 
         self.Usage, self.calc_price = Usage, calc_price
-        self.now = datetime.now(timezone.utc)
         self.known = {}
 
-    def knows(self, provider, model, tier):
+    def knows(self, each):
+        provider, model, tier = each["provider"], each["model"], each["service_tier"]
         if model not in self.known:
             try:
                 found = self.calc_price(self.Usage(input_tokens=1), model, provider_id=self.providers[provider])
@@ -170,7 +179,7 @@ class GenaiPrices:
             self.Usage(**counts),
             each["model"],
             provider_id=self.providers[each["provider"]],
-            genai_request_timestamp=self.now,
+            genai_request_timestamp=datetime.fromisoformat(each["occurred_at"]),
             price_context=self.known[each["model"]].get(each["service_tier"]) or None,
         )
         return float(found.total_price)
@@ -195,7 +204,7 @@ def main():
         costs = tallyd(str(arguments.tallyd), usages)
         for each, ours in zip(usages, costs):
             for peer in peers:
-                if not peer.knows(provider, each["model"], each["service_tier"]):
+                if not peer.knows(each):
                     continue
                 key = (peer.name, each["model"], each["service_tier"])
                 compared[key] += 1
@@ -218,7 +227,8 @@ def spellings(program, rates):
     listed = tomllib.loads((HERE / "spellings.toml").read_text())
     known = [each for vendor in listed["vendor"] for each in vendor["spellings"]]
     usages = [
-        {"provider": each["provider"], "model": each["model"], "input_tokens": 1_000, "output_tokens": 10}
+        {"input_tokens": 1_000, "output_tokens": 10, "occurred_at": f"{CHECKED}T00:00:00Z"}
+        | {"provider": each["provider"], "model": each["model"]}
         for each in known + listed["unpriced"]["spellings"]
     ]
     for each in usages:

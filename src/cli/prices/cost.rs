@@ -11,7 +11,7 @@ use crate::app::rules;
 use crate::cli::{output, with_database};
 use tallyd_base::clock::{Clock, SystemClock};
 use tallyd_config::Config;
-use tallyd_intake::{Admission, Encoded};
+use tallyd_intake::{Admission, Encoded, Rules};
 use tallyd_model::call::Cost;
 use tallyd_model::pricing::{Added, Catalog};
 
@@ -20,7 +20,7 @@ use tallyd_model::pricing::{Added, Catalog};
 #[command(after_help = "Examples:
   echo '{\"provider\":\"claude\",\"model\":\"claude-sonnet-5\",\"input_tokens\":1200,\"output_tokens\":300}' | tallyd prices cost
   tallyd prices cost --builtin < calls.ndjson
-A call is priced as of its occurred_at, or of now. Without a known price its cost_usd is null. Exits 1 if a line is no call.")]
+A call is priced as of its occurred_at, which may be a later day's, or of now. Without a known price its cost_usd is null. Exits 1 if a line is no call.")]
 pub(super) struct CostArgs {
     /// With the built-in prices and those of config.toml alone: the database is not asked
     #[arg(long)]
@@ -33,7 +33,8 @@ pub(super) fn cost(args: &CostArgs, config: &Config) -> anyhow::Result<ExitCode>
     } else {
         with_database(config, "tallyd prices", async |db| Ok(catalog(db, config).await?.0))?
     };
-    let rules = rules(config);
+    // Nothing is recorded, so a call may be of any later day: what will it cost once an announced price holds?
+    let rules = Rules { ahead_us: i64::MAX, ..rules(config) };
     let admission = Admission { rules: &rules, catalog: &catalog, now_us: SystemClock.now_us() };
     let mut out = output::Stream::new();
     let mut refused = 0_u64;
@@ -72,7 +73,6 @@ fn answer(admission: &Admission<'_>, text: &[u8]) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tallyd_intake::Rules;
     use tallyd_model::pricing::PricingOptions;
 
     #[test]

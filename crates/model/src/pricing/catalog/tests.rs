@@ -74,6 +74,23 @@ fn every_figure_of_the_claude_table_is_in_the_catalog() {
     }
 }
 
+/// A tier that keeps its rates while the standard ones rise would be priced too low from that day on.
+#[test]
+fn an_announced_change_is_one_of_every_tier_of_its_model() {
+    let catalog = builtin();
+    let mut starts = std::collections::BTreeMap::<_, std::collections::BTreeMap<_, Vec<i64>>>::new();
+    for price in catalog.prices().filter(|price| price.plan.is_none()) {
+        let tiers = starts.entry((&price.provider, &price.model)).or_default();
+        let days = tiers.entry(&price.service_tier).or_default();
+        // After the day that the lists were written for.
+        days.extend(Some(price.effective_from_us).filter(|start| *start > 1_795_910_400_000_000));
+    }
+    assert!(starts[&(&"google".to_owned(), &"gemini-4-argon".to_owned())].values().all(|days| days.len() == 1));
+    for (model, tiers) in starts {
+        assert!(tiers.values().all(|days| Some(days) == tiers.values().next()), "{model:?}: {tiers:?}");
+    }
+}
+
 #[test]
 fn large_prompts_have_the_rates_of_the_table() {
     let catalog = builtin();
