@@ -68,10 +68,8 @@ fn describe_build(root: &str, has_page: bool, has_book: bool) {
     if has_book {
         features.push("documentation".to_owned());
     }
-    for feature in ["failpoints", "model"] {
-        if env::var_os(format!("CARGO_FEATURE_{}", feature.to_uppercase())).is_some() {
-            features.push(feature.to_owned());
-        }
+    if env::var_os("CARGO_FEATURE_FAILPOINTS").is_some() {
+        features.push("failpoints".to_owned());
     }
     // Cargo sets these for programs that it runs, too: TALLYD_… would be a setting to the daemon.
     println!("cargo::rustc-env=BUILT_COMMIT={}", commit.as_deref().unwrap_or("not recorded"));
