@@ -74,6 +74,7 @@ impl RequestKey {
     }
 }
 
+/// The answer to one record of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RecordOutcome {
     /// The record is durable.
@@ -123,6 +124,7 @@ impl From<Closed> for BatchError {
     }
 }
 
+/// The sender of a request, and its rights.
 #[derive(Debug, Clone, Copy)]
 pub struct BatchSender<'a> {
     /// The token's owner, for the dead letters.

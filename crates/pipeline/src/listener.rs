@@ -20,6 +20,7 @@ use crate::tls::{ListenerTls, shake};
 /// Connections that may wait to be accepted; the operating system's own bound (`net.core.somaxconn`) may be lower.
 const QUEUE_MAX: i32 = 65_535;
 
+/// A bound socket that takes records.
 pub enum Listener {
     /// On a path.
     Unix(UnixListener),
@@ -27,6 +28,7 @@ pub enum Listener {
     Tcp(TcpListener, Option<Arc<ListenerTls>>),
 }
 
+/// Why a listener cannot be bound.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// Another process listens there.
@@ -182,9 +184,11 @@ impl Accepted {
 
 /// Requirements of a listener's connections.
 pub struct Door {
+    /// Tokens that let a connection over TCP record.
     pub tokens: Arc<[String]>,
     /// Places of connections without a token so far.
     pub strangers: Arc<Seats>,
+    /// Places of connections that may record.
     pub places: Arc<ConnectionSlots>,
     /// Serves a connection on the Unix socket that speaks HTTP.
     pub http: ServeHttp,

@@ -94,6 +94,7 @@ pub fn network(address: IpAddr) -> IpAddr {
 /// Frees the place when dropped.
 pub struct Guard {
     seats: Arc<Seats>,
+    /// The place.
     pub seat: Arc<Seat>,
 }
 

@@ -59,6 +59,7 @@ impl Default for Standing {
 }
 
 impl Standing {
+    /// The board, as it was evaluated last.
     #[must_use]
     pub fn board(&self) -> Guard<Arc<Board>> {
         self.board.load()

@@ -41,7 +41,16 @@ const HANDSHAKE: Duration = Duration::from_secs(5);
 pub enum TlsError {
     /// A file cannot be read, or has other content than expected.
     #[error("{setting}: {} {reason}. hint: {hint}", path.display())]
-    File { setting: &'static str, path: PathBuf, reason: String, hint: &'static str },
+    File {
+        /// The setting that names the file.
+        setting: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+        /// A remedy.
+        hint: &'static str,
+    },
     /// The certificate and the key do not belong together, or the library cannot use them.
     #[error(
         "tls.certificate and tls.key cannot be used: {0}. hint: the first certificate of the file must be the daemon's own, \

@@ -75,13 +75,19 @@ pub struct IngestContext {
     pub chunks: ChunkSender,
     /// The number of lanes, over which records are distributed.
     pub lanes: u16,
+    /// The bounds of a record.
     pub rules: Rules,
+    /// The bounds of a connection.
     pub limits: WireLimits,
     /// When records are acknowledged at the earliest.
     pub ack: AckMode,
+    /// The prices in force, replaced whole.
     pub catalog: Arc<ArcSwap<Catalog>>,
+    /// The board of budgets.
     pub budgets: Arc<Standing>,
+    /// The wall clock, which may jump.
     pub clock: Arc<dyn Clock>,
+    /// Counters of records and connections.
     pub metrics: IngestMetrics,
     /// Memory for slow clients, all connections together.
     pub rooms: Arc<Rooms>,
@@ -139,6 +145,7 @@ impl WireLimits {
 /// A connection of either transport. One dynamic call a read is negligible beside its system call.
 pub type Stream = Box<dyn ReadWrite>;
 
+/// A byte stream in both directions.
 pub trait ReadWrite: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> ReadWrite for T {}

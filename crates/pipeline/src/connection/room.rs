@@ -51,6 +51,7 @@ impl Pool {
     }
 }
 
+/// The pools of all connections together.
 pub struct Rooms {
     /// For replies that are not read yet.
     pub(crate) replies: Pool,

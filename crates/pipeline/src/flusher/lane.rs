@@ -33,6 +33,7 @@ const BATCH_BYTES: usize = 18 * 1024 * 1024;
 /// twice.
 const HELD_BYTES: usize = 4 * 1024 * 1024;
 
+/// A loading connection with its own watermark.
 pub struct Lane {
     flusher: Arc<Flusher>,
     watermark: Watermark,

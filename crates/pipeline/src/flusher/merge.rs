@@ -62,7 +62,9 @@ impl DeltasState {
     }
 }
 
+/// The task that merges.
 pub struct Merging {
+    /// The lanes, which wait for a merge at the bound.
     pub flusher: Arc<Flusher>,
 }
 

@@ -53,10 +53,15 @@ pub struct FlushOptions {
     pub accept_rewound: bool,
 }
 
+/// The lanes and their shared state.
 pub struct Flusher {
+    /// Loads one batch in one transaction.
     pub loader: Loader,
+    /// The database that lanes connect to.
     pub database: Arc<Database>,
+    /// How lanes load.
     pub options: FlushOptions,
+    /// The state of each lane, by its number.
     pub lanes: Vec<LaneState>,
     /// True once the schema is in place. Lanes load nothing before that.
     pub migrated: tokio::sync::watch::Receiver<bool>,
@@ -97,6 +102,7 @@ pub struct LaneState {
     holds: AtomicBool,
 }
 
+/// Why a lane does not load.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Trouble {
     /// True if only a person can mend it.

@@ -90,6 +90,7 @@ impl IngestMetrics {
 pub struct OpenConnection(Gauge);
 
 impl OpenConnection {
+    /// Counts the connection.
     #[must_use]
     pub fn new(gauge: Gauge) -> Self {
         gauge.increment(1.0);
@@ -118,7 +119,7 @@ pub struct FlushMetrics {
 
 impl FlushMetrics {
     #[must_use]
-    pub fn new(lane: u16) -> Self {
+    pub(crate) fn new(lane: u16) -> Self {
         Self {
             committed: counter!(name::RECORDS_COMMITTED),
             duplicate: counter!(name::RECORDS_DUPLICATE),
@@ -148,6 +149,7 @@ impl FlushMetrics {
         self.crowded.increment(1);
     }
 
+    /// Counts a failure of loading, or of the migration before it.
     pub fn failed(class: FailureClass) {
         counter!(name::FLUSH_FAILURES, "class" => class.name()).increment(1);
     }

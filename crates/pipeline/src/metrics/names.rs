@@ -21,7 +21,7 @@ pub struct NamedCounter {
 
 impl NamedCounter {
     #[must_use]
-    pub const fn new(metric: &'static str) -> Self {
+    pub(crate) const fn new(metric: &'static str) -> Self {
         Self { metric, counts: Mutex::new(BTreeMap::new()) }
     }
 
