@@ -40,6 +40,7 @@ pub(crate) mod router;
 pub(crate) mod serve;
 pub mod socket;
 mod status;
+mod table;
 mod today;
 pub(crate) mod v1;
 
