@@ -13,9 +13,6 @@ use super::SharedDaemon;
 pub(super) trait Table: Default {
     /// Adds the handlers of one path, from [`routes!`].
     fn routes(self, entry: (impl FnOnce() -> Vec<Route>, impl FnOnce() -> UtoipaMethodRouter<SharedDaemon>)) -> Self;
-
-    /// Adds all routes of another table.
-    fn merge(self, other: Self) -> Self;
 }
 
 /// A path, and a handler by its methods.
@@ -28,10 +25,6 @@ impl Table for Router<SharedDaemon> {
     ) -> Self {
         routes().into_iter().fold(self, |router, (path, handlers)| router.route(&path, handlers))
     }
-
-    fn merge(self, other: Self) -> Self {
-        Self::merge(self, other)
-    }
 }
 
 impl Table for OpenApiRouter<SharedDaemon> {
@@ -40,10 +33,6 @@ impl Table for OpenApiRouter<SharedDaemon> {
         (_, document): (impl FnOnce() -> Vec<Route>, impl FnOnce() -> UtoipaMethodRouter<SharedDaemon>),
     ) -> Self {
         Self::routes(self, document())
-    }
-
-    fn merge(self, other: Self) -> Self {
-        Self::merge(self, other)
     }
 }
 
