@@ -26,6 +26,7 @@ COPY migrations ./migrations
 COPY grafana ./grafana
 COPY src ./src
 COPY tests/prices/spellings.toml ./tests/prices/
+COPY tests/snapshots/openapi.snap ./tests/snapshots/
 COPY --from=page /build/page/dist ./page/dist
 COPY --from=book /build/target/book ./target/book
 # What `tallyd --version` tells: docker build --build-arg BUILD_COMMIT="$(git rev-parse --short=12 HEAD)" …

@@ -246,4 +246,4 @@ golden: ## Write tests/golden/ anew, after a change of what is on disk: keep the
 
 model: ## Run the code where threads meet in every order that they can run in (make test: with two preemptions)
 	cargo test -p tallyd-client --features model --lib model::
-	cargo test -p tallyd --features model --lib channel_model::
+	cargo test -p tallyd-pipeline --features model --lib channel_model::

@@ -1,4 +1,4 @@
-//! Puts the built admin page, the built documentation and the build's description (`tallyd --version`) into the binary.
+//! Puts the built admin page, the built documentation, the OpenAPI document and the build's description (`tallyd --version`) into the binary.
 //!
 //! `make page` builds `page/dist`; its files are embedded, each with the forms that it was compressed to. `make book` builds `target/book`;
 //! its files are embedded compressed alone. A build without either works all the same: `/` and `/docs/` say then how to have them.
@@ -8,9 +8,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
 
 fn main() {
     println!("cargo::rerun-if-changed=page/dist");
@@ -26,6 +30,23 @@ fn main() {
     describe_build(&root, !page.is_empty(), !book.is_empty());
     write_list("page.rs", &page, true);
     write_list("book.rs", &book, false);
+    pack_openapi(&root);
+}
+
+/// Packs the OpenAPI document, which `make snapshots` has written, with this version in it.
+fn pack_openapi(root: &str) {
+    let path = Path::new(root).join("tests/snapshots/openapi.snap");
+    println!("cargo::rerun-if-changed={}", path.display());
+    let text = fs::read_to_string(path).expect("`make snapshots` writes the OpenAPI document");
+    // A snapshot's own lines stand before it.
+    let document = &text[text.find('{').expect("the snapshot has a document")..];
+    let version = env::var("CARGO_PKG_VERSION").expect("cargo sets it");
+    let document = document.replacen("\"(the version)\"", &format!("{version:?}"), 1);
+    let mut packed = GzEncoder::new(Vec::new(), Compression::best());
+    packed.write_all(document.as_bytes()).expect("memory is writable");
+    let out = env::var("OUT_DIR").expect("cargo sets it");
+    let packed = packed.finish().expect("memory is writable");
+    fs::write(Path::new(&out).join("openapi.json.gz"), packed).expect("OUT_DIR is writable");
 }
 
 /// The files of a folder and its folders, by their paths in it, in order.
@@ -68,10 +89,8 @@ fn describe_build(root: &str, has_page: bool, has_book: bool) {
     if has_book {
         features.push("documentation".to_owned());
     }
-    for feature in ["failpoints", "model"] {
-        if env::var_os(format!("CARGO_FEATURE_{}", feature.to_uppercase())).is_some() {
-            features.push(feature.to_owned());
-        }
+    if env::var_os("CARGO_FEATURE_FAILPOINTS").is_some() {
+        features.push("failpoints".to_owned());
     }
     // Cargo sets these for programs that it runs, too: TALLYD_… would be a setting to the daemon.
     println!("cargo::rustc-env=BUILT_COMMIT={}", commit.as_deref().unwrap_or("not recorded"));

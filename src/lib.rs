@@ -7,6 +7,7 @@
 //! * `crates/intake`: reads and admits foreign bytes;
 //! * `crates/wal`: chunks, the channel, the WAL;
 //! * `crates/store`: PostgreSQL and all SQL;
+//! * `crates/pipeline`: the data plane: listeners, connections, lanes;
 //! * `crates/config`: the configuration;
 //! * `crates/base`: the clock, the metrics' names, fail points.
 //!
@@ -14,14 +15,12 @@
 //! |---|---|
 //! | [`cli`] | the command line, one file a command |
 //! | [`app`] | the wiring: builds the stages, owns their handles, ends them in order |
-//! | [`pipeline`] | the data plane: listener, connection, lanes |
-//! | [`budgets`] | budgets in the running daemon: evaluated, shown, sent to clients |
+//! | [`budgets`] | budgets in the running daemon: evaluated and shown |
 //! | [`alerts`] | messages to people and their systems: alerts, reports |
 //! | [`retry`] | a dead letter's record, admitted again |
 //! | [`outbound`] | tallyd's own requests to other servers |
 //! | [`http`] | the control plane: health, metrics, status |
-//! | [`metrics`] | the metrics' recorder, and the handles that stages keep |
-//! | [`seats`] | places on listeners that strangers can reach |
+//! | [`metrics`] | the metrics' recorder, and sums by provider and model |
 
 #![warn(unreachable_pub)]
 
@@ -34,11 +33,8 @@ mod lock;
 mod log_lines;
 mod metrics;
 mod outbound;
-mod pipeline;
 mod retry;
-mod seats;
 mod shutdown;
-mod tls;
 mod vendors;
 
 pub use cli::{command, main};

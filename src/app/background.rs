@@ -11,8 +11,8 @@ use crate::http::Daemon;
 use crate::http::auth::tokens::POLL;
 use crate::metrics::UPKEEP_INTERVAL;
 use crate::shutdown::Stage;
-use crate::tls::{self, ListenerTls};
 use tallyd_base::registry;
+use tallyd_pipeline::tls::{self, ListenerTls};
 use tallyd_store::describe;
 use tallyd_store::queries::page_sessions;
 

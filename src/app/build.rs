@@ -15,16 +15,17 @@ use super::resources::{Connections, Questions, connections};
 use super::{App, AppError, StartOptions, WriterThread, background};
 use crate::http::{self, Daemon};
 use crate::lock::DataLock;
-use crate::metrics::{self, IngestMetrics};
-use crate::pipeline::connection::{self, ConnectionSlots, WireLimits};
-use crate::pipeline::listener::{self, BindError, Door, ServeHttp};
-use crate::seats::{SeatBounds, Seats};
+use crate::metrics;
 use crate::shutdown::Stage;
-use crate::tls::{ListenerTls, TlsError};
 use tallyd_base::clock::{Clock, SystemClock};
 use tallyd_config::{self, Config, Tls, TlsListener};
 use tallyd_intake::Rules;
 use tallyd_model::pricing::{Added, Catalog, CatalogError};
+use tallyd_pipeline::connection::{self, ConnectionSlots, WireLimits};
+use tallyd_pipeline::listener::{self, BindError, Door, ServeHttp};
+use tallyd_pipeline::metrics::{FlushMetrics, IngestMetrics};
+use tallyd_pipeline::seats::{SeatBounds, Seats};
+use tallyd_pipeline::tls::{ListenerTls, TlsError};
 use tallyd_store::dead_letters::quota::Quota;
 use tallyd_store::prices::cache;
 use tallyd_wal::append::Appender;
@@ -46,7 +47,7 @@ pub(super) async fn start(config: Arc<Config>, options: StartOptions) -> Result<
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let lock = DataLock::take(&config.data_dir, "tallyd serve")?;
     let renderer = metrics::install().map_err(|error| AppError::Metrics(error.to_string()))?;
-    metrics::FlushMetrics::begin();
+    FlushMetrics::begin();
     ::metrics::gauge!(tallyd_base::registry::WAL_MAX_BYTES).set(config.wal.max_bytes as f64);
     // Thousands of prices are read while the WAL waits for the disk.
     let prices = tokio::task::spawn_blocking({

@@ -34,13 +34,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::http::Daemon;
 use crate::lock::{DataLock, LockError};
-use crate::pipeline::connection;
-use crate::pipeline::listener::BindError;
 use crate::shutdown::{Deadline, Stage, TaskFailed};
-use crate::tls::TlsError;
 pub(crate) use build::rules;
 use loading::{Live, LoadingError};
 use tallyd_config::Config;
+use tallyd_pipeline::connection;
+use tallyd_pipeline::listener::BindError;
+use tallyd_pipeline::tls::TlsError;
 use tallyd_wal::WalError;
 use tallyd_wal::writer::WriterState;
 

@@ -14,13 +14,13 @@ use metrics::{counter, gauge, histogram};
 use tallyd_model::zone::Tz;
 use tokio_util::sync::CancellationToken;
 
-use super::Standing;
 use super::shown::Shown;
-use crate::pipeline::flusher::Flusher;
 use tallyd_base::clock::Clock;
 use tallyd_base::registry;
 use tallyd_config::Alerts;
 use tallyd_model::pricing::Catalog;
+use tallyd_pipeline::flusher::Flusher;
+use tallyd_pipeline::standing::Standing;
 use tallyd_store::budgets::evaluate::{Evaluated, REST_MIN, Round};
 use tallyd_store::budgets::{Board, estimates, evaluate, store};
 use tallyd_store::dead_letters;

@@ -1,13 +1,16 @@
 //! `tallyd serve`: the daemon.
 
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Registry, reload};
 
 use crate::app::{App, StartOptions, exit_code};
 use crate::log_lines::{Fields, JsonLines};
@@ -37,7 +40,7 @@ pub(super) fn run(
 ) -> anyhow::Result<ExitCode> {
     let options = StartOptions { accept_rewound_database: args.accept_rewound_database };
     let set_filter = start_log(&config)?;
-    let reload = || match load().and_then(|config| set_filter(filter(&config)?)) {
+    let reload = || match load().and_then(|config| Ok(set_filter.reload(config.log.targets()?)?)) {
         Ok(()) => tracing::info!("SIGHUP: log.filter was read again; other settings wait for a restart"),
         Err(error) => tracing::error!(%error, "SIGHUP: nothing was changed"),
     };
@@ -109,31 +112,19 @@ fn tell(states: &[NotifyState<'_>]) {
     }
 }
 
-fn filter(config: &Config) -> anyhow::Result<EnvFilter> {
-    EnvFilter::try_new(&config.log.filter)
-        .map_err(|error| anyhow::anyhow!("log.filter is not a filter ({error}); `info` and `tallyd=debug,info` are"))
-}
-
 /// Replaces the filter of the daemon log.
-type SetFilter = Box<dyn Fn(EnvFilter) -> anyhow::Result<()>>;
+type SetFilter = reload::Handle<Targets, Registry>;
 
 fn start_log(config: &Config) -> anyhow::Result<SetFilter> {
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter(config)?)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal());
-    Ok(match config.log.format {
+    let (filter, set_filter) = reload::Layer::new(config.log.targets()?);
+    let log = tracing_subscriber::registry().with(filter);
+    let lines = tracing_subscriber::fmt::layer();
+    match config.log.format {
         LogFormat::Text => {
-            let log = log.fmt_fields(Fields).with_target(false).with_filter_reloading();
-            let handle = log.reload_handle();
-            log.init();
-            Box::new(move |filter| Ok(handle.reload(filter)?))
+            let lines = lines.fmt_fields(Fields).with_target(false).with_writer(io::stderr);
+            log.with(lines.with_ansi(io::stderr().is_terminal())).init();
         }
-        LogFormat::Json => {
-            let log = log.json().with_ansi(false).with_writer(JsonLines::default).with_filter_reloading();
-            let handle = log.reload_handle();
-            log.init();
-            Box::new(move |filter| Ok(handle.reload(filter)?))
-        }
-    })
+        LogFormat::Json => log.with(lines.json().with_ansi(false).with_writer(JsonLines::default)).init(),
+    }
+    Ok(set_filter)
 }

@@ -40,6 +40,7 @@ pub(crate) mod router;
 pub(crate) mod serve;
 pub mod socket;
 mod status;
+mod table;
 mod today;
 pub(crate) mod v1;
 
@@ -51,9 +52,9 @@ use std::time::Instant;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::OnceCell;
 
-use crate::pipeline::connection;
-use crate::pipeline::flusher::{Flusher, Trouble};
 use tallyd_base::clock::Clock;
+use tallyd_pipeline::connection;
+use tallyd_pipeline::flusher::{Flusher, Trouble};
 use tallyd_store::Database;
 use tallyd_store::dead_letters::quota::Quota;
 use tallyd_wal::channel::ChunkSender;

@@ -1,14 +1,16 @@
-//! The OpenAPI document, made from the handlers, and a page for people.
+//! The OpenAPI document, and a page for people.
 //!
-//! Both are open: they describe the endpoints and expose no costs. The page is one piece of HTML without a script, made
-//! once.
+//! Both are open: they describe the endpoints and expose no costs. The document is made from the handlers by the test that writes
+//! `tests/snapshots/openapi.snap`; `build.rs` embeds that file. The page is one piece of HTML without a script, made once.
 
 use std::fmt::Write;
+use std::sync::LazyLock;
 
 use axum::Router;
 use axum::body::Bytes;
 use axum::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use axum::routing::get;
+use flate2::read::GzDecoder;
 use serde_json::Value;
 use utoipa::OpenApi;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
@@ -41,16 +43,23 @@ fn info() -> Info {
     InfoBuilder::new().title("tallyd").version(env!("CARGO_PKG_VERSION")).description(Some(DESCRIPTION)).build()
 }
 
+/// The document as `build.rs` has packed it.
+const PACKED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/openapi.json.gz"));
+
+/// The document and the page.
+static MADE: LazyLock<(Bytes, Bytes)> = LazyLock::new(|| {
+    let read = GzDecoder::new(PACKED);
+    let document: Value = serde_json::from_reader(read).expect("the build has packed the document");
+    (Bytes::from(document.to_string()), Bytes::from(page(&document)))
+});
+
 /// `/api/openapi.json` and `/api/docs`.
-pub(crate) fn routes(document: &utoipa::openapi::OpenApi) -> Router<SharedDaemon> {
-    // A document of texts, lists and maps serializes.
-    let value = serde_json::to_value(document).expect("the document serializes");
-    // Made once, shared by all requests.
-    let (json, page) = (Bytes::from(value.to_string()), Bytes::from(page(&value)));
+pub(crate) fn routes() -> Router<SharedDaemon> {
     let policy = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'";
-    let json = move || async move { ([(CONTENT_TYPE, "application/json")], json) };
-    let page =
-        move || async move { ([(CONTENT_TYPE, "text/html; charset=utf-8"), (CONTENT_SECURITY_POLICY, policy)], page) };
+    let json = || async { ([(CONTENT_TYPE, "application/json")], MADE.0.clone()) };
+    let page = move || async move {
+        ([(CONTENT_TYPE, "text/html; charset=utf-8"), (CONTENT_SECURITY_POLICY, policy)], MADE.1.clone())
+    };
     Router::new().route("/api/openapi.json", get(json)).route("/api/docs", get(page))
 }
 

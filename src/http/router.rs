@@ -17,33 +17,29 @@ use tower_http::compression::CompressionLayer;
 use tower_http::cors::CorsLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
 use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
 use super::auth::{Gate, Identity, Role, gate, gate_if_shown};
 use super::error::ApiError;
 use super::places::{self, RequestSlots};
+use super::table::{Table, routes};
 use super::{SharedDaemon, admin, answer, book, health, ingest, openapi, otlp, page, status, today, v1};
 
 /// The longest body before a token was checked, bytes: it has a token or a password.
 const STRANGERS_BODY_BYTES: usize = 8 * 1024;
 
 /// Open. A platform's probe may send credentials of its own, which are not looked at.
-fn health() -> OpenApiRouter<SharedDaemon> {
-    OpenApiRouter::new().routes(routes!(health::healthz)).routes(routes!(health::readyz))
+fn health<T: Table>() -> T {
+    T::default().routes(routes!(health::healthz)).routes(routes!(health::readyz))
 }
 
 /// Open; costs only with a token or by a setting.
-fn counters() -> OpenApiRouter<SharedDaemon> {
-    // All scrapes without a token count as one sender.
-    OpenApiRouter::new()
-        .routes(routes!(metrics))
-        .route_layer(from_fn_with_state(Arc::new(RequestSlots::answers()), places::few))
-        .route_layer(from_fn(places::keep))
+fn counters<T: Table>() -> T {
+    T::default().routes(routes!(metrics))
 }
 
 /// As in the system that tallyd replaces. For the roles `read` and `admin`; changes for `admin` alone.
-fn replaced() -> OpenApiRouter<SharedDaemon> {
-    OpenApiRouter::new()
+fn replaced<T: Table>() -> T {
+    T::default()
         .routes(routes!(admin::cost_history::cost_history))
         .routes(routes!(admin::costs::costs))
         .routes(routes!(admin::costs::set_budget))
@@ -55,8 +51,8 @@ fn replaced() -> OpenApiRouter<SharedDaemon> {
 }
 
 /// The API proper, which the page uses as well. For the roles `read` and `admin`; changes for `admin` alone.
-fn questions() -> OpenApiRouter<SharedDaemon> {
-    OpenApiRouter::new()
+fn questions<T: Table>() -> T {
+    T::default()
         .routes(routes!(v1::costs::costs))
         .routes(routes!(v1::change::change))
         .routes(routes!(v1::bounds::bounds))
@@ -104,13 +100,13 @@ fn questions() -> OpenApiRouter<SharedDaemon> {
 }
 
 /// For the role `admin` alone, on the page as well.
-fn secrets() -> OpenApiRouter<SharedDaemon> {
-    OpenApiRouter::new().routes(routes!(v1::tokens::tokens, v1::tokens::create)).routes(routes!(v1::tokens::revoke))
+fn secrets<T: Table>() -> T {
+    T::default().routes(routes!(v1::tokens::tokens, v1::tokens::create)).routes(routes!(v1::tokens::revoke))
 }
 
 /// For the roles `ingest` and `admin`.
-fn ingest_routes() -> OpenApiRouter<SharedDaemon> {
-    OpenApiRouter::new()
+fn ingest_routes<T: Table>() -> T {
+    T::default()
         .routes(routes!(ingest::records::record))
         .routes(routes!(v1::deploys::add))
         .routes(routes!(otlp::traces))
@@ -121,16 +117,22 @@ fn ingest_routes() -> OpenApiRouter<SharedDaemon> {
 /// The OpenAPI document of all routes.
 #[must_use]
 pub fn document() -> utoipa::openapi::OpenApi {
-    let routes =
-        health().merge(counters()).merge(replaced()).merge(questions()).merge(secrets()).merge(ingest_routes());
+    let routes: OpenApiRouter<SharedDaemon> = health();
+    let routes = routes.merge(counters()).merge(replaced()).merge(questions()).merge(secrets()).merge(ingest_routes());
     openapi::complete(routes.into_openapi())
+}
+
+/// Routes that take records, with the bounds of their bodies.
+fn records() -> Router<SharedDaemon> {
+    let routes: Router<SharedDaemon> = ingest_routes();
+    routes.layer(from_fn(ingest::body::unpack)).route_layer(from_fn_with_state(Arc::default(), ingest::body::few))
 }
 
 /// Routes on `http.listen`.
 pub(crate) fn public(daemon: SharedDaemon) -> Router {
     let for_role = |needs, by_page| from_fn_with_state(Gate { daemon: Arc::clone(&daemon), needs, by_page }, gate);
     let answers = Arc::new(RequestSlots::answers());
-    let asked = |routes: OpenApiRouter<SharedDaemon>, needs, by_page| {
+    let asked = |routes: Router<SharedDaemon>, needs, by_page| {
         routes
             .route_layer(from_fn_with_state(Arc::clone(&answers), places::few))
             .route_layer(from_fn(answer::tag))
@@ -139,29 +141,29 @@ pub(crate) fn public(daemon: SharedDaemon) -> Router {
             .route_layer(for_role(needs, by_page))
             .route_layer(from_fn(answer::count))
     };
-    let records = ingest_routes()
-        .layer(from_fn(ingest::body::unpack))
-        .route_layer(from_fn_with_state(Arc::default(), ingest::body::few))
-        .route_layer(for_role(Role::Ingest, false))
-        .route_layer(from_fn(answer::count));
+    let records = records().route_layer(for_role(Role::Ingest, false)).route_layer(from_fn(answer::count));
     let gate_if_shown =
         from_fn_with_state(Gate { daemon: Arc::clone(&daemon), needs: Role::Read, by_page: false }, gate_if_shown);
     let counters = match daemon.config.http.metrics_listen {
-        None => counters().route_layer(gate_if_shown),
-        Some(_) => OpenApiRouter::new(),
+        // All scrapes without a token count as one sender.
+        None => counters::<Router<SharedDaemon>>()
+            .route_layer(from_fn_with_state(Arc::new(RequestSlots::answers()), places::few))
+            .route_layer(from_fn(places::keep))
+            .route_layer(gate_if_shown),
+        Some(_) => Router::new(),
     };
-    let (router, document) = health()
+    let open: Router<SharedDaemon> = health();
+    let router = open
         .merge(counters)
         .merge(asked(replaced(), Role::Read, false))
         .merge(asked(questions(), Role::Read, true))
         .merge(asked(secrets(), Role::Admin, true))
-        .merge(records)
-        .split_for_parts();
+        .merge(records);
     let header = |name: &'static str, value: &'static str| {
         SetResponseHeaderLayer::if_not_present(HeaderName::from_static(name), HeaderValue::from_static(value))
     };
     router
-        .merge(openapi::routes(&openapi::complete(document)))
+        .merge(openapi::routes())
         .merge(page::assets::routes())
         .merge(book::routes())
         .merge(page::sign_in::routes().layer(DefaultBodyLimit::max(STRANGERS_BODY_BYTES)))
@@ -183,13 +185,8 @@ pub(crate) fn public(daemon: SharedDaemon) -> Router {
 /// needed.
 pub(crate) fn on_socket(daemon: SharedDaemon) -> Router {
     let anyone = Identity { actor: "socket".to_owned(), role: Role::Ingest, address: String::new(), costs: None };
-    let (router, _) = ingest_routes()
-        .layer(from_fn(ingest::body::unpack))
-        .route_layer(from_fn_with_state(Arc::default(), ingest::body::few))
-        .route_layer(Extension(anyone))
-        .route_layer(from_fn(answer::count))
-        .split_for_parts();
-    router
+    let records = records().route_layer(Extension(anyone)).route_layer(from_fn(answer::count));
+    records
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(daemon.settings.max_body_bytes))
@@ -199,7 +196,7 @@ pub(crate) fn on_socket(daemon: SharedDaemon) -> Router {
 
 /// Routes on `http.metrics_listen`.
 pub(crate) fn monitoring(daemon: SharedDaemon) -> Router {
-    let (router, _) = health().split_for_parts();
+    let router: Router<SharedDaemon> = health();
     let metrics = get(metrics_with_spend)
         .layer(from_fn_with_state(Arc::new(RequestSlots::answers()), places::few))
         .layer(from_fn(places::keep));

@@ -2,7 +2,7 @@
 //! ever.
 //!
 //! Every open connection takes a descriptor and some memory. So at most `http.max_connections` are open at once, and
-//! [`seats`](crate::seats) shares them out: strangers have half of them, one address a share, health checks a few of
+//! [`seats`](tallyd_pipeline::seats) shares them out: strangers have half of them, one address a share, health checks a few of
 //! their own. Each wait for a client has a deadline: for its first head, for a body ([`upload`]), for taking an answer
 //! ([`paced`]), and for its next request.
 
@@ -31,11 +31,11 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use super::error::ApiError;
-use crate::metrics::OpenConnection;
-use crate::seats::{Guard, Seat, SeatBounds, Seats};
-use crate::tls::{ListenerTls, shake};
 use paced::Paced;
 use tallyd_base::registry;
+use tallyd_pipeline::metrics::OpenConnection;
+use tallyd_pipeline::seats::{Guard, Seat, SeatBounds, Seats};
+use tallyd_pipeline::tls::{ListenerTls, shake};
 use upload::Upload;
 
 pub(crate) use upload::TooSlow;

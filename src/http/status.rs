@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 use super::{Daemon, HealthReport};
 use crate::http::answer::Json;
-use crate::metrics::names::NamedCounter;
+use tallyd_pipeline::metrics::names::NamedCounter;
 use tallyd_store::queries::costs::all_calls;
 use tallyd_wal::window::WindowStatus;
 

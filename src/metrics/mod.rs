@@ -1,10 +1,7 @@
 //! Metrics: each one is a documented line in [`tallyd_base::registry`]; its doc comment is its help text.
 //!
-//! Handles are looked up once and kept ([`handles`]). A call through the facade's macros costs ten times as much as a
-//! kept handle, and the data plane counts every record.
+//! The data plane keeps handles ([`tallyd_pipeline::metrics`]).
 
-mod handles;
-pub(crate) mod names;
 mod spend;
 
 use std::time::Duration;
@@ -14,8 +11,6 @@ use tallyd_base::registry;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 pub(crate) use spend::exposition as spend_exposition;
-
-pub(crate) use handles::{FlushMetrics, IngestMetrics, OpenConnection};
 
 /// The daemon's metrics in Prometheus' text format, the process's own (memory, processor, file descriptors) among them.
 #[must_use]

@@ -290,14 +290,14 @@ const IN_PARTS: &[(&str, &str, &str, &str, &str)] = &[
         "flusher.retry_min_ms",
         "src/app/loading.rs",
         "retry_min: options.retry_min",
-        "src/pipeline/flusher/lane.rs",
+        "crates/pipeline/src/flusher/lane.rs",
         "pauses_double_from_the_shortest_to_the_longest",
     ),
     (
         "flusher.retry_max_ms",
         "src/app/loading.rs",
         "retry_max: options.retry_max",
-        "src/pipeline/flusher/lane.rs",
+        "crates/pipeline/src/flusher/lane.rs",
         "pauses_double_from_the_shortest_to_the_longest",
     ),
     // The effect of the bound is tested with its default.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{ParseError, Targets};
 
 use super::error::Faults;
 use super::form;
@@ -23,7 +23,7 @@ pub enum LogFormat {
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Log {
-    /// A level (`error`, `warn`, `info`, `debug`, `trace`), or levels by module: `"info,tallyd::pipeline=debug"`.
+    /// A level (`error`, `warn`, `info`, `debug`, `trace`), or levels by module: `"info,tallyd_pipeline=debug"`.
     pub filter: String,
     /// `"text"` or `"json"`.
     pub format: LogFormat,
@@ -36,8 +36,17 @@ impl Default for Log {
 }
 
 impl Log {
+    /// The filter of the daemon log.
+    ///
+    /// # Errors
+    /// [`ParseError`], if the setting is neither a level nor a list of modules and levels.
+    pub fn targets(&self) -> Result<Targets, ParseError> {
+        let parts: Vec<&str> = self.filter.split(',').map(str::trim).filter(|part| !part.is_empty()).collect();
+        parts.join(",").parse()
+    }
+
     pub(super) fn validate(&self, faults: &mut Faults) {
-        if let Err(error) = EnvFilter::builder().parse(&self.filter) {
+        if let Err(error) = self.targets() {
             let reason = format!("{:?}: {error}; write a level such as info, or module=level pairs", self.filter);
             faults.add("log.filter", reason);
         }

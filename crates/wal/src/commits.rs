@@ -13,7 +13,7 @@
 //!
 //! ## Bounds
 //! An entry is a connection and a group. A connection has a bounded number of replies in flight, and each bundle has
-//! one behind it. A connection whose reply waits for too long is closed (`src/pipeline/connection/replies.rs`).
+//! one behind it. A connection whose reply waits for too long is closed (`crates/pipeline/src/connection/replies.rs`).
 //!
 //! [`AckMode::Committed`]: tallyd_protocol::AckMode::Committed
 

@@ -11,9 +11,9 @@ use super::check::Check;
 use crate::cli::output::noun;
 use crate::http::socket::{self, AskError};
 use crate::http::{Health, Status};
-use crate::tls::{self, ListenerTls};
 use tallyd_base::clock::{Clock, SystemClock};
 use tallyd_config::{Config, GRPC_ADDRESS, GRPC_AUTO, TlsListener};
+use tallyd_pipeline::tls::{self, ListenerTls};
 
 /// The longest wait for a listener on this machine.
 const PATIENCE: Duration = Duration::from_secs(2);

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::seats::network;
+use tallyd_pipeline::seats::network;
 
 pub(crate) const WINDOW: Duration = Duration::from_secs(60);
 /// The most addresses in the table.

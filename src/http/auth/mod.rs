@@ -50,10 +50,10 @@ use super::Daemon;
 use super::error::ApiError;
 use super::page::secret::SessionSecret;
 use crate::http::SharedDaemon;
-use crate::seats::Seat;
 use tallyd_base::clock::Clock;
 use tallyd_base::registry;
 use tallyd_config::{Config, StatedCosts, TlsListener};
+use tallyd_pipeline::seats::Seat;
 use tallyd_store::queries::audit::Actor;
 
 /// The authenticated sender of a request.

@@ -2,7 +2,7 @@
 //!
 //! Each record has a result of its own: an invalid one is refused alone, is kept with the dead letters, and does not
 //! delay the others. With an `Idempotency-Key` the request can be repeated until it is answered, and counts once
-//! ([`crate::pipeline::batch`]). The key belongs to the token's owner, for a day.
+//! ([`tallyd_pipeline::batch`]). The key belongs to the token's owner, for a day.
 
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -21,10 +21,10 @@ use crate::http::answer::{Failures, Json};
 use crate::http::auth::Identity;
 use crate::http::body::{content_type, unreadable};
 use crate::http::error::{ApiError, ErrorBody};
-use crate::pipeline::batch::{BatchError, BatchSender, RecordOutcome, Recording, RequestKey};
-use crate::pipeline::connection;
 use tallyd_intake::body::split;
 use tallyd_model::pricing::Usd;
+use tallyd_pipeline::batch::{BatchError, BatchSender, RecordOutcome, Recording, RequestKey};
+use tallyd_pipeline::connection;
 use tallyd_store::queries::audit;
 
 /// The longest wait for room in the WAL and for the disk.

@@ -41,12 +41,12 @@ use tower::ServiceExt;
 use super::{Mapping, take};
 use crate::http::SharedDaemon;
 use crate::http::auth::{Denied, Identity, Role};
-use crate::metrics::OpenConnection;
-use crate::tls::{ListenerTls, MaybeTls, shake};
 use tallyd_base::registry;
 use tallyd_intake::otlp::document::{Encoding, Item};
 use tallyd_intake::otlp::items::{Event, Metric, Span};
 use tallyd_intake::otlp::{logs, spans, sums};
+use tallyd_pipeline::metrics::OpenConnection;
+use tallyd_pipeline::tls::{ListenerTls, MaybeTls, shake};
 
 /// Connections at once. An exporter keeps one.
 pub(crate) const CONNECTIONS_MAX: usize = 256;

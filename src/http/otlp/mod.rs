@@ -43,14 +43,14 @@ use crate::http::SharedDaemon;
 use crate::http::auth::Identity;
 use crate::http::body::content_type;
 use crate::http::ingest::records::{hand_over, ingest_context};
-use crate::metrics::IngestMetrics;
-use crate::pipeline::batch::{RecordOutcome, RequestKey};
 use tallyd_base::registry;
 use tallyd_intake::body::RECORDS_MAX;
 use tallyd_intake::otlp::document::{self, Encoding, Item};
 use tallyd_intake::otlp::items::{Event, ItemSource, Metric, Span};
 use tallyd_intake::otlp::record::Draft;
 use tallyd_intake::otlp::{ItemContext, Took, logs, spans, sums};
+use tallyd_pipeline::batch::{RecordOutcome, RequestKey};
+use tallyd_pipeline::metrics::IngestMetrics;
 
 /// Turns an item into records: none, one, or several.
 type Mapping<T> = fn(&ItemContext<'_>, &ItemSource, T, &mut Vec<Draft>) -> Result<Took, String>;

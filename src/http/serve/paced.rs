@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-use crate::seats::Seat;
+use tallyd_pipeline::seats::Seat;
 
 /// The longest time for a client to take [`STEP_BYTES`] of an answer.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -111,7 +111,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
-    use crate::seats::{SeatBounds, Seats};
+    use tallyd_pipeline::seats::{SeatBounds, Seats};
 
     #[tokio::test(start_paused = true)]
     async fn a_client_that_takes_its_answer_slowly_is_served_and_one_that_drips_is_not() {

@@ -10,7 +10,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::seats::Seat;
+use tallyd_pipeline::seats::Seat;
 
 /// The longest time for a whole body, after a valid token.
 const KNOWN: Duration = Duration::from_secs(60);

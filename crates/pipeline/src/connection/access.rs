@@ -35,7 +35,7 @@ pub(crate) struct Stranger {
 }
 
 /// State that connections over TCP share.
-pub(crate) struct ConnectionSlots {
+pub struct ConnectionSlots {
     /// The producers' places, on all listeners.
     pub all: Arc<Semaphore>,
     /// Those of them that TCP may have.

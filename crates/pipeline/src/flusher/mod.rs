@@ -22,8 +22,8 @@
 //! Batches append to the users' deltas, and a task beside the lanes merges them ([`merge`]). If it falls behind, lanes
 //! wait.
 
-pub(crate) mod lane;
-pub(crate) mod merge;
+pub mod lane;
+pub mod merge;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -38,7 +38,7 @@ use self::merge::DeltasState;
 
 /// How lanes load.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct FlushOptions {
+pub struct FlushOptions {
     /// The most records of one transaction.
     pub max_batch_records: usize,
     /// How long a record may wait for others.
@@ -53,10 +53,15 @@ pub(crate) struct FlushOptions {
     pub accept_rewound: bool,
 }
 
-pub(crate) struct Flusher {
+/// The lanes and their shared state.
+pub struct Flusher {
+    /// Loads one batch in one transaction.
     pub loader: Loader,
+    /// The database that lanes connect to.
     pub database: Arc<Database>,
+    /// How lanes load.
     pub options: FlushOptions,
+    /// The state of each lane, by its number.
     pub lanes: Vec<LaneState>,
     /// True once the schema is in place. Lanes load nothing before that.
     pub migrated: tokio::sync::watch::Receiver<bool>,
@@ -69,27 +74,27 @@ pub(crate) struct Flusher {
 impl Flusher {
     /// For each lane, the key up to which all of its records are in PostgreSQL.
     #[must_use]
-    pub(crate) fn cleared(&self) -> Vec<u64> {
+    pub fn cleared(&self) -> Vec<u64> {
         self.lanes.iter().map(|lane| lane.cleared.load(Ordering::Acquire)).collect()
     }
 
     /// Each lane's watermark.
     #[must_use]
-    pub(crate) fn committed(&self) -> Vec<u64> {
+    pub fn committed(&self) -> Vec<u64> {
         self.lanes.iter().map(LaneState::committed).collect()
     }
 
     /// For each lane, the key up to which none of its records waits, as far as is known: the watermark, and keys of
     /// other lanes beyond it.
     #[must_use]
-    pub(crate) fn settled(&self) -> Vec<u64> {
+    pub fn settled(&self) -> Vec<u64> {
         self.lanes.iter().map(|lane| lane.committed().max(lane.cleared.load(Ordering::Acquire))).collect()
     }
 }
 
 /// The state of a lane, for health, status and metrics.
 #[derive(Debug)]
-pub(crate) struct LaneState {
+pub struct LaneState {
     committed: AtomicU64,
     /// The watermark, moved past keys of other lanes: an idle lane must not keep the WAL from being trimmed.
     cleared: AtomicU64,
@@ -97,8 +102,9 @@ pub(crate) struct LaneState {
     holds: AtomicBool,
 }
 
+/// Why a lane does not load.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct Trouble {
+pub struct Trouble {
     /// True if only a person can mend it.
     pub hold: bool,
     /// PostgreSQL's message, and the remedy.
@@ -119,20 +125,20 @@ impl Default for LaneState {
 impl LaneState {
     /// Why the lane does not load at the moment; none if it does.
     #[must_use]
-    pub(crate) fn trouble(&self) -> Option<Trouble> {
+    pub fn trouble(&self) -> Option<Trouble> {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// True if the lane waits for a person.
     #[must_use]
-    pub(crate) fn holds(&self) -> bool {
+    pub fn holds(&self) -> bool {
         self.holds.load(Ordering::Relaxed)
     }
 
     /// A lane whose last watermark on the daemon's disk is `key`. Nothing is cleared before the lane has read the
     /// database's own watermark and counted its records: another lane could trim them uncounted.
     #[must_use]
-    pub(crate) fn starting_at(key: u64) -> Self {
+    pub fn starting_at(key: u64) -> Self {
         let state = Self::default();
         state.committed.store(key, Ordering::Release);
         state
@@ -140,7 +146,7 @@ impl LaneState {
 
     /// The watermark: everything of the lane up to this key is in PostgreSQL.
     #[must_use]
-    pub(crate) fn committed(&self) -> u64 {
+    pub fn committed(&self) -> u64 {
         self.committed.load(Ordering::Acquire)
     }
 

@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinHandle};
 
 use super::outbox::{Reply, ReplyRoom, Room};
-use crate::budgets::standing::Told;
+use crate::standing::Told;
 use tallyd_protocol::AckMode;
 use tallyd_wal::channel::{Closed, ConnectionOrigin};
 

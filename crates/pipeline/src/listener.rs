@@ -20,15 +20,17 @@ use crate::tls::{ListenerTls, shake};
 /// Connections that may wait to be accepted; the operating system's own bound (`net.core.somaxconn`) may be lower.
 const QUEUE_MAX: i32 = 65_535;
 
-pub(crate) enum Listener {
+/// A bound socket that takes records.
+pub enum Listener {
     /// On a path.
     Unix(UnixListener),
     /// On an address, with TLS if it speaks it.
     Tcp(TcpListener, Option<Arc<ListenerTls>>),
 }
 
+/// Why a listener cannot be bound.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum BindError {
+pub enum BindError {
     /// Another process listens there.
     #[error("{0} is in use by a running process; give this daemon another TALLYD_SOCKET or TALLYD_DATA_DIR")]
     InUse(String),
@@ -44,7 +46,7 @@ pub(crate) enum BindError {
 ///
 /// # Errors
 /// [`BindError`].
-pub(crate) async fn bind_unix(path: &Path, mode: u32) -> Result<Listener, BindError> {
+pub async fn bind_unix(path: &Path, mode: u32) -> Result<Listener, BindError> {
     let name = path.display().to_string();
     let failed = |error| BindError::Io(name.clone(), error);
     if path.as_os_str().len() > 107 {
@@ -76,7 +78,7 @@ pub(crate) async fn bind_unix(path: &Path, mode: u32) -> Result<Listener, BindEr
 ///
 /// # Errors
 /// [`BindError`].
-pub(crate) async fn bind_tcp(address: &str, tls: Option<Arc<ListenerTls>>) -> Result<Listener, BindError> {
+pub async fn bind_tcp(address: &str, tls: Option<Arc<ListenerTls>>) -> Result<Listener, BindError> {
     tcp_listener(address).await.map(|listener| Listener::Tcp(listener, tls))
 }
 
@@ -84,7 +86,7 @@ pub(crate) async fn bind_tcp(address: &str, tls: Option<Arc<ListenerTls>>) -> Re
 ///
 /// # Errors
 /// [`BindError`].
-pub(crate) async fn tcp_listener(address: &str) -> Result<TcpListener, BindError> {
+pub async fn tcp_listener(address: &str) -> Result<TcpListener, BindError> {
     let bound = TcpListener::bind(address).await.and_then(|listener| let_many_wait(&listener).map(|()| listener));
     bound.map_err(|error| match error.kind() {
         io::ErrorKind::AddrInUse => BindError::InUse(address.to_owned()),
@@ -102,7 +104,12 @@ fn let_many_wait(listener: impl AsFd) -> io::Result<()> {
 impl Listener {
     /// Accepts connections until `stop` is cancelled, then returns once all of them have ended. Without a free place it
     /// does not accept until one is free.
-    pub(crate) async fn run(self, context: Arc<IngestContext>, door: Door, stop: CancellationToken) {
+    #[must_use]
+    pub fn run(self, context: Arc<IngestContext>, door: Door, stop: CancellationToken) -> BoxFuture<'static, ()> {
+        Box::pin(self.serve_all(context, door, stop))
+    }
+
+    async fn serve_all(self, context: Arc<IngestContext>, door: Door, stop: CancellationToken) {
         let transport = match self {
             Self::Unix(_) => "unix",
             Self::Tcp(..) => "tcp",
@@ -176,17 +183,19 @@ impl Accepted {
 }
 
 /// Requirements of a listener's connections.
-pub(crate) struct Door {
+pub struct Door {
+    /// Tokens that let a connection over TCP record.
     pub tokens: Arc<[String]>,
     /// Places of connections without a token so far.
     pub strangers: Arc<Seats>,
+    /// Places of connections that may record.
     pub places: Arc<ConnectionSlots>,
     /// Serves a connection on the Unix socket that speaks HTTP.
     pub http: ServeHttp,
 }
 
 /// Serves a connection from its first request on, until it ends or the daemon stops.
-pub(crate) type ServeHttp = Arc<dyn Fn(Stream, CancellationToken) -> BoxFuture<'static, ()> + Send + Sync>;
+pub type ServeHttp = Arc<dyn Fn(Stream, CancellationToken) -> BoxFuture<'static, ()> + Send + Sync>;
 
 async fn serve(
     accepted: Accepted,

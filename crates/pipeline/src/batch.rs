@@ -34,7 +34,7 @@ const SLICE: usize = 512;
 
 /// The key that identifies a repeated request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct RequestKey {
+pub struct RequestKey {
     producer: String,
     fingerprint: u64,
 }
@@ -43,7 +43,7 @@ impl RequestKey {
     /// The key of a request. `scope` separates senders and purposes, `key` the requests of one scope; `body` is the
     /// request's content.
     #[must_use]
-    pub(crate) fn new(scope: &str, key: &[u8], body: &[u8]) -> Self {
+    pub fn new(scope: &str, key: &[u8], body: &[u8]) -> Self {
         // With the scope's length, ("a", "bc") and ("ab", "c") differ.
         let digest =
             Sha256::new().chain_update((scope.len() as u64).to_be_bytes()).chain_update(scope).chain_update(key);
@@ -62,7 +62,7 @@ impl RequestKey {
 
     /// The id of the record at this place, if it does not have one: a UUID of version 8.
     #[must_use]
-    pub(crate) fn id(&self, index: usize) -> [u8; 16] {
+    pub fn id(&self, index: usize) -> [u8; 16] {
         let digest = Sha256::new()
             .chain_update(&self.producer)
             .chain_update(self.fingerprint.to_be_bytes())
@@ -74,8 +74,9 @@ impl RequestKey {
     }
 }
 
+/// The answer to one record of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum RecordOutcome {
+pub enum RecordOutcome {
     /// The record is durable.
     Accepted {
         /// The call's id.
@@ -94,7 +95,7 @@ pub(crate) enum RecordOutcome {
 
 /// Why a request has no outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum BatchError {
+pub enum BatchError {
     /// The key was used with another body before.
     #[error("this key has been used for another request")]
     KeyReused,
@@ -123,8 +124,9 @@ impl From<Closed> for BatchError {
     }
 }
 
+/// The sender of a request, and its rights.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct BatchSender<'a> {
+pub struct BatchSender<'a> {
     /// The token's owner, for the dead letters.
     pub name: &'a str,
     /// Costs that this sender may state.
@@ -137,7 +139,7 @@ pub(crate) struct BatchSender<'a> {
 
 /// A request whose records are judged and handed over slice by slice, so that only a part of the request waits for the
 /// WAL.
-pub(crate) struct Recording<'r> {
+pub struct Recording<'r> {
     context: &'r IngestContext,
     sender: BatchSender<'r>,
     key: Option<&'r RequestKey>,
@@ -156,7 +158,7 @@ impl<'r> Recording<'r> {
     ///
     /// # Errors
     /// [`BatchError`].
-    pub(crate) async fn begin(
+    pub async fn begin(
         context: &'r IngestContext,
         sender: BatchSender<'r>,
         key: Option<&'r RequestKey>,
@@ -175,7 +177,7 @@ impl<'r> Recording<'r> {
     }
 
     /// Judges the next slice. Returns its credits: calls with a negative cost that are new. None after the last slice.
-    pub(crate) fn judge(&mut self) -> Option<Vec<(Uuid, Usd)>> {
+    pub fn judge(&mut self) -> Option<Vec<(Uuid, Usd)>> {
         let first = self.outcomes.len();
         let slice = self.texts.get(first..).filter(|rest| !rest.is_empty())?;
         let slice = &slice[..slice.len().min(SLICE)];
@@ -195,7 +197,7 @@ impl<'r> Recording<'r> {
     ///
     /// # Errors
     /// [`BatchError`].
-    pub(crate) async fn hand_over(&mut self) -> Result<(), BatchError> {
+    pub async fn hand_over(&mut self) -> Result<(), BatchError> {
         for bundle in self.judged.drain(..) {
             self.context.chunks.submit(&self.origin, bundle).await?;
             self.handed_over += 1;
@@ -208,7 +210,7 @@ impl<'r> Recording<'r> {
     ///
     /// # Errors
     /// [`BatchError`].
-    pub(crate) async fn finish(mut self) -> Result<Vec<RecordOutcome>, BatchError> {
+    pub async fn finish(mut self) -> Result<Vec<RecordOutcome>, BatchError> {
         settled(&self.origin, self.handed_over, self.context.limits.commit_wait).await?;
         for (place, _) in self.tickets.iter().filter(|(_, ticket)| ticket.is_duplicate()) {
             if let RecordOutcome::Accepted { duplicate, .. } = &mut self.outcomes[*place] {

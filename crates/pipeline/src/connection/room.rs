@@ -51,13 +51,14 @@ impl Pool {
     }
 }
 
-pub(crate) struct Rooms {
+/// The pools of all connections together.
+pub struct Rooms {
     /// For replies that are not read yet.
-    pub replies: Pool,
+    pub(crate) replies: Pool,
     /// For unfinished frames and lines of medium size.
-    pub medium: Pool,
+    pub(crate) medium: Pool,
     /// For larger unfinished frames and lines.
-    pub large: Pool,
+    pub(crate) large: Pool,
 }
 
 impl Rooms {

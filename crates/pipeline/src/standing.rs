@@ -37,7 +37,7 @@ impl Told {
 const LEFT_PACE: Duration = Duration::from_secs(1);
 
 /// The board, and the channel to the clients' connections.
-pub(crate) struct Standing {
+pub struct Standing {
     board: ArcSwap<Board>,
     told: watch::Sender<Arc<Told>>,
     times: Mutex<Times>,
@@ -59,13 +59,14 @@ impl Default for Standing {
 }
 
 impl Standing {
+    /// The board, as it was evaluated last.
     #[must_use]
-    pub(crate) fn board(&self) -> Guard<Arc<Board>> {
+    pub fn board(&self) -> Guard<Arc<Board>> {
         self.board.load()
     }
 
     /// Sets the board that was evaluated `age` ago, if it is a new one.
-    pub(crate) fn set(&self, board: Option<Arc<Board>>, age: Duration) {
+    pub fn set(&self, board: Option<Arc<Board>>, age: Duration) {
         self.times().evaluated = Instant::now().checked_sub(age);
         if let Some(board) = board {
             self.board.store(board);
@@ -74,7 +75,7 @@ impl Standing {
     }
 
     /// How long ago the board was evaluated; none before the first one.
-    pub(crate) fn age(&self) -> Option<Duration> {
+    pub fn age(&self) -> Option<Duration> {
         self.times().evaluated.map(|at| at.elapsed())
     }
 
@@ -107,7 +108,7 @@ impl Standing {
 
     /// Sends the state again, because clients trust it for a bounded time only. A budget whose period has ended by
     /// `today` stops being used up, even if the database is down and nobody evaluates it.
-    pub(crate) fn repeat(&self, today: NaiveDate) {
+    pub fn repeat(&self, today: NaiveDate) {
         if let Some(board) = self.board.load().after(today) {
             self.board.store(Arc::new(board));
             self.tell(Instant::now());

@@ -34,8 +34,8 @@ use tallyd_protocol::record::FIELDS;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
-use crate::budgets::Standing;
 use crate::metrics::IngestMetrics;
+use crate::standing::Standing;
 use buffer::ReadBuffer;
 use tallyd_base::clock::Clock;
 use tallyd_intake::{Encoded, Refusal, Rules};
@@ -47,13 +47,14 @@ use tallyd_store::dead_letters::quota::Quota;
 use tallyd_wal::channel::ChunkSender;
 use tallyd_wal::chunk::{REFUSED_PAYLOAD_BYTES, Refused};
 
-pub(crate) use access::{ConnectionAccess, ConnectionSlots, Stranger};
+pub use access::ConnectionSlots;
+pub(crate) use access::{ConnectionAccess, Stranger};
 pub(crate) use replies::settled;
-pub(crate) use room::Rooms;
+pub use room::Rooms;
 
 /// The bounds of a connection.
 #[derive(Debug, Clone)]
-pub(crate) struct WireLimits {
+pub struct WireLimits {
     /// The longest body of a frame, bytes.
     pub max_frame_bytes: usize,
     /// The most records of a frame.
@@ -69,18 +70,24 @@ pub(crate) struct WireLimits {
 }
 
 /// State that all connections share.
-pub(crate) struct IngestContext {
+pub struct IngestContext {
     /// The way to the WAL.
     pub chunks: ChunkSender,
     /// The number of lanes, over which records are distributed.
     pub lanes: u16,
+    /// The bounds of a record.
     pub rules: Rules,
+    /// The bounds of a connection.
     pub limits: WireLimits,
     /// When records are acknowledged at the earliest.
     pub ack: AckMode,
+    /// The prices in force, replaced whole.
     pub catalog: Arc<ArcSwap<Catalog>>,
+    /// The board of budgets.
     pub budgets: Arc<Standing>,
+    /// The wall clock, which may jump.
     pub clock: Arc<dyn Clock>,
+    /// Counters of records and connections.
     pub metrics: IngestMetrics,
     /// Memory for slow clients, all connections together.
     pub rooms: Arc<Rooms>,
@@ -136,9 +143,10 @@ impl WireLimits {
 }
 
 /// A connection of either transport. One dynamic call a read is negligible beside its system call.
-pub(crate) type Stream = Box<dyn ReadWrite>;
+pub type Stream = Box<dyn ReadWrite>;
 
-pub(crate) trait ReadWrite: AsyncRead + AsyncWrite + Send + Unpin {}
+/// A byte stream in both directions.
+pub trait ReadWrite: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> ReadWrite for T {}
 

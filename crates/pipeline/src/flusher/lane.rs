@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -32,7 +33,8 @@ const BATCH_BYTES: usize = 18 * 1024 * 1024;
 /// twice.
 const HELD_BYTES: usize = 4 * 1024 * 1024;
 
-pub(crate) struct Lane {
+/// A loading connection with its own watermark.
+pub struct Lane {
     flusher: Arc<Flusher>,
     watermark: Watermark,
     number: u16,
@@ -58,7 +60,7 @@ enum Next {
 impl Lane {
     /// The lane stops once `stop` is cancelled and all records that are durable by then have been loaded.
     #[must_use]
-    pub(crate) fn new(flusher: Arc<Flusher>, number: u16, stop: CancellationToken) -> Self {
+    pub fn new(flusher: Arc<Flusher>, number: u16, stop: CancellationToken) -> Self {
         Self {
             watermark: Watermark { buffer_id: flusher.loader.wal.buffer_id(), lane: number },
             durable: flusher.loader.wal.watch_durable(),
@@ -77,7 +79,12 @@ impl Lane {
     ///
     /// # Errors
     /// [`WalError`] if the WAL cannot be read or trimmed, which is fatal. PostgreSQL's own messages are not.
-    pub(crate) async fn run(mut self) -> Result<(), WalError> {
+    #[must_use]
+    pub fn run(self) -> BoxFuture<'static, Result<(), WalError>> {
+        Box::pin(self.load_all())
+    }
+
+    async fn load_all(mut self) -> Result<(), WalError> {
         loop {
             let connection = match self.connect().await {
                 Ok(connection) => connection,

@@ -30,7 +30,7 @@ const KEPT_MAX: usize = 32;
 
 /// The numbers of places.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct SeatBounds {
+pub struct SeatBounds {
     /// For all connections.
     places: usize,
     /// For strangers, of all addresses together.
@@ -44,7 +44,7 @@ pub(crate) struct SeatBounds {
 impl SeatBounds {
     /// `connections` in all, and `per_address` strangers of one address.
     #[must_use]
-    pub(crate) fn new(connections: usize, per_address: usize) -> Self {
+    pub fn new(connections: usize, per_address: usize) -> Self {
         let kept = (connections / 8).clamp(1, KEPT_MAX);
         let places = connections.saturating_sub(kept).max(1);
         Self { places, strangers: places.div_ceil(2), per_address, kept }
@@ -52,13 +52,13 @@ impl SeatBounds {
 
     /// For strangers alone, half of them of one address. None is kept for health.
     #[must_use]
-    pub(crate) fn strangers(strangers: usize) -> Self {
+    pub fn strangers(strangers: usize) -> Self {
         Self { places: strangers, strangers, per_address: strangers.div_ceil(2), kept: 0 }
     }
 }
 
 /// The places of one listener.
-pub(crate) struct Seats {
+pub struct Seats {
     bounds: SeatBounds,
     started: Instant,
     taken: Mutex<Vec<Arc<Seat>>>,
@@ -66,7 +66,7 @@ pub(crate) struct Seats {
 }
 
 /// A connection's place. It is free again once its [`Guard`] is dropped.
-pub(crate) struct Seat {
+pub struct Seat {
     address: IpAddr,
     known: AtomicBool,
     kept: AtomicBool,
@@ -81,7 +81,7 @@ pub(crate) struct Seat {
 
 /// The addresses of one customer of a provider: an IPv4 address, or a /64 of IPv6.
 #[must_use]
-pub(crate) fn network(address: IpAddr) -> IpAddr {
+pub fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => {
             let [a, b, c, d, ..] = v6.segments();
@@ -92,8 +92,9 @@ pub(crate) fn network(address: IpAddr) -> IpAddr {
 }
 
 /// Frees the place when dropped.
-pub(crate) struct Guard {
+pub struct Guard {
     seats: Arc<Seats>,
+    /// The place.
     pub seat: Arc<Seat>,
 }
 
@@ -120,54 +121,54 @@ impl Drop for Guard {
 
 impl Seat {
     /// Notes that a valid token was shown.
-    pub(crate) fn know(&self) {
+    pub fn know(&self) {
         self.known.store(true, Ordering::Relaxed);
     }
 
     /// Whether a valid token was shown.
-    pub(crate) fn is_known(&self) -> bool {
+    pub fn is_known(&self) -> bool {
         self.known.load(Ordering::Relaxed)
     }
 
     /// Notes that a request's head was received.
-    pub(crate) fn ask(&self) {
+    pub fn ask(&self) {
         self.requests.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The number of received heads.
-    pub(crate) fn requests(&self) -> u64 {
+    pub fn requests(&self) -> u64 {
         self.requests.load(Ordering::Relaxed)
     }
 
     /// Notes that a whole request was received, and is worked on.
-    pub(crate) fn work(&self) {
+    pub fn work(&self) {
         self.at_work.store(true, Ordering::Relaxed);
     }
 
     /// Notes that the daemon waits for the client from here on: to send, or to take its answer.
-    pub(crate) fn wait(&self) {
+    pub fn wait(&self) {
         self.waits_since.store(self.started.elapsed().as_millis() as u64, Ordering::Relaxed);
         self.at_work.store(false, Ordering::Relaxed);
     }
 
     /// Waits until another connection needs the place.
-    pub(crate) async fn left(&self) {
+    pub async fn left(&self) {
         self.left.notified().await;
     }
 
     /// A place that nobody else can need.
     #[must_use]
-    pub(crate) fn alone() -> Arc<Self> {
+    pub fn alone() -> Arc<Self> {
         Seats::new(SeatBounds::new(1, 1)).seat(IpAddr::V4(Ipv4Addr::UNSPECIFIED), false)
     }
 
     /// Whether a whole request is worked on.
-    pub(crate) fn is_at_work(&self) -> bool {
+    pub fn is_at_work(&self) -> bool {
         self.at_work.load(Ordering::Relaxed)
     }
 
     /// Whether the place is one of those kept for health.
-    pub(crate) fn is_kept(&self) -> bool {
+    pub fn is_kept(&self) -> bool {
         self.kept.load(Ordering::Relaxed)
     }
 
@@ -180,7 +181,7 @@ impl Seat {
 impl Seats {
     /// Places within these bounds, all free.
     #[must_use]
-    pub(crate) fn new(bounds: SeatBounds) -> Arc<Self> {
+    pub fn new(bounds: SeatBounds) -> Arc<Self> {
         Arc::new(Self { bounds, started: Instant::now(), taken: Mutex::default(), changed: Notify::new() })
     }
 
@@ -189,7 +190,7 @@ impl Seats {
     }
 
     /// A place for a connection from this address; a kept one if there is no other. Waits if there is none at all.
-    pub(crate) async fn take(self: &Arc<Self>, address: IpAddr) -> Guard {
+    pub async fn take(self: &Arc<Self>, address: IpAddr) -> Guard {
         let address = network(address);
         loop {
             {
@@ -209,7 +210,7 @@ impl Seats {
     }
 
     /// Exchanges a kept place for another one, if there is one soon.
-    pub(crate) async fn promote(&self, seat: &Arc<Seat>) -> bool {
+    pub async fn promote(&self, seat: &Arc<Seat>) -> bool {
         let deadline = Instant::now() + PROMOTION;
         loop {
             {

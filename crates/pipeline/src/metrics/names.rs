@@ -14,7 +14,7 @@ const NAME_BYTES_MAX: usize = 120;
 pub(crate) const OTHER: &str = "(other)";
 
 /// A counter whose label `what` is a name from outside, and the same counts for `tallyd status`.
-pub(crate) struct NamedCounter {
+pub struct NamedCounter {
     metric: &'static str,
     counts: Mutex<BTreeMap<String, u64>>,
 }
@@ -26,7 +26,7 @@ impl NamedCounter {
     }
 
     /// Counts a name once more. Rare, so it locks and looks up.
-    pub(crate) fn count(&self, name: &str) {
+    pub fn count(&self, name: &str) {
         let mut name = printable(name);
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         if counts.len() >= NAMES_MAX && !counts.contains_key(&name) {
@@ -38,7 +38,7 @@ impl NamedCounter {
 
     /// The names and their counts since the daemon's start, the highest first.
     #[must_use]
-    pub(crate) fn since_start(&self) -> Vec<(String, u64)> {
+    pub fn since_start(&self) -> Vec<(String, u64)> {
         let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let mut all: Vec<_> = counts.iter().map(|(name, count)| (name.clone(), *count)).collect();
         all.sort_by_key(|(_, count)| std::cmp::Reverse(*count));

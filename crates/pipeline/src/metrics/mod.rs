@@ -1,11 +1,16 @@
-//! Kept handles, a struct for each stage.
+//! Kept handles of metrics, a struct for each stage.
+//!
+//! Handles are looked up once and kept. A call through the facade's macros costs ten times as much as a kept handle, and
+//! the data plane counts every record.
+
+pub mod names;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
-use super::names::NamedCounter;
+use self::names::NamedCounter;
 use tallyd_base::registry as name;
 use tallyd_intake::{Admission, Code};
 use tallyd_model::call::{Call, Cost};
@@ -14,7 +19,7 @@ use tallyd_store::load::transaction::Committed;
 
 /// Counters of connections and requests.
 #[derive(Clone)]
-pub(crate) struct IngestMetrics {
+pub struct IngestMetrics {
     /// See [`name::RECORDS_RECEIVED`].
     pub received: Counter,
     /// See [`name::RECORDS_DUPLICATE`].
@@ -48,7 +53,7 @@ impl IngestMetrics {
     /// Counts an accepted call that is unusual: an unpriced one, one with unknown usage, or one whose stated cost
     /// differs from the catalog's. A usual call, priced by the catalog, costs one comparison.
     #[inline]
-    pub(crate) fn accepted(&self, admission: &Admission<'_>, call: &Call<'_>) {
+    pub fn accepted(&self, admission: &Admission<'_>, call: &Call<'_>) {
         if !matches!(call.cost, Cost::Catalog { .. }) {
             self.stands_out(admission, call);
         }
@@ -82,11 +87,12 @@ impl IngestMetrics {
 
 /// One open connection in a gauge, for as long as this value lives. The task that serves a connection may return, be
 /// aborted or panic: the gauge falls by one in each case.
-pub(crate) struct OpenConnection(Gauge);
+pub struct OpenConnection(Gauge);
 
 impl OpenConnection {
+    /// Counts the connection.
     #[must_use]
-    pub(crate) fn new(gauge: Gauge) -> Self {
+    pub fn new(gauge: Gauge) -> Self {
         gauge.increment(1.0);
         Self(gauge)
     }
@@ -99,7 +105,7 @@ impl Drop for OpenConnection {
 }
 
 /// Counters of a lane.
-pub(crate) struct FlushMetrics {
+pub struct FlushMetrics {
     committed: Counter,
     duplicate: Counter,
     refused: Counter,
@@ -143,13 +149,14 @@ impl FlushMetrics {
         self.crowded.increment(1);
     }
 
-    pub(crate) fn failed(class: FailureClass) {
+    /// Counts a failure of loading, or of the migration before it.
+    pub fn failed(class: FailureClass) {
         counter!(name::FLUSH_FAILURES, "class" => class.name()).increment(1);
     }
 
     /// Begins all counters of lanes at 0, before there is a lane. With PostgreSQL down at the start there may be none
     /// for a long time, and an alert on a missing series does not fire.
-    pub(crate) fn begin() {
+    pub fn begin() {
         drop(Self::new(0));
         gauge!(name::DATABASE_UP).set(0.0);
         gauge!(name::OLDEST_UNFLUSHED_SECONDS).set(0.0);

@@ -50,20 +50,22 @@ const ROLL: Duration = Duration::from_secs(60);
 
 /// The number of unmerged deltas at the task's last check.
 #[derive(Debug, Default)]
-pub(crate) struct DeltasState {
+pub struct DeltasState {
     rows: AtomicU64,
 }
 
 impl DeltasState {
     /// True if no more may be appended.
     #[must_use]
-    pub(crate) fn is_full(&self) -> bool {
+    pub fn is_full(&self) -> bool {
         self.rows.load(Ordering::Relaxed) >= ROWS_MAX
     }
 }
 
-pub(crate) struct Merging {
-    pub(crate) flusher: Arc<Flusher>,
+/// The task that merges.
+pub struct Merging {
+    /// The lanes, which wait for a merge at the bound.
+    pub flusher: Arc<Flusher>,
 }
 
 /// The task's state between two checks.
@@ -83,7 +85,7 @@ struct Past {
 
 impl Merging {
     /// Merges until told to stop. The remaining deltas are merged after the next start.
-    pub(crate) async fn run(self, stop: CancellationToken) {
+    pub async fn run(self, stop: CancellationToken) {
         let mut migrated = self.flusher.migrated.clone();
         tokio::select! {
             ready = migrated.wait_for(|migrated| *migrated) => if ready.is_err() { return },

@@ -32,16 +32,25 @@ use tallyd_base::registry;
 use tallyd_config::{Tls, TlsListener};
 
 /// How often the files are looked at.
-pub(crate) const LOOK: Duration = Duration::from_secs(1);
+pub const LOOK: Duration = Duration::from_secs(1);
 /// The longest handshake.
 const HANDSHAKE: Duration = Duration::from_secs(5);
 
 /// Why a listener cannot speak TLS.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum TlsError {
+pub enum TlsError {
     /// A file cannot be read, or has other content than expected.
     #[error("{setting}: {} {reason}. hint: {hint}", path.display())]
-    File { setting: &'static str, path: PathBuf, reason: String, hint: &'static str },
+    File {
+        /// The setting that names the file.
+        setting: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+        /// A remedy.
+        hint: &'static str,
+    },
     /// The certificate and the key do not belong together, or the library cannot use them.
     #[error(
         "tls.certificate and tls.key cannot be used: {0}. hint: the first certificate of the file must be the daemon's own, \
@@ -107,7 +116,7 @@ impl Files {
 ///
 /// # Errors
 /// [`TlsError::File`], also if there is none.
-pub(crate) fn certificates(setting: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+pub fn certificates(setting: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let wrong = |reason: String| TlsError::File {
         setting,
         path: path.to_owned(),
@@ -123,7 +132,7 @@ pub(crate) fn certificates(setting: &'static str, path: &Path) -> Result<Vec<Cer
 ///
 /// # Errors
 /// [`TlsError::File`].
-pub(crate) fn ends_at_s(certificate: &Path) -> Result<u64, TlsError> {
+pub fn ends_at_s(certificate: &Path) -> Result<u64, TlsError> {
     let setting = "tls.certificate";
     let chain = certificates(setting, certificate)?;
     // There is at least one.
@@ -137,7 +146,7 @@ pub(crate) fn ends_at_s(certificate: &Path) -> Result<u64, TlsError> {
 }
 
 /// A listener's side of TLS.
-pub(crate) struct ListenerTls {
+pub struct ListenerTls {
     files: Files,
     /// The application protocol that clients may negotiate.
     protocol: Option<&'static [u8]>,
@@ -150,7 +159,7 @@ impl ListenerTls {
     ///
     /// # Errors
     /// [`TlsError`], if its files cannot be used.
-    pub(crate) fn of(tls: &Tls, listener: TlsListener) -> Result<Option<Arc<Self>>, TlsError> {
+    pub fn of(tls: &Tls, listener: TlsListener) -> Result<Option<Arc<Self>>, TlsError> {
         let Some((certificate, key)) = tls.of(listener) else { return Ok(None) };
         let client_ca = tls.client_ca_of(listener).map(Path::to_owned);
         let files = Files { certificate: certificate.to_owned(), key: key.to_owned(), client_ca };
@@ -166,7 +175,7 @@ impl ListenerTls {
     }
 
     /// Reads the files if one of them has changed. Blocks on the disk.
-    pub(crate) fn renew(&self) {
+    pub fn renew(&self) {
         let now = self.files.seen();
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if *seen == now {
@@ -195,10 +204,10 @@ impl ListenerTls {
 }
 
 /// A connection of a listener that may speak TLS.
-pub(crate) type MaybeTls = tokio_util::either::Either<TcpStream, Box<TlsStream<TcpStream>>>;
+pub type MaybeTls = tokio_util::either::Either<TcpStream, Box<TlsStream<TcpStream>>>;
 
 /// The connection past its handshake. None if the peer does not finish it; that is counted.
-pub(crate) async fn shake(tls: Option<&ListenerTls>, stream: TcpStream) -> Option<MaybeTls> {
+pub async fn shake(tls: Option<&ListenerTls>, stream: TcpStream) -> Option<MaybeTls> {
     let Some(tls) = tls else { return Some(MaybeTls::Left(stream)) };
     match tls.accept(stream).await {
         Ok(stream) => Some(MaybeTls::Right(Box::new(stream))),
