@@ -7,7 +7,7 @@ import tarfile
 import time
 from pathlib import Path
 
-from user import CALL, User, give, megabytes, seen, wait
+from user import CALL, PATIENCE, User, give, megabytes, seen, wait
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -36,7 +36,7 @@ def first_screen(user, start, tallyd, prompt, sql=None):
     record, *others = prompt
     begun = time.time()
     user.launch("bash", "-euo", "pipefail", "-c", start)
-    wait("the daemon accepts records", lambda: user.alive() and user.get("/readyz"), 120)
+    wait("the daemon accepts records", lambda: user.alive() and user.get("/readyz"), PATIENCE)
     answer = shell(record)
     seconds = time.time() - begun
     if '"cost_usd":"0.0054"' not in answer:
@@ -60,8 +60,11 @@ def guide(user, section):
     other = User(folder, user.packages)
     with_clone(other)
     [commands] = blocks("docs/guide/install.md", section)[0]
+    *commands, costs = commands.splitlines()
+    # The daemon may still be making the tables: the guide says to ask again.
+    script = "\n".join([*commands, f"until {costs} | grep -q claude; do sleep 0.2; done", "kill %1", "wait"])
     # With job control, as in a terminal: the signal reaches each process of the job, of which npx is only the first.
-    other.run("bash", "-meuo", "pipefail", "-c", f"{commands}\nkill %1\nwait")
+    other.run("bash", "-meuo", "pipefail", "-c", script)
     wait("the daemon has ended", other.is_free)
 
 
