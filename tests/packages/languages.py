@@ -62,9 +62,9 @@ def guide(user, section):
     [commands] = blocks("docs/guide/install.md", section)[0]
     *commands, costs = commands.splitlines()
     # The daemon may still be making the tables: the guide says to ask again.
-    script = "\n".join([*commands, f"until {costs} | grep -q claude; do sleep 0.2; done", "kill %1", "wait"])
+    script = "\n".join(["set -m", "trap 'kill %1; wait' EXIT", *commands, f"until {costs} | grep -q claude; do sleep 0.2; done"])
     # With job control, as in a terminal: the signal reaches each process of the job, of which npx is only the first.
-    other.run("bash", "-meuo", "pipefail", "-c", script)
+    other.run("bash", "-euo", "pipefail", "-c", script)
     wait("the daemon has ended", other.is_free)
 
 
