@@ -146,7 +146,7 @@ def deb(user):
     subprocess.run(["dpkg-deb", "--raw-extract", package, upgrade], check=True)
     control = upgrade / "DEBIAN/control"
     control.write_text(re.sub(r"^(Version: .*)-1$", r"\1-2", control.read_text(), flags=re.M))
-    subprocess.run(["dpkg-deb", "--build", "--root-owner-group", upgrade, root / "tmp/upgrade.deb"], check=True, capture_output=True)
+    subprocess.run(["dpkg-deb", "--build", "-Zgzip", "-z1", "--root-owner-group", upgrade, root / "tmp/upgrade.deb"], check=True, capture_output=True)
     in_root("apt-get", "install", "--yes", "/tmp/upgrade.deb")
     if not in_root("dpkg-query", "--show", "--showformat=${Version}", "tallyd").endswith("-2"):
         raise SystemExit("error: the package was not upgraded")
