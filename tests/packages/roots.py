@@ -98,7 +98,8 @@ def debian_root(user):
     subprocess.run(["tar", "--extract", f"--file={made}", f"--directory={root}"], check=True)
     for path in ("etc/resolv.conf", "etc/hosts"):
         shutil.copy(f"/{path}", root / path)
-    shutil.copytree("/etc/apt", root / "etc/apt", dirs_exist_ok=True)
+    # A container's rule that throws downloads away stays behind.
+    shutil.copytree("/etc/apt", root / "etc/apt", dirs_exist_ok=True, ignore=shutil.ignore_patterns("docker-clean"))
     # No service is started while packages are installed, as on a machine whose administrator says so.
     (root / "usr/sbin/policy-rc.d").write_text("#!/bin/sh\nexit 101\n")
     (root / "usr/sbin/policy-rc.d").chmod(0o755)
