@@ -81,7 +81,7 @@ bench-typescript: ## The p99 of an Express route that records ÷ without; record
 	$(DIST)
 	cd clients/typescript && npm run --silent build && export TALLYD_BIN=$(CURDIR)/target/dist/tallyd && node bench/route.mjs && node bench/record.mjs $(if $(BEFORE),--before $(BEFORE))
 
-test-deploy: ## Lint and check the Dockerfiles, the compose file, the unit and the package's scripts, and hold their settings to the daemon
+test-deploy: ## Lint and check the Dockerfiles, the workflows, the compose file, the chart, the unit and the package's scripts, and hold their settings to the daemon
 	$(BUILD)
 	python=$$(scripts/need-hadolint) && $$python tests/deploy/check.py target/debug/tallyd
 
@@ -95,22 +95,25 @@ deb: ## Build the Debian package: target/debian/tallyd_*.deb
 
 # The packages' programs are linked against an older C library than this system's.
 MACHINES ?= x86_64 aarch64
+PACKAGES ?= target/packages
 
-packages: ## Build every package into target/packages, for MACHINES or of PROGRAM; KINDS names some; SOURCE_DATE_EPOCH dates them
+packages: ## Build every package into PACKAGES (target/packages), for MACHINES or of PROGRAM; KINDS names some; SOURCE_DATE_EPOCH dates them
 	@scripts/need-page
 	@scripts/need-typescript
 	$(if $(PROGRAM),,scripts/need-mdbook && scripts/book)
 	programs=$(or $(PROGRAM),$$(for machine in $(MACHINES); do scripts/dist-program $$machine || exit; done)) && \
 	SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct)} \
-	deploy/packages/build.py "$$(echo $$programs | tr ' ' ,)" target/packages $(KINDS)
+	deploy/packages/build.py "$$(echo $$programs | tr ' ' ,)" $(PACKAGES) $(KINDS)
 
-test-packages: ## Build the npm and PyPI packages of the debug build, and try both
+test-packages: ## Build the npm and PyPI packages and the chart of the debug build twice, compare them byte for byte, and try them
 	$(BUILD)
-	$(MAKE) packages PROGRAM=target/debug/tallyd KINDS="npm pypi"
+	$(MAKE) packages PROGRAM=target/debug/tallyd KINDS="npm pypi helm"
+	umask 077 && TZ=Asia/Tokyo $(MAKE) packages PROGRAM=target/debug/tallyd KINDS="npm pypi helm" PACKAGES=target/packages-again
+	for each in npm pypi helm tallyd.cdx.json THIRD-PARTY.txt; do diff -r target/packages/$$each target/packages-again/$$each || exit; done
 	$(MAKE) try-packages KINDS="npm pip"
 
 try-packages: ## Install each package as a new user, start, record, stop, start again: seconds and megabytes
-	tests/packages/try.py target/packages $(KINDS)
+	tests/packages/try.py $(PACKAGES) $(KINDS)
 
 screenshots: page ## Take pictures of each view, light and dark, wide and narrow: target/screenshots/
 	@scripts/need-chromium

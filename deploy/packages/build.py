@@ -98,17 +98,19 @@ def of_cargo(_programs):
 
 
 def of_deb(programs):
-    """Of the program where `make packages` builds it: cargo-deb takes the one of a profile and a target."""
+    """Of this machine's program. cargo-deb takes it from where Cargo would have built it."""
     subprocess.run([ROOT / "scripts/need-cargo-deb"], check=True)
     program = programs[0]
-    if program.path.parts[-3:] != (program.target, "dist", "tallyd"):
-        raise SystemExit(f"error: the Debian package is made of target/{program.target}/dist/tallyd, not of {program.path}")
     subprocess.run([ROOT / "scripts/shell-files", program.path, ROOT / "target/shell"], check=True)
     with tempfile.TemporaryDirectory() as folder:
-        environment = {**os.environ, "SOURCE_DATE_EPOCH": str(EPOCH), "CARGO_TARGET_DIR": str(program.path.parents[2])}
-        words = ["cargo", "deb", "--quiet", "--no-build", "--profile", "dist", "--target", program.target, "--output", folder]
-        subprocess.run(words, cwd=ROOT, check=True, env=environment)
-        for path in sorted(Path(folder).glob("*.deb")):
+        built = Path(folder) / program.target / "dist/tallyd"
+        built.parent.mkdir(parents=True)
+        built.write_bytes(program.content)
+        built.chmod(0o755)
+        environment = {**os.environ, "SOURCE_DATE_EPOCH": str(EPOCH), "CARGO_TARGET_DIR": folder}
+        words = ["cargo", "deb", "--quiet", "--no-build", "--no-strip", "--profile", "dist", "--target", program.target, "--output", f"{folder}/made"]
+        subprocess.run(words, cwd=ROOT, check=True, env=environment, capture_output=True)
+        for path in sorted(Path(folder).glob("made/*.deb")):
             yield path.name, path.read_bytes()
 
 

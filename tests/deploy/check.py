@@ -144,6 +144,15 @@ def schema(name, file):
         fault(f"{file}: {done.stdout or done.stderr}")
 
 
+def workflows():
+    """actionlint, with shellcheck for the commands of each step."""
+    programs = Path(sys.executable).parent
+    files = sorted(str(path.relative_to(ROOT)) for path in (ROOT / ".github/workflows").glob("*.yml"))
+    done = run(str(programs / "actionlint"), "-no-color", f"-shellcheck={programs / 'shellcheck'}", *files)
+    if done.returncode:
+        fault(f".github/workflows: {done.stdout or done.stderr}")
+
+
 def chart(program):
     """Helm's own lint, each rendered object against Kubernetes' schemas, and the settings of the pod."""
     folder = ROOT / "deploy/helm"
@@ -207,8 +216,7 @@ def main():
     dockerfiles()
     compose(program)
     schema("vendor.compose-spec", "deploy/compose/compose.yaml")
-    for file in sorted(path.name for path in (ROOT / ".github/workflows").glob("*.yml")):
-        schema("vendor.github-workflows", f".github/workflows/{file}")
+    workflows()
     chart(program)
     templates(program)
     images(program)

@@ -103,8 +103,8 @@ pub fn advice(state: &SqlState) -> Option<&'static str> {
         }
         "3D000" => "create the database, or correct its name in database.url",
         "3F000" | "42P01" | "42703" | "42883" | "42P10" => {
-            "the schema is not complete: put back the missing objects, or run `tallyd migrate` on a new database; loading goes \
-             on by itself then"
+            "the schema is not complete: a daemon that has just started makes it, so try again in a moment; otherwise put back the missing \
+             objects, or run `tallyd migrate` on a new database; loading goes on by itself then"
         }
         "42501" => "the role must own tallyd's tables, or be granted their use; loading goes on by itself then",
         "22P03" | "23502" | "42804" | "42P16" => {
