@@ -51,18 +51,6 @@ impl Run {
         self.chunks.last().map(|chunk| chunk.last_key)
     }
 
-    /// The run of those chunks that are left of it.
-    #[must_use]
-    pub fn left(self) -> Self {
-        let mut left = Self { chunks: self.chunks, scanned: self.scanned, ..Self::default() };
-        for chunk in &left.chunks {
-            left.records += (chunk.records + chunk.refused) as usize;
-            left.bytes += chunk.payload.len();
-            left.held += chunk.payload.held().map_or(0, <[u8]>::len);
-        }
-        left
-    }
-
     /// Adds the next chunk.
     pub fn append(&mut self, mut later: Self) {
         self.chunks.append(&mut later.chunks);

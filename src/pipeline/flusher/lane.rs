@@ -128,11 +128,9 @@ impl Lane {
 
     /// Loads batches until the connection fails or the lane is told to stop. The outer error is the WAL's.
     async fn work(&mut self, connection: &Connection) -> Result<Result<(), FlushError>, WalError> {
-        // Chunks that the last batch did not take, because it had as many users as a batch may have.
-        let mut left = Run::default();
         'batches: loop {
             self.wait_for_merge().await;
-            let Some(mut run) = self.next_batch(std::mem::take(&mut left)).await? else { return Ok(Ok(())) };
+            let Some(mut run) = self.next_batch().await? else { return Ok(Ok(())) };
             let full = Instant::now();
             let (loaded, took, chunks) = loop {
                 let start = Instant::now();
@@ -156,10 +154,7 @@ impl Lane {
                 }
             };
             match loaded {
-                Ok(committed) => {
-                    self.note_committed(committed, took).await?;
-                    left = run.left();
-                }
+                Ok(committed) => self.note_committed(committed, took).await?,
                 Err(FlushError::Postgres(error)) if self.narrows(&error) => {
                     self.chunks_max = chunks / 2;
                     return Ok(Err(FlushError::Narrowed(error)));
@@ -179,10 +174,7 @@ impl Lane {
         let partition = transaction::prepare(&self.flusher.loader, connection, &run.chunks).await?;
         match run.chunks.as_slice() {
             [chunk] if self.chunks_max == 0 => {
-                let loader = &self.flusher.loader;
-                let loaded = poison::load_without_poison(loader, connection, self.watermark, from, chunk).await;
-                run.chunks.clear();
-                loaded
+                poison::load_without_poison(&self.flusher.loader, connection, self.watermark, from, chunk).await
             }
             _ => {
                 let (chunks, partition) = (&mut run.chunks, partition.as_deref());
@@ -218,8 +210,9 @@ impl Lane {
         classify(error) == FailureClass::Data && self.chunks_max > 0
     }
 
-    /// Fills `run` until it is full or old enough for a batch. None once the lane is told to stop and no records remain.
-    async fn next_batch(&mut self, mut run: Run) -> Result<Option<Run>, WalError> {
+    /// Waits until a batch is full or old enough. None once the lane is told to stop and no records remain.
+    async fn next_batch(&mut self) -> Result<Option<Run>, WalError> {
+        let mut run = Run::default();
         let mut began = None;
         loop {
             let before = run.records;

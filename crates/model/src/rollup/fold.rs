@@ -176,42 +176,14 @@ impl<'g> Fold<'g> {
     /// For each user's row, its rank by the user's name, byte by byte. The rows of one user have adjacent ranks.
     #[must_use]
     pub fn user_ranks(&self) -> Vec<u32> {
-        let order = self.user_order();
+        // A batch has far fewer than 2^32 records.
+        let mut order: Vec<u32> = (0..self.users.rows.len() as u32).collect();
+        order.sort_unstable_by_key(|row| text(&self.names, self.users.rows[*row as usize].0.user_id));
         let mut ranks = vec![0; order.len()];
-        for (rank, (_, row)) in order.iter().enumerate() {
-            // A batch has far fewer than 2^32 records.
+        for (rank, row) in order.iter().enumerate() {
             ranks[*row as usize] = rank as u32;
         }
         ranks
-    }
-
-    /// The places of the users' rows, sorted by user, provider and day, each with the bytes that decide nearly all
-    /// comparisons: the eight bytes that follow the beginning which all names have in common. Comparing whole names
-    /// would be a cache miss each.
-    fn user_order(&self) -> Vec<(u64, u32)> {
-        let name = |row: usize| text(&self.names, self.users.rows[row].0.user_id).as_bytes();
-        let count = self.users.rows.len();
-        let common = (1..count).fold(usize::MAX, |common, row| {
-            let pairs = name(0).iter().zip(name(row)).take(common);
-            pairs.take_while(|(left, right)| left == right).count()
-        });
-        let beginning = |row: usize| {
-            let rest = name(row).get(common..).unwrap_or_default();
-            let mut bytes = [0; 8];
-            let len = rest.len().min(8);
-            bytes[..len].copy_from_slice(&rest[..len]);
-            u64::from_be_bytes(bytes)
-        };
-        // A batch has far fewer than 2^32 records.
-        let mut order: Vec<(u64, u32)> = (0..count).map(|row| (beginning(row), row as u32)).collect();
-        let key = |row: u32| {
-            let (key, _) = self.user_row_at(row as usize);
-            (key.user_id, key.provider, key.day)
-        };
-        order.sort_unstable_by(|(left, left_row), (right, right_row)| {
-            left.cmp(right).then_with(|| key(*left_row).cmp(&key(*right_row)))
-        });
-        order
     }
 
     /// Adds a call. Returns its value of `rollup_other`.
@@ -315,14 +287,14 @@ impl<'g> Fold<'g> {
     /// The sums, sorted by key; keys that the guard has renamed are merged.
     #[must_use]
     pub fn deltas(&self) -> Deltas<'_> {
-        let users = self.user_order().into_iter().map(|(_, row)| self.user_row_at(row as usize)).collect();
-        let mut deltas = Deltas { users, ..Deltas::default() };
+        let mut deltas = Deltas { users: self.user_rows().collect(), ..Deltas::default() };
         for (key, row) in self.calls.rows.iter().filter(|(_, row)| row.measures.calls > 0) {
             let [provider, model, endpoint, app, picked] =
                 [key.provider, key.model, key.endpoint, key.app, key.picked].map(|name| text(&self.names, name));
             let names = Names { provider, model, endpoint, app, picked, other: row.other };
             names.add(&mut deltas, self.dimensions, (row.day, key.hour_us), &row.measures);
         }
+        deltas.users.sort_unstable_by_key(|(key, _)| (key.user_id, key.provider, key.day));
         deltas
     }
 
@@ -332,12 +304,13 @@ impl<'g> Fold<'g> {
         self.users.rows.len()
     }
 
-    /// A user's row, by its place.
-    fn user_row_at(&self, row: usize) -> (UserKey<'_>, &UserSums) {
-        let (names, sums) = &self.users.rows[row];
-        let group = &self.groups.rows[names.group as usize].0;
-        let [user_id, provider] = [names.user_id, group.provider].map(|name| text(&self.names, name));
-        (UserKey { day: group.day, user_id, provider }, sums)
+    /// The users' rows, in the order of first use.
+    fn user_rows(&self) -> impl Iterator<Item = (UserKey<'_>, &UserSums)> {
+        self.users.rows.iter().map(|(names, sums)| {
+            let group = &self.groups.rows[names.group as usize].0;
+            let [user_id, provider] = [names.user_id, group.provider].map(|name| text(&self.names, name));
+            (UserKey { day: group.day, user_id, provider }, sums)
+        })
     }
 }
 

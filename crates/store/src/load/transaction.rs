@@ -63,8 +63,7 @@ pub async fn prepare(
 }
 
 /// Loads the chunks in one transaction, which moves the watermark from `from` to the last chunk's key. If the chunks
-/// have more users than a batch may have, it loads the first part, and [`Committed`] has the last loaded key. After it
-/// `chunks` has the chunks that are left.
+/// have more users than a batch may have, it loads the first part, and [`Committed`] has the last loaded key.
 ///
 /// Each chunk is released once its rows are sent, so only half of a batch is in memory halfway; a batch that fails is
 /// read again. With a `partition`, all rows go there. It waits for a slot only if `in_slot` is true.
@@ -94,7 +93,6 @@ pub async fn load(
     let mut known = 0;
     let mut passed = passed_by(chunks);
     let mut last_key = to;
-    let mut rest = Vec::new();
     let dimensions = dimensions::counted(client).await?;
     let mut fold = Fold::new(&loader.guard, loader.days.clone(), &dimensions);
     let mut letters = DeadLetters::default();
@@ -106,7 +104,6 @@ pub async fn load(
             passed -= passed_by(&left);
             last_key = before;
             watermark.advance(client, to, last_key, loader.days.zone()).await?;
-            rest = left;
         }
         copied
     } else {
@@ -134,7 +131,6 @@ pub async fn load(
         "a batch is committed"
     );
     loader.learn(&written.ledgers);
-    *chunks = rest;
     Ok(Committed {
         records,
         refused: written.kept,
