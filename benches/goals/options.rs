@@ -14,14 +14,16 @@ Usage: cargo bench --bench goals -- [FLAGS]        for example: --only end-to-en
   --only NAME[,NAME]   these alone; see the list below
   --rounds N           rounds of each comparison (5)
   --records N          records of a round of loading (1000000)
-  --users N            distinct users of a round of loading; without it both 500 and 10000
+  --users N            distinct users of a round of loading; without it both 500 and 10000. users: the row
+                       with that number alone; bloat: 1000000
   --ids KIND           whose ids the records of a round of loading have: a client library's (made),
                        or the application's (stated) (made)
   --backlog N          records of the backlog (10000000)
   --log-rows N         rows of the larger log behind the questions (50000000)
   --log-users N        users of the log behind each view's question (10000000)
+  --seconds N          seconds of loading before sizes are taken (bloat) (3600)
   --against BINARY     another build of the daemon, measured in turn with this one, without the
-                       slower sides (end-to-end, user-index, start, ack)
+                       slower sides (end-to-end, users, user-index, start, ack)
   --json FILE          where the report goes (target/bench/report.json)
   --plot FILE          where the picture goes (target/bench/sides.svg)
 ";
@@ -32,11 +34,15 @@ pub struct Options {
     pub records: usize,
     /// Numbers of distinct users, on which the cost of the users' rollups depends.
     pub users: Vec<usize>,
+    /// The number of distinct users, if the command line has one.
+    pub stated_users: Option<usize>,
     /// The origin of the records' ids.
     pub ids: Ids,
     pub backlog: usize,
     pub log_rows: usize,
     pub log_users: usize,
+    /// Seconds of loading before sizes are taken.
+    pub seconds: usize,
     /// Another build of the daemon, to be measured in turn with this one.
     pub against: Option<PathBuf>,
     pub json: PathBuf,
@@ -77,10 +83,12 @@ impl Options {
             rounds: 5,
             records: 1_000_000,
             users: vec![500, 10_000],
+            stated_users: None,
             ids: Ids::Made,
             backlog: 10_000_000,
             log_rows: 50_000_000,
             log_users: 10_000_000,
+            seconds: 3_600,
             against: None,
             json: target.join("report.json"),
             plot: target.join("sides.svg"),
@@ -89,7 +97,9 @@ impl Options {
         while let Some(flag) = arguments.next() {
             if flag == "--help" {
                 print!("{HELP}");
-                names().iter().for_each(|name| println!("  {name}"));
+                for name in names() {
+                    println!("  {name}{}", if goal::is_long(name) { "  (only if it is named)" } else { "" });
+                }
                 std::process::exit(0);
             }
             let Some(value) = arguments.next() else { wrong(&format!("{flag} takes a value")) };
@@ -101,11 +111,15 @@ impl Options {
                 "--only" => options.only = value.split(',').map(str::to_owned).collect(),
                 "--rounds" => options.rounds = count(),
                 "--records" => options.records = count(),
-                "--users" => options.users = vec![count()],
+                "--users" => {
+                    options.users = vec![count()];
+                    options.stated_users = Some(count());
+                }
                 "--ids" => options.ids = Ids::named(&value),
                 "--backlog" => options.backlog = count(),
                 "--log-rows" => options.log_rows = count(),
                 "--log-users" => options.log_users = count(),
+                "--seconds" => options.seconds = count(),
                 "--against" => options.against = Some(value.into()),
                 "--json" => options.json = value.into(),
                 "--plot" => options.plot = value.into(),
@@ -119,7 +133,7 @@ impl Options {
     }
 
     pub fn wants(&self, name: &str) -> bool {
-        self.only.is_empty() || self.only.iter().any(|only| only == name)
+        if self.only.is_empty() { !goal::is_long(name) } else { self.only.iter().any(|only| only == name) }
     }
 }
 

@@ -146,12 +146,17 @@ impl Cluster {
 
     /// Computes the rollups anew from the call log.
     pub fn rebuild_rollups(&self) {
-        let rebuilt = Command::new(Daemon::program())
+        assert!(self.start_rebuild().wait().expect("tallyd rollups").success());
+    }
+
+    /// Begins to compute the rollups anew.
+    pub fn start_rebuild(&self) -> Child {
+        Command::new(Daemon::program())
             .args(["rollups", "rebuild", "--time-zone", "UTC", "--yes"])
             .env("TALLYD_DATABASE_URL", self.url())
             .stdout(Stdio::null())
-            .status();
-        assert!(rebuilt.expect("tallyd rollups").success());
+            .spawn()
+            .expect("tallyd rollups")
     }
 
     /// Runs a statement, or several in one transaction, by psql; returns the unaligned output.

@@ -167,9 +167,7 @@ impl Daemon {
     }
 
     fn memory_mib(&self, field: &str) -> f64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("the daemon's status");
-        let line = status.lines().find(|line| line.starts_with(field)).expect("a line of memory");
-        line.split_whitespace().nth(1).and_then(|kib| kib.parse::<f64>().ok()).expect("a number") / 1024.0
+        memory_mib(self.child.id(), field).expect("the daemon's memory")
     }
 
     /// Stops it with SIGSTOP: the process is there, but answers nothing.
@@ -197,6 +195,38 @@ impl Drop for Daemon {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// A line of a process's `/proc/PID/status`, MiB; none once the process has ended.
+pub fn memory_mib(pid: u32, field: &str) -> Option<f64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find(|line| line.starts_with(field))?;
+    line.split_whitespace().nth(1)?.parse::<f64>().ok().map(|kib| kib / 1024.0)
+}
+
+/// Sends this many records a second through one connection, for a number of seconds, or fewer if the daemon does not
+/// take them as fast. Returns the number of records.
+pub fn send_at(daemon: &Daemon, calls: &mut Calls, rate: usize, seconds: usize) -> usize {
+    let mut session = Session::connect(&daemon.endpoint(), HelloOptions::new("bench")).expect("the daemon is there");
+    let (mut under_way, mut sent, first) = (0, 0, session.last_seq() + 1);
+    let start = Instant::now();
+    let end = Duration::from_secs(seconds as u64);
+    while start.elapsed() < end {
+        let due = Duration::from_secs_f64(sent as f64 / rate as f64);
+        std::thread::sleep(due.saturating_sub(start.elapsed()));
+        let frame: Vec<Record> = calls.take(FRAME_RECORDS.min(rate)).collect();
+        session.send(first + sent as u64, &frame).expect("a frame");
+        sent += frame.len();
+        under_way += 1;
+        if under_way == WINDOW {
+            assert!(session.recv_ack().expect("an ack").rejected.is_empty());
+            under_way -= 1;
+        }
+    }
+    for _ in 0..under_way {
+        assert!(session.recv_ack().expect("an ack").rejected.is_empty());
+    }
+    sent
 }
 
 /// Sends all records through one connection, with a window of frames under way.

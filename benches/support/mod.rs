@@ -8,6 +8,6 @@ mod records;
 
 pub use asker::Asker;
 pub use cluster::Cluster;
-pub use daemon::{Daemon, send_all};
+pub use daemon::{Daemon, memory_mib, send_all, send_at};
 pub use figures::{median, quantile};
 pub use records::Calls;

@@ -75,14 +75,7 @@ fn with_users(options: &Options, report: &mut Report, cluster: &Cluster, against
     report.add_ratio(name("end to end ÷ the server's own COPY"), Goal::Shown, &sides.tallyd, &sides.server);
     report.add(name("daemon CPU a record"), "µs", Goal::AtMost(1.0), of(|round| round.cpu_us));
     report.add(name("memory at full load"), "MiB", Goal::AtMost(128.0), of(|round| round.peak_mib));
-    if !other.is_empty() {
-        let theirs = |of: fn(&Round) -> f64| -> Vec<f64> { other.iter().map(of).collect() };
-        report.add_ratio(name("this build ÷ the other"), Goal::Shown, &sides.tallyd, &theirs(|round| round.rate));
-        let cpu = (of(|round| round.cpu_us), theirs(|round| round.cpu_us));
-        report.add_ratio(name("its CPU a record ÷ the other's"), Goal::Shown, &cpu.0, &cpu.1);
-        let peak = (of(|round| round.peak_mib), theirs(|round| round.peak_mib));
-        report.add_ratio(name("its memory ÷ the other's"), Goal::Shown, &peak.0, &peak.1);
-    }
+    compare(report, &format!("{users} users"), &rounds, &other);
     if all_sides {
         report.add("memory when idle", "MiB", Goal::AtMost(32.0), of(|round| round.idle_mib));
         report.add_ratio("end to end ÷ call by call, pool of 10", Goal::AtLeast(100.0), &sides.tallyd, &sides.ten);
@@ -92,6 +85,22 @@ fn with_users(options: &Options, report: &mut Report, cluster: &Cluster, against
             report.add_ratio("end to end ÷ rsyslog's ompgsql", Goal::Shown, &sides.tallyd, &sides.rsyslog);
         }
         draw(report, sides);
+    }
+}
+
+/// Adds the ratios of this build's rounds to the other's. Nothing without another build.
+pub fn compare(report: &mut Report, users: &str, rounds: &[Round], other: &[Round]) {
+    if other.is_empty() {
+        return;
+    }
+    let figures: [(&str, fn(&Round) -> f64); 3] = [
+        ("this build ÷ the other", |round| round.rate),
+        ("its CPU a record ÷ the other's", |round| round.cpu_us),
+        ("its memory ÷ the other's", |round| round.peak_mib),
+    ];
+    for (name, figure) in figures {
+        let [ours, theirs] = [rounds, other].map(|rounds| rounds.iter().map(figure).collect::<Vec<_>>());
+        report.add_ratio(format!("{name}, {users}"), Goal::Shown, &ours, &theirs);
     }
 }
 

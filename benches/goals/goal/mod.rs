@@ -2,6 +2,7 @@
 
 mod ack;
 mod backlog;
+mod bloat;
 mod daemons;
 mod dashboard;
 mod dimensions;
@@ -10,6 +11,7 @@ mod limits;
 mod pace;
 mod questions;
 mod read;
+mod rebuild;
 mod record;
 mod start;
 mod user_index;
@@ -20,7 +22,7 @@ use super::report::Report;
 
 type Measure = fn(&Options, &mut Report);
 
-pub const ALL: [(&str, Measure); 13] = [
+pub const ALL: [(&str, Measure); 15] = [
     ("end-to-end", end_to_end::measure),
     ("users", users::measure),
     ("user-index", user_index::measure),
@@ -34,4 +36,11 @@ pub const ALL: [(&str, Measure); 13] = [
     ("backlog", backlog::measure),
     ("read", read::measure),
     ("questions", questions::measure),
+    ("rebuild", rebuild::measure),
+    ("bloat", bloat::measure),
 ];
+
+/// True for a goal that takes longer than all others together. It is measured only if it is named.
+pub fn is_long(name: &str) -> bool {
+    name == "bloat"
+}
