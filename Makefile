@@ -199,6 +199,7 @@ faults: ## Break the daemon in every way that it must survive, deep; writes targ
 	TALLYD_FAULTS=deep cargo test --test faults -- --test-threads=1 --nocapture
 	TALLYD_FAULTS=deep $(MAKE) test-citus PARTS="killed rebalanced"
 	$(MAKE) kill-applications
+	scripts/faults-table
 
 kill-applications: ## Kill Node and Python applications that have a spool, ROUNDS (1000) times each: what record() took is there once
 	@scripts/need-typescript

@@ -109,13 +109,32 @@ export interface RecordRow {
 
 /** A change of one call by an admin. */
 export interface Amendment {
+  id: number;
   call_id: string;
   occurred_at: string;
   kind: "amended" | "voided";
   at: string;
   actor: string;
   reason: string;
-  before: { cost_usd: string | null };
+  before: CallValues;
+  after: CallValues;
+}
+
+/** The values of a call that an amendment can change. */
+export interface CallValues {
+  cost_usd: string | null;
+  input_tokens: number;
+  output_tokens: number;
+  cache_read_tokens: number;
+  cache_write_5m_tokens: number;
+  cache_write_1h_tokens: number;
+  requests: number;
+}
+
+/** Oldest first. */
+export interface CallAmendments {
+  amendments: Amendment[];
+  next: number | null;
 }
 
 export interface Records {

@@ -354,6 +354,11 @@ describe("changes", () => {
       await form.getByRole("button", { name: "Restore" }).click();
       await page.getByText("The call was amended.").waitFor();
       await until("the call is as it was", async () => (await page.locator("tbody s").count()) === 0);
+      await calls.first().locator(".sort").click();
+      await page.locator(".changes li").nth(1).waitFor();
+      const said = await page.locator(".changes li").allInnerTexts();
+      assert.match(said[0], /^voided by .*: a load test .* → \$0,/);
+      assert.match(said[1], /^amended by .*: it was real \$0 → /);
     });
     JSON.parse(daemon.run("reconcile", "--json"));
   });

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use uuid::Uuid;
 
 use super::confirm::{Confirm, Confirmation};
-use super::output::{self, usd};
+use super::output;
 use super::prices::{actor, catalog};
 use super::with_database;
 use tallyd_base::clock::{Clock, SystemClock};
@@ -18,8 +18,8 @@ use tallyd_store::Connection;
 use tallyd_store::amend::{AmendCall, Amendment, Change, Corrections, Values, amend, find, of_call, propose};
 use tallyd_store::queries::audit::Actor;
 
-/// Changes of one call that `show` prints.
-const SHOWN: i64 = 1_000;
+/// Changes that `show` reads at once.
+const PART: usize = 1_000;
 
 /// Amend or void one call, with a reason; show its changes. The call log and all sums change together.
 #[derive(Args)]
@@ -55,7 +55,7 @@ Example:
         #[command(flatten)]
         call: Call,
     },
-    /// Show the changes of a call, the last one first
+    /// Show all changes of a call, oldest first: who, when, why, and the values before and after
     #[command(after_help = "Example:\n  tallyd calls show 01935b3e-7d2a-7c31-9f0e-2b1f6f1f9a10 --json")]
     Show {
         /// The call's id
@@ -197,27 +197,40 @@ fn words(before: &Values, after: &Values) -> String {
             parts.push(format!("{name} {before} -> {after}"));
         }
     }
+    if before.extra_units != after.extra_units {
+        let units = |values: &Values| values.extra_units.as_ref().map_or("none", json::Text::get).to_owned();
+        parts.push(format!("other units {} -> {}", units(before), units(after)));
+    }
     parts.join(", ")
 }
 
-/// The cost among an amendment's values.
-#[derive(serde::Deserialize)]
-struct Cost {
-    cost_usd: Option<Usd>,
+/// All changes of a call, oldest first.
+async fn history(db: &Connection, id: Uuid) -> anyhow::Result<Vec<Amendment>> {
+    let mut found = Vec::new();
+    loop {
+        let after = found.last().map_or(0, |last: &Amendment| last.id);
+        let part = of_call(db, id, after, PART as i64).await?;
+        let is_last = part.len() < PART;
+        found.extend(part);
+        if is_last {
+            return Ok(found);
+        }
+    }
 }
 
 fn show(id: Uuid, as_json: bool, config: &Config) -> anyhow::Result<ExitCode> {
-    let found = with_database(config, "tallyd calls", async |db: &mut Connection| Ok(of_call(db, id, SHOWN).await?))?;
+    let found = with_database(config, "tallyd calls", async |db: &mut Connection| history(db, id).await)?;
     if as_json {
         output::json(&found)?;
         return Ok(ExitCode::SUCCESS);
     }
     for Amendment { id, at, kind, actor, reason, before, after, .. } in &found {
-        let cost = |values: &json::Text| {
-            let cost = json::from_str::<Cost>(values.get()).ok().and_then(|values| values.cost_usd);
-            cost.map_or_else(|| "unpriced".to_owned(), |cost| format!("{} USD", usd(cost, false)))
-        };
-        println!("{id} at {}: {kind} by {actor}, {} -> {}: {reason}", at.to_rfc3339(), cost(before), cost(after));
+        let values = |text: &json::Text| json::from_str::<Values>(text.get());
+        println!(
+            "{id} at {}: {kind} by {actor}, {}: {reason}",
+            at.to_rfc3339(),
+            words(&values(before)?, &values(after)?)
+        );
     }
     if found.is_empty() {
         output::hint("this call was neither amended nor voided");

@@ -66,6 +66,7 @@ fn questions<T: Table>() -> T {
         .routes(routes!(v1::records::search))
         .routes(routes!(v1::calls::amend_call))
         .routes(routes!(v1::calls::void_call))
+        .routes(routes!(v1::calls::call_amendments))
         .routes(routes!(v1::dead_letters::dead_letters))
         .routes(routes!(v1::dead_letters::groups))
         .routes(routes!(v1::decisions::retry_many))

@@ -235,6 +235,11 @@ const SEEN: &[(&str, &str, &[&str])] = &[
             "retention.s3.patience_ms",
         ],
     ),
+    (
+        "tests/it/archive/bucket.rs",
+        "a_service_that_hangs_or_cuts_connections_costs_a_bounded_time_and_the_partition_stays",
+        &["retention.s3.timeout_ms"],
+    ),
     ("tests/it/roles.rs", "the_owner_and_the_writer_load_and_another_role_is_told_why_it_cannot", &["database.url"]),
     ("tests/it/rollups.rs", "days_begin_at_midnight_of_the_reporting_time_zone", &["rollup.time_zone"]),
     (

@@ -511,7 +511,28 @@ fn a_call_is_amended_and_voided_by_admins_alone_and_the_search_says_why() {
     );
     assert_eq!(found["amendments"].as_array().map(Vec::len), Some(1), "{found:#}");
     assert_eq!(found["amendments"][0]["reason"], "a test of ours");
+    let restored = post(&admin, "amend", &json!({"occurred_at": at, "reason": "it was real"})).ok();
     api.daemon.assert_reconciled();
     let noted = actions(&api, &admin);
-    assert_eq!(noted[noted.len() - 2..], [format!("call.amend {id}"), format!("call.void {id}")]);
+    let told = ["amend", "void", "amend"].map(|act| format!("call.{act} {id}"));
+    assert_eq!(noted[noted.len() - 3..], told);
+    // All changes, oldest first, in parts.
+    let history = |query: &str| api.get(&format!("/api/v1/calls/{id}/amendments{query}"), &read);
+    let all = history("").ok();
+    let steps = all["amendments"].as_array().unwrap();
+    let reasons: Vec<_> = steps.iter().map(|one| one["reason"].as_str().unwrap()).collect();
+    assert_eq!(reasons, ["a discount", "a test of ours", "it was real"], "{all:#}");
+    assert_eq!((&steps[0]["before"], &steps[0]["actor"]), (&amended["before"], &amended["actor"]));
+    assert_eq!((&steps[2], &all["next"]), (&restored, &Value::Null));
+    let first = history("?limit=2").ok();
+    assert_eq!((&first["amendments"], &first["next"]), (&json!(steps[..2]), &steps[1]["id"]));
+    let rest = history(&format!("?limit=2&after={}", first["next"])).ok();
+    assert_eq!(rest, json!({"amendments": [steps[2]], "next": null}));
+    assert_eq!(
+        api.get(&format!("/api/v1/calls/{}/amendments", uuid::Uuid::nil()), &read).ok()["amendments"],
+        json!([])
+    );
+    assert_eq!(history("?limit=1001").code(), "invalid_parameter");
+    assert_eq!(history("?after=-1").code(), "invalid_parameter");
+    assert_eq!(api.get("/api/v1/calls/first/amendments", &read).code(), "invalid_parameter");
 }

@@ -322,8 +322,17 @@ fn change(asked: &mut Asked) {
     );
     let void = format!("/api/v1/calls/{priced}/void");
     asked.ask("POST", "/api/v1/calls/{id}/void", &void, &json!({"reason": "a load test"}));
+    asked.ask(
+        "POST",
+        "/api/v1/calls/{id}/amend",
+        &format!("/api/v1/calls/{priced}/amend"),
+        &json!({"reason": "it was none"}),
+    );
+    asked.ask("POST", "/api/v1/calls/{id}/void", &void, &json!({"reason": "it was one"}));
     for id in [ID, &priced] {
         asked.get(&format!("/api/v1/records?id={id}"));
+        let path = format!("/api/v1/calls/{id}/amendments?limit=1");
+        asked.ask("GET", "/api/v1/calls/{id}/amendments", &path, &Value::Null);
     }
     let letters = asked.get("/api/v1/dead-letters?limit=1000")["dead_letters"].clone();
     let letter = |code: &str| {

@@ -124,17 +124,36 @@ fn an_amended_and_a_voided_call_change_every_sum_under_load_and_stay_so_in_all_t
     let audited = "SELECT count(*), count(DISTINCT object), bool_and(new_value ? 'reason') FROM tallyd_audit_log \
         WHERE action IN ('call.amend', 'call.void')";
     assert_eq!(postgres.psql(audited), "16|4|t");
-    let (_, history, _) = change(&daemon, &["show", FAILED]);
-    assert_eq!(
-        (&history[0]["reason"], &history[0]["before"]["extra_units"]),
-        (&json!("a load test"), &json!({"web_search": "2.5"}))
-    );
 
     // A voided call that is amended without a correction is as it was, to the last byte.
     done(&daemon, &["amend", FAILED, "--reason", "it was not a test"]);
     assert_eq!(row(&postgres, FAILED), before[3]);
     daemon.assert_reconciled();
     done(&daemon, &void);
+
+    // Every change of a call is shown, oldest first, and begins where the one before ended.
+    let history = |id: &str, reasons: &[&str]| {
+        let (_, found, _) = change(&daemon, &["show", id]);
+        let found = found.as_array().unwrap().clone();
+        assert_eq!(found.iter().map(|one| one["reason"].as_str().unwrap()).collect::<Vec<_>>(), reasons);
+        assert!(
+            found
+                .windows(2)
+                .all(|two| two[0]["after"] == two[1]["before"] && two[0]["at"].as_str() < two[1]["at"].as_str())
+        );
+        found
+    };
+    history(STATED, &[&["the stated cost stays"][..], &["again"; 12]].concat());
+    let found = history(FAILED, &["a load test", "it was not a test", "a load test"]);
+    assert_eq!(found[0]["before"]["extra_units"], json!({"web_search": "2.5"}));
+    let shown = daemon.run(&["calls", "show", FAILED]);
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    let lines: Vec<_> = shown.lines().collect();
+    assert_eq!(lines.len(), 3, "{shown}");
+    let first = "input tokens 500000 -> 0, output tokens 9 -> 0, cache read tokens 8 -> 0, requests 1 -> 0, other units \
+        {\"web_search\": \"2.5\"} -> none: a load test";
+    assert!(lines[0].contains(": voided by ") && lines[0].ends_with(first), "{shown}");
+    assert!(lines[1].contains(": amended by ") && lines[1].contains("input tokens 0 -> 500000"), "{shown}");
 
     // Prices that change do not change these calls.
     for model in ["claude-sonnet-4-5", "unheard-of"] {

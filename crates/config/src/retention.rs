@@ -40,6 +40,9 @@ pub struct S3 {
     /// True: the bucket is a part of the path, as MinIO and most services want it. False: it is a part of the host's name, and a stated
     /// `endpoint` has it already: `https://calls.s3.example.com`.
     pub path_style: bool,
+    /// The longest time of one request with its answer, milliseconds. A service that hangs costs this and `patience_ms` at most.
+    #[serde(rename = "timeout_ms", with = "milliseconds")]
+    pub timeout: Duration,
     /// How long a request that fails is sent again, milliseconds. Then the partition stays, and its turn comes again.
     #[serde(rename = "patience_ms", with = "milliseconds")]
     pub patience: Duration,
@@ -53,6 +56,8 @@ impl Default for S3 {
             access_key_id: None,
             secret_access_key: None,
             path_style: true,
+            // A part of 8 MiB at 1 Mbit/s.
+            timeout: Duration::from_secs(90),
             patience: Duration::from_secs(120),
         }
     }
@@ -117,6 +122,7 @@ impl Retention {
                     .add(key, "it is empty; set both parts of the access key, or neither and use the variables AWS_*");
             }
         }
+        faults.in_range("retention.s3.timeout_ms", s3.timeout.as_millis(), 100..=600_000);
         faults.in_range("retention.s3.patience_ms", s3.patience.as_millis(), 1..=600_000);
     }
 

@@ -1,10 +1,11 @@
 // One call amended or voided by an admin, with a reason.
 
 import { useState } from "preact/hooks";
-import { Failure, change } from "../api";
-import { instant } from "../format";
+import { Failure, change, get } from "../api";
+import { count, instant } from "../format";
+import { useLive } from "../live";
 import { useSession } from "../session";
-import type { Amendment, RecordRow } from "../types";
+import type { Amendment, CallAmendments, CallValues, RecordRow } from "../types";
 import { Problem } from "../ui/parts";
 
 const COUNTS = [
@@ -12,12 +13,31 @@ const COUNTS = [
   ["cache_write_1h_tokens", "Cache write 1 h"], ["requests", "Requests"],
 ] as const;
 
-/** The last change of a call, as a sentence. */
-export function Changed({ amendment }: { amendment: Amendment }) {
+const costOf = (values: CallValues) => (values.cost_usd === null ? "unpriced" : `$${values.cost_usd}`);
+
+/** The values that a change has changed. */
+function changes({ before, after }: Amendment): string {
+  const counts = COUNTS.filter(([name]) => before[name] !== after[name]);
+  return [`${costOf(before)} → ${costOf(after)}`, ...counts.map(([name, label]) => `${label.toLowerCase()} ${count(before[name])} → ${count(after[name])}`)].join(", ");
+}
+
+/** All changes of a call, oldest first. The last one, if it is known, is shown while they are loaded. */
+export function History({ row, last }: { row: RecordRow; last: Amendment | undefined }) {
   const { zone } = useSession();
-  const { before } = amendment;
-  const cost = before.cost_usd === null ? "unpriced" : `$${before.cost_usd}`;
-  return <>{amendment.kind} by {amendment.actor}, {instant(amendment.at, zone)}: {amendment.reason} <span class="fine">Before: {cost}</span></>;
+  const { data } = useLive<CallAmendments>(`amendments ${row.id} ${last?.id ?? 0}`, (signal) => get(`/api/v1/calls/${row.id}/amendments`, signal), 60_000);
+  const all = data?.amendments.filter((one) => one.occurred_at === row.occurred_at) ?? (last ? [last] : []);
+  if (all.length === 0) return null;
+  return (
+    <>
+      <dt>Changed</dt>
+      <dd>
+        <ol class="changes">
+          {all.map((one) => <li key={one.id}>{one.kind} by {one.actor}, {instant(one.at, zone)}: {one.reason} <span class="fine">{changes(one)}</span></li>)}
+        </ol>
+        {data?.next != null && <p class="fine">These are the first {all.length} changes. <code>tallyd calls show {row.id}</code> shows all.</p>}
+      </dd>
+    </>
+  );
 }
 
 /** The form. A field that is left empty stays as it is. */

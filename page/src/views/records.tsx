@@ -13,7 +13,7 @@ import { useSession } from "../session";
 import type { Amendment, Dimensions, RecordRow, Records as Answer } from "../types";
 import { Badge, Card, Choice, DownloadCsv, Empty, Head, Loaded, Money, Name } from "../ui/parts";
 import { type Column, Pager, Table } from "../ui/table";
-import { Changed, Correction } from "./correction";
+import { Correction, History } from "./correction";
 import { inWords } from "./costs";
 
 const ONLY = [["", "All"], ["errors", "Failed"], ["unpriced", "Unpriced"]] as const;
@@ -168,7 +168,7 @@ function Detail({ row, change }: { row: RecordRow; change: Amendment | undefined
   return (
     <dl class="facts">
       {facts.map(([name, value]) => [<dt key={name}>{name}</dt>, <dd key={`${name} value`}>{value}</dd>])}
-      {change && [<dt key="changed">Changed</dt>, <dd key="changed value"><Changed amendment={change} /></dd>]}
+      <History row={row} last={change} />
     </dl>
   );
 }

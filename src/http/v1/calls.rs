@@ -1,10 +1,10 @@
-//! An admin changes one call: `POST /api/v1/calls/{id}/amend` and `…/void`.
+//! An admin changes one call: `POST /api/v1/calls/{id}/amend` and `…/void`. `GET …/amendments` has all its changes.
 
 use axum::Extension;
 use axum::extract::State;
 use axum::http::StatusCode;
-use serde::Deserialize;
-use utoipa::ToSchema;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use crate::http::SharedDaemon;
@@ -12,8 +12,11 @@ use crate::http::answer::{Failures, Json};
 use crate::http::auth::Identity;
 use crate::http::body::{Amount, JsonBody};
 use crate::http::error::{ApiError, ErrorBody};
-use crate::http::parameters::{Name, instant, now, text};
-use tallyd_store::amend::{AmendCall, AmendError, Amendment, Change, Corrections, amend, find};
+use crate::http::parameters::{Name, Parameters, instant, limit, now, text, within};
+use tallyd_store::amend::{AmendCall, AmendError, Amendment, Change, Corrections, amend, find, of_call};
+
+const AMENDMENTS: i64 = 100;
+const AMENDMENTS_MAX: i64 = 1_000;
 
 /// The new values of a call. Those that are left out stay.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -86,6 +89,10 @@ fn failed(error: AmendError) -> ApiError {
     }
 }
 
+fn call_id(text: &str) -> Result<Uuid, ApiError> {
+    text.parse().map_err(|_| ApiError::parameter("id", "not a UUID", "GET /api/v1/records has the ids"))
+}
+
 async fn change(
     daemon: &SharedDaemon,
     who: &Identity,
@@ -93,8 +100,7 @@ async fn change(
     (occurred_at, reason): (Option<String>, String),
     change: Change,
 ) -> Result<Json<Amendment>, ApiError> {
-    let id: Uuid =
-        id.parse().map_err(|_| ApiError::parameter("id", "not a UUID", "GET /api/v1/records has the ids"))?;
+    let id = call_id(id)?;
     let stated = occurred_at.as_deref().map(|at| instant(daemon, "occurred_at", at)).transpose()?;
     let reason = text("reason", Some(reason))?.unwrap_or_default();
     let catalog = daemon.catalog()?;
@@ -148,4 +154,50 @@ pub(crate) async fn void_call(
     JsonBody(new): JsonBody<CallVoid>,
 ) -> Result<Json<Amendment>, ApiError> {
     change(&daemon, &who, &id, (new.occurred_at, new.reason), Change::Void).await
+}
+
+/// The part of a call's changes.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct AmendmentParameters {
+    /// Only changes with a number above this: `next` of the part before.
+    #[param(minimum = 0)]
+    after: Option<i64>,
+    /// Changes; 100 if nothing is said.
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<i64>,
+}
+
+/// The changes of a call.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct CallAmendments {
+    /// The changes, oldest first. Each begins with the values that the one before has left.
+    pub amendments: Vec<Amendment>,
+    /// `after` of the next part; null after the last change.
+    pub next: Option<i64>,
+}
+
+/// All changes of one call by admins, oldest first: who, when, why, and the values before and after. Empty if the call was
+/// not changed, or if there is no such call. The changes stay after the call's partition was dropped.
+#[utoipa::path(get, path = "/api/v1/calls/{id}/amendments", tag = "records",
+    params(("id" = Uuid, Path, description = "The call's id"), AmendmentParameters),
+    responses((status = 200, description = "The changes", body = CallAmendments), Failures))]
+pub(crate) async fn call_amendments(
+    State(daemon): State<SharedDaemon>,
+    Name(id): Name,
+    Parameters(part): Parameters<AmendmentParameters>,
+) -> Result<Json<CallAmendments>, ApiError> {
+    let id = call_id(&id)?;
+    let rows = limit(part.limit, AMENDMENTS, AMENDMENTS_MAX)?;
+    let after = within("after", part.after.unwrap_or(0), 0, i64::MAX)?;
+    let reading = daemon.reading().await?;
+    let mut amendments = of_call(&reading, id, after, rows + 1).await?;
+    reading.finish().await?;
+    let is_cut = amendments.len() as i64 > rows;
+    if is_cut {
+        amendments.pop();
+    }
+    let next = amendments.last().filter(|_| is_cut).map(|last| last.id);
+    Ok(Json(CallAmendments { amendments, next }))
 }

@@ -168,3 +168,73 @@ fn a_service_that_fails_is_told_with_a_hint_and_loading_goes_on() {
     let unreachable = daemon.command(&["archive", "verify"]).output().unwrap();
     assert!(String::from_utf8_lossy(&unreachable.stdout).contains("hint: `tallyd config check`"));
 }
+
+#[test]
+fn a_service_that_hangs_or_cuts_connections_costs_a_bounded_time_and_the_partition_stays() {
+    let (postgres, s3) = (Postgres::start(), S3::start());
+    let mut daemon = archiving(&postgres, &s3).start();
+    daemon.lines(&calls());
+    postgres.until_calls(300);
+    daemon.set("TALLYD_RETENTION_S3_TIMEOUT_MS", "500");
+    daemon.set("TALLYD_RETENTION_S3_PATIENCE_MS", "1");
+    let busy = |status| Fault::Answer(status, "Busy", usize::MAX);
+    let (within, slow, fewer) = ("no answer from", "retention.s3.timeout_ms", "fewer requests");
+    for (method, text, fault, said_is, hint_is) in [
+        ("POST", "uploads", Fault::StallBefore, within, slow),
+        ("POST", "uploads", Fault::StallWithin, within, slow),
+        ("PUT", "partNumber", Fault::StallBefore, within, slow),
+        ("POST", "uploadId", Fault::StallWithin, within, slow),
+        ("GET", "2025_01", Fault::StallWithin, within, slow),
+        ("POST", "uploads", Fault::CutBefore, "", "tallyd doctor"),
+        ("PUT", "partNumber", Fault::CutBefore, "", "tallyd doctor"),
+        ("GET", "2025_01", Fault::Cut, "", "tallyd doctor"),
+        // An hour is not waited for.
+        ("POST", "uploads", busy("503 Service Unavailable\r\nretry-after: 3600"), "Busy", fewer),
+        ("PUT", "partNumber", busy("429 Too Many Requests\r\nretry-after: 3600"), "Busy", fewer),
+    ] {
+        s3.fault(Some((method, text, fault)));
+        s3.asked();
+        let said = refused(&daemon);
+        let whole = said.contains(said_is) && said.contains(hint_is);
+        let place = said.contains("s3://calls/of/tallyd/api_usage_log_2025_01");
+        assert!(
+            whole && place && said.contains("api_usage_log_2025_01 was not archived and stays"),
+            "{method} {text}: {said}"
+        );
+        // Without patience each request is sent once, so the time is that of the slowest.
+        let asked = s3.asked();
+        let tries = asked.iter().filter(|one| one.starts_with(method) && one.contains(text)).count();
+        assert_eq!(tries, 1, "{asked:?}");
+        assert_eq!(postgres.psql(OLD), "2");
+    }
+    // A request that hangs is sent again within the patience, and then told.
+    daemon.set("TALLYD_RETENTION_S3_TIMEOUT_MS", "100");
+    daemon.set("TALLYD_RETENTION_S3_PATIENCE_MS", "400");
+    s3.fault(Some(("POST", "uploads", Fault::StallBefore)));
+    s3.asked();
+    assert!(refused(&daemon).contains(within));
+    assert!((2..=5).contains(&s3.asked().len()), "sent again, not for ever");
+
+    // A daemon whose archive hangs loads, and ends when it is told to.
+    daemon.set("TALLYD_RETENTION_S3_TIMEOUT_MS", "600000");
+    daemon.set("TALLYD_RETENTION_LOG_DAYS", "400");
+    daemon.terminate();
+    s3.fault(Some(("POST", "uploads", Fault::StallBefore)));
+    daemon.up();
+    s3.until_stalled();
+    daemon.lines("{\"provider\":\"acme\",\"cost_usd\":\"0.5\"}\n");
+    postgres.until_calls(301);
+    assert_eq!(daemon.terminate().code(), Some(0));
+    assert_eq!(postgres.psql(OLD), "2");
+
+    // The service answers again: the partitions' turn comes, and each is in the bucket once.
+    s3.fault(None);
+    daemon.set("TALLYD_RETENTION_S3_TIMEOUT_MS", "90000");
+    daemon.set("TALLYD_RETENTION_S3_PATIENCE_MS", "10000");
+    daemon.up();
+    postgres.until(OLD, "0");
+    assert_eq!(daemon.assert_reconciled()["dropped_rows"], 300);
+    let rows = postgres.psql(ROWS);
+    assert!(s3.names().iter().all(|name| rows.contains(name)), "{:?} {rows}", s3.names());
+    assert!(daemon.run(&["archive", "verify"]).status.success());
+}

@@ -19,6 +19,12 @@ pub(super) enum Fault {
     StallBefore,
     /// No answer, after the request took effect.
     StallAfter,
+    /// Half of an answer, after the request took effect; then nothing.
+    StallWithin,
+    /// Half of an answer, after the request took effect; then the connection is cut.
+    Cut,
+    /// The connection is cut without an answer.
+    CutBefore,
 }
 
 #[derive(Default)]
@@ -211,9 +217,19 @@ fn serve(shared: &(Mutex<State>, Condvar), mut stream: &TcpStream) {
             state.fault = (times > 1).then_some((method, text, Fault::Answer(status, code, times - 1)));
             refusal(status, code)
         }
+        Some((_, _, Fault::CutBefore)) => return,
         Some((_, _, stall)) => {
             if matches!(stall, Fault::StallAfter) {
                 state.answer(&request);
+            }
+            if matches!(stall, Fault::StallWithin | Fault::Cut) {
+                let (head, body) = state.answer(&request);
+                let half = &body[..body.len() / 2];
+                // The client may be gone.
+                let _ = write!(stream, "HTTP/1.1 {head}\r\n\r\n").and_then(|()| stream.write_all(half));
+            }
+            if matches!(stall, Fault::Cut) {
+                return;
             }
             state.stalled = true;
             // It ends with the fault; the client is gone by then.

@@ -25,13 +25,15 @@ pub(super) fn read(row: &Row) -> Amendment {
     }
 }
 
-/// The last amendments of a call, newest first.
+/// The amendments of a call, oldest first, from the first one whose number is above `after` on.
 ///
 /// # Errors
 /// PostgreSQL's.
-pub async fn of_call(client: &Client, id: Uuid, limit: i64) -> Result<Vec<Amendment>, Error> {
-    let sql = format!("SELECT {COLUMNS} FROM public.tallyd_amendments WHERE call_id = $1 ORDER BY id DESC LIMIT $2");
-    Ok(client.query_typed(&sql, &[(&id, Type::UUID), (&limit, Type::INT8)]).await?.iter().map(read).collect())
+pub async fn of_call(client: &Client, id: Uuid, after: i64, limit: i64) -> Result<Vec<Amendment>, Error> {
+    let sql =
+        format!("SELECT {COLUMNS} FROM public.tallyd_amendments WHERE call_id = $1 AND id > $2 ORDER BY id LIMIT $3");
+    let values: [Parameter<'_>; 3] = [(&id, Type::UUID), (&after, Type::INT8), (&limit, Type::INT8)];
+    Ok(client.query_typed(&sql, &values).await?.iter().map(read).collect())
 }
 
 /// The last amendment of each of these calls that has one.

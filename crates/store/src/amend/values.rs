@@ -1,6 +1,6 @@
 //! The values of a call that an amendment changes: those that its sums are made of.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{AMENDED, VOIDED};
@@ -11,7 +11,7 @@ use tallyd_model::rollup::measures::Measures;
 use tallyd_protocol::limits;
 
 /// Cost and counts of a call.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Values {
     /// Its cost; null if it is unpriced.
     #[schema(value_type = Option<String>, example = "0.004515")]

@@ -9,7 +9,8 @@
 //! Settings come first, then the variables `AWS_*`, then the machine's role. They are read for each use: new ones need no restart.
 //!
 //! ## Errors
-//! Failures that pass are sent again within `retention.s3.patience_ms`. [`BucketFault`] names the failure, its place and a remedy.
+//! Each request has `retention.s3.timeout_ms`. Failures that pass are sent again within `retention.s3.patience_ms`, after growing
+//! pauses; a `Retry-After` does not make them longer. [`BucketFault`] names the failure, its place and a remedy.
 
 use std::error::Error;
 use std::io::{self, Write};
@@ -80,7 +81,7 @@ impl Bucket {
         };
         let mut builder = AmazonS3Builder::from_env()
             .with_bucket_name(name)
-            .with_http_connector(Connector)
+            .with_http_connector(Connector { timeout: settings.timeout })
             .with_retry(retry)
             // Deletions of many keys in one request are not known to every service.
             .with_disable_bulk_delete(true)
@@ -165,6 +166,9 @@ fn hint(error: &object_store::Error, said: &str) -> &'static str {
     }
     if has("SlowDown") || has("503") || has("429") {
         return "the service asks for fewer requests; the partition stays, and its turn comes again";
+    }
+    if has("no answer from") {
+        return "the service hangs, or needs more than retention.s3.timeout_ms for a part of 8 MiB. The partition stays, and its turn comes again";
     }
     "`tallyd doctor` tries the bucket; retention.s3.endpoint says where it is looked for. The partition stays, and its turn comes again"
 }

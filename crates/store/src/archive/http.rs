@@ -18,22 +18,27 @@ use object_store::client::{
 
 /// The longest time until a connection is made.
 const CONNECT: Duration = Duration::from_secs(5);
-/// The longest time of a request with its answer: a part of 8 MiB at 1 Mbit/s.
-const REQUEST: Duration = Duration::from_secs(90);
 /// The largest answer: a window of a file, with room to spare.
 const ANSWER_MAX: usize = 64 << 20;
 
 /// Makes [`Http`].
 #[derive(Debug)]
-pub(super) struct Connector;
+pub(super) struct Connector {
+    /// The longest time of a request with its answer.
+    pub(super) timeout: Duration,
+}
 
 #[derive(Debug)]
-struct Http(Client<HttpsConnector<HttpConnector>, HttpRequestBody>);
+struct Http {
+    client: Client<HttpsConnector<HttpConnector>, HttpRequestBody>,
+    timeout: Duration,
+}
 
 #[derive(Debug, thiserror::Error)]
-#[error("no answer from {host} within {} s", REQUEST.as_secs())]
+#[error("no answer from {host} within {} ms", timeout.as_millis())]
 struct TooSlow {
     host: String,
+    timeout: Duration,
 }
 
 impl Connects for Connector {
@@ -47,7 +52,7 @@ impl Connects for Connector {
         let https = https.map_err(|source| object_store::Error::Generic { store: "S3", source: source.into() })?;
         let https = https.https_or_http().enable_http1().wrap_connector(tcp);
         let client = Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(https);
-        Ok(HttpClient::new(Http(client)))
+        Ok(HttpClient::new(Http { client, timeout: self.timeout }))
     }
 }
 
@@ -63,7 +68,7 @@ impl HttpService for Http {
         Box::pin(async move {
             let host = request.uri().authority().map(ToString::to_string).unwrap_or_default();
             let asking = async {
-                let answer = self.0.request(request).await.map_err(|error| {
+                let answer = self.client.request(request).await.map_err(|error| {
                     let kind = if error.is_connect() { HttpErrorKind::Connect } else { kind(&error) };
                     HttpError::new(kind, error)
                 })?;
@@ -72,8 +77,9 @@ impl HttpService for Http {
                 let body = body.map_err(|error| HttpError::new_boxed(kind(&*error), error))?.to_bytes();
                 Ok(HttpResponse::from_parts(head, body.into()))
             };
-            let slow = |_| Err(HttpError::new(HttpErrorKind::Timeout, TooSlow { host }));
-            tokio::time::timeout(REQUEST, asking).await.unwrap_or_else(slow)
+            let timeout = self.timeout;
+            let slow = |_| Err(HttpError::new(HttpErrorKind::Timeout, TooSlow { host, timeout }));
+            tokio::time::timeout(timeout, asking).await.unwrap_or_else(slow)
         })
     }
 }

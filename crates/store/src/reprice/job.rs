@@ -16,6 +16,8 @@ const POSITION: &str = "(extract(epoch FROM position) * 1000000)::int8";
 pub(super) struct Job {
     pub id: i64,
     pub position_us: i64,
+    /// Calls that earlier runs have read.
+    pub read: u64,
     /// True if an earlier run had begun it.
     pub resumed: bool,
 }
@@ -51,9 +53,12 @@ impl Job {
         ];
         let supersede = format!("UPDATE public.reprice_jobs SET state = 'superseded' WHERE {same} AND catalog <> $4");
         client.query_typed(&supersede, &question).await?;
-        let find = format!("SELECT id, {POSITION} FROM public.reprice_jobs WHERE {same} AND catalog = $4 ORDER BY id");
+        let find = format!(
+            "SELECT id, {POSITION}, calls_read FROM public.reprice_jobs WHERE {same} AND catalog = $4 ORDER BY id"
+        );
         if let Some(row) = client.query_typed(&find, &question).await?.first() {
-            return Ok(Self { id: row.get(0), position_us: row.get(1), resumed: true });
+            let read = row.get::<_, i64>(2).unsigned_abs();
+            return Ok(Self { id: row.get(0), position_us: row.get(1), read, resumed: true });
         }
         Ok(in_transaction(client, Self::begin(client, options, catalog, by)).await?)
     }
@@ -82,7 +87,7 @@ impl Job {
         let rows = client.query_typed(&insert, &values).await?;
         // An INSERT with RETURNING returns its row.
         let row = rows.first().expect("an insert returns its row");
-        let job = Self { id: row.get(0), position_us: row.get(1), resumed: false };
+        let job = Self { id: row.get(0), position_us: row.get(1), read: 0, resumed: false };
         job.audit(client, "reprice.begin", by).await?;
         Ok(job)
     }

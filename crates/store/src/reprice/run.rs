@@ -60,7 +60,7 @@ pub async fn reprice(
     let mut job = Job::take(client, options, &digest(catalog), by).await?;
     let mut progress =
         Progress { job: job.id, resumed: job.resumed, position_us: job.position_us, ..Progress::default() };
-    let mut width_us = FIRST_US.min(i64::from(options.batch_rows).saturating_mul(1_000_000)).max(1);
+    let mut width_us = first_width(options.batch_rows, job.position_us - options.from_us, job.read);
     loop {
         let to_us = job.position_us.saturating_add(width_us).min(options.to_us);
         let step = persistent_step(client, (catalog, options, by), &job, &days, to_us).await?;
@@ -73,13 +73,28 @@ pub async fn reprice(
         if to_us >= options.to_us || !go_on(&progress) {
             return Ok(progress);
         }
-        // Adapts the width, so that a slice has about the requested number of calls for any traffic.
-        let wanted = u64::from(options.batch_rows);
-        if step.read > wanted.saturating_mul(2) {
-            width_us = (width_us / 2).max(1);
-        } else if step.read < wanted / 2 {
-            width_us = (width_us * 2).min(WIDEST_US);
-        }
+        width_us = next_width(options.batch_rows, width_us, step.read);
+    }
+}
+
+/// The width of a run's first slice: at most an hour. Less where earlier runs of the job have read more calls an hour: over HTTP a
+/// run works for some seconds, so each would begin with a slice that is far too wide.
+fn first_width(batch_rows: u32, done_us: i64, read: u64) -> i64 {
+    let batch = i64::from(batch_rows);
+    let first = FIRST_US.min(batch.saturating_mul(1_000_000)).max(1);
+    let usual = i128::from(done_us) * i128::from(batch) / i128::from(read.max(1));
+    if read == 0 { first } else { i64::try_from(usual).unwrap_or(first).clamp(1, first) }
+}
+
+/// The next slice's width, so that a slice has about the requested number of calls for any traffic.
+fn next_width(batch_rows: u32, width_us: i64, read: u64) -> i64 {
+    let wanted = u64::from(batch_rows);
+    if read > wanted.saturating_mul(2) {
+        (width_us / 2).max(1)
+    } else if read < wanted / 2 {
+        (width_us * 2).min(WIDEST_US)
+    } else {
+        width_us
     }
 }
 
@@ -197,5 +212,48 @@ impl Updates {
         ];
         let rows = client.query_typed(&sql, &parameters).await?;
         Ok(rows.first().map_or(0, |row| row.get::<_, i64>(0)) == self.places.len() as i64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BATCH: u32 = 20_000;
+    /// Calls that a request reads until its time is over.
+    const REQUEST: u64 = 100_000;
+
+    /// Prices a period of `hours` anew, in as many requests as it takes. Returns the calls of each slice, by request.
+    fn requests(hours: i64, calls_an_hour: i64) -> Vec<Vec<u64>> {
+        let to_us = hours * FIRST_US;
+        let calls_until = |at_us: i64| u64::try_from(at_us * calls_an_hour / FIRST_US).unwrap();
+        let (mut requests, mut position_us) = (Vec::new(), 0);
+        while position_us < to_us {
+            let mut slices = Vec::new();
+            let mut width_us = first_width(BATCH, position_us, calls_until(position_us));
+            while position_us < to_us && slices.iter().sum::<u64>() < REQUEST {
+                let next_us = (position_us + width_us).min(to_us);
+                slices.push(calls_until(next_us) - calls_until(position_us));
+                position_us = next_us;
+                width_us = next_width(BATCH, width_us, *slices.last().unwrap());
+            }
+            requests.push(slices);
+        }
+        requests
+    }
+
+    #[test]
+    fn a_request_goes_on_with_slices_of_the_usual_size_however_dense_the_calls_are() {
+        // Two million calls an hour, for ten hours.
+        let dense = requests(10, 2_000_000);
+        let (first, later) = dense.split_first().unwrap();
+        assert_eq!(first.len(), 1, "nothing is known yet: an hour of calls is one slice");
+        let largest = later.iter().flatten().max().unwrap();
+        assert!(*largest <= u64::from(BATCH) * 2, "{largest} calls in a slice");
+        let slices = dense.iter().map(Vec::len).sum::<usize>();
+        assert!(slices <= 1_000, "{slices} slices for 20 million calls");
+        // A year with a call an hour is still one request of a few slices.
+        let sparse = requests(366 * 24, 1);
+        assert!(sparse.len() == 1 && sparse[0].len() < 30, "{sparse:?}");
     }
 }
