@@ -169,8 +169,9 @@ fn no_key_of_a_json_document_has_a_meaning_of_its_own() {
 
 /// The uses of serde_json to read, outside of tests, with the reason for each. It stops at 128 levels, but keeps no
 /// digits and refuses half of a surrogate pair. Everything else is read with `tallyd_model::json`.
-const READ_BY_SERDE_JSON: [(&str, &str); 8] = [
+const READ_BY_SERDE_JSON: [(&str, &str); 9] = [
     ("crates/model/src/pricing/catalog/file.rs", "the built-in catalog, packed by the build"),
+    ("src/http/openapi.rs", "the OpenAPI document, packed by the build"),
     ("src/cli/status.rs", "the daemon's own answer"),
     ("src/cli/top/sample.rs", "the daemon's own answers"),
     ("crates/store/src/prices/cache.rs", "the daemon's own file"),
