@@ -93,15 +93,13 @@ pub fn compare(report: &mut Report, users: &str, rounds: &[Round], other: &[Roun
     if other.is_empty() {
         return;
     }
-    let figures: [(&str, fn(&Round) -> f64); 3] = [
-        ("this build ÷ the other", |round| round.rate),
-        ("its CPU a record ÷ the other's", |round| round.cpu_us),
-        ("its memory ÷ the other's", |round| round.peak_mib),
-    ];
-    for (name, figure) in figures {
+    let mut ratio = |name: &str, figure: fn(&Round) -> f64| {
         let [ours, theirs] = [rounds, other].map(|rounds| rounds.iter().map(figure).collect::<Vec<_>>());
         report.add_ratio(format!("{name}, {users}"), Goal::Shown, &ours, &theirs);
-    }
+    };
+    ratio("this build ÷ the other", |round| round.rate);
+    ratio("its CPU a record ÷ the other's", |round| round.cpu_us);
+    ratio("its memory ÷ the other's", |round| round.peak_mib);
 }
 
 fn draw(report: &mut Report, sides: Sides) {
