@@ -146,13 +146,15 @@ fn between<'a>(text: &'a str, before: &str, after: &str) -> Option<&'a str> {
 fn hint(error: &object_store::Error, said: &str) -> &'static str {
     let whole = error.to_string();
     let has = |text: &str| said.contains(text) || whole.contains(text);
+    // Not the number alone: the names of files and the answers' ids have such digits, too.
+    let answered = |status: u16| has(&format!("status code: {status} "));
     if has("169.254.169.254") || has("169.254.170.2") {
         return "there are no credentials: set retention.s3.access_key_id and secret_access_key, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY";
     }
     if has("NoSuchBucket") {
         return "make the bucket, or correct retention.archive; retention.s3.endpoint and region say where it is looked for";
     }
-    if has("PermanentRedirect") || has("AuthorizationHeaderMalformed") || has("LOCATION") || has("301") {
+    if has("PermanentRedirect") || has("AuthorizationHeaderMalformed") || has("LOCATION") || answered(301) {
         return "the bucket is in another region: set retention.s3.region";
     }
     if matches!(error, object_store::Error::NotFound { .. }) {
@@ -164,7 +166,7 @@ fn hint(error: &object_store::Error, said: &str) -> &'static str {
     {
         return "the access key has to be right, and needs s3:PutObject, s3:GetObject, s3:DeleteObject and s3:AbortMultipartUpload here";
     }
-    if has("SlowDown") || has("503") || has("429") {
+    if has("SlowDown") || answered(503) || answered(429) {
         return "the service asks for fewer requests; the partition stays, and its turn comes again";
     }
     if has("no answer from") {
@@ -291,7 +293,9 @@ mod tests {
         let generic = |said: &str| object_store::Error::Generic { store: "S3", source: said.to_owned().into() };
         for (error, has) in [
             (denied("<Error><Code>AccessDenied</Code></Error>"), "s3:PutObject"),
-            (generic("status 503: <Code>SlowDown</Code>"), "fewer requests"),
+            (generic("<Code>SlowDown</Code>"), "fewer requests"),
+            (generic("Server returned non-2xx status code: 429 Too Many Requests: "), "fewer requests"),
+            (generic("no answer from s3 for calls-503301429.parquet"), "retention.s3.timeout_ms"),
             (generic("<Code>NoSuchBucket</Code>"), "make the bucket"),
             (generic("Error performing PUT http://169.254.169.254/latest"), "no credentials"),
             (generic("Connection refused"), "tallyd doctor"),
