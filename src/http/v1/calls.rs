@@ -178,8 +178,8 @@ pub(crate) struct CallAmendments {
     pub next: Option<i64>,
 }
 
-/// All changes of one call by admins, oldest first: who, when, why, and the values before and after. Empty if the call was
-/// not changed, or if there is no such call. The changes stay after the call's partition was dropped.
+/// All changes of one call by admins, oldest first: who, when, why, and the values before and after. The list is empty for
+/// an unchanged call and for an unknown id. The changes stay after the call's partition was dropped.
 #[utoipa::path(get, path = "/api/v1/calls/{id}/amendments", tag = "records",
     params(("id" = Uuid, Path, description = "The call's id"), AmendmentParameters),
     responses((status = 200, description = "The changes", body = CallAmendments), Failures))]
