@@ -201,10 +201,11 @@ fn a_service_that_hangs_or_cuts_connections_costs_a_bounded_time_and_the_partiti
             whole && place && said.contains("api_usage_log_2025_01 was not archived and stays"),
             "{method} {text}: {said}"
         );
-        // Without patience each request is sent once, so the time is that of the slowest.
+        // Only a failure within the first millisecond is sent again, and after the pause no more.
         let asked = s3.asked();
         let tries = asked.iter().filter(|one| one.starts_with(method) && one.contains(text)).count();
-        assert_eq!(tries, 1, "{asked:?}");
+        let at_most = if said_is == within { 1 } else { 2 };
+        assert!((1..=at_most).contains(&tries), "{asked:?}");
         assert_eq!(postgres.psql(OLD), "2");
     }
     // A request that hangs is sent again within the patience, and then told.
