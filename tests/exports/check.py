@@ -19,7 +19,7 @@ import time
 import duckdb
 
 from bucket import NAME, Service
-from common import Daemon, compare, of_duckdb, of_guide, settled, until
+from common import Daemon, compare, loaded, of_duckdb, of_guide, until
 
 # Sums that are compared, in both dialects. A day is in UTC, as the daemon's.
 BY_MODEL = """SELECT provider, model, count(*), sum(cost_usd), count(*) FILTER (WHERE cost_usd IS NULL), sum(input_tokens),
@@ -36,7 +36,7 @@ def main():
         try:
             until("the daemon takes records", (folder / "tallyd.sock").exists)
             daemon.run("demo", "--backfill", "70", "--rate", "0", "--seconds", seconds, "--seed", "7")
-            until("all is loaded", lambda: settled(daemon))
+            loaded(daemon)
             check(daemon, folder, duckdb.connect())
         except BaseException:
             print((folder / "log").read_text()[-2000:], file=sys.stderr)

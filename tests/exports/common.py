@@ -1,5 +1,6 @@
 """The daemon under test, and rows that are compared as text."""
 
+import json
 import os
 import pathlib
 import re
@@ -74,16 +75,16 @@ def compare(what, found, expected):
     print(f"{what}: {len(found)} rows are equal")
 
 
-def settled(daemon):
-    """There are calls, and no more of them within a second."""
-    count = "SELECT count(*) FROM api_usage_log"
-    try:
-        before = daemon.rows(count)
-        time.sleep(1)
-        return before == daemon.rows(count) and before != [["0"]]
-    except RuntimeError:
-        # Records are accepted before the schema is there.
-        return False
+def loaded(daemon):
+    """Waits until each record that was acknowledged is in PostgreSQL, as long as their number falls."""
+    fewest, end = None, 0
+    while fewest != 0:
+        waiting = json.loads(daemon.run("status", "--json"))["wal"]["unflushed_records"]
+        if fewest is None or waiting < fewest:
+            fewest, end = waiting, time.monotonic() + PATIENCE
+        if time.monotonic() > end:
+            sys.exit(f"error: {waiting} records are not loaded, and no record was in the last {PATIENCE} s")
+        time.sleep(0.2)
 
 
 def of_guide(engine, paths):

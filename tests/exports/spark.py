@@ -15,7 +15,7 @@ import tempfile
 import duckdb
 from pyspark.sql import SparkSession
 
-from common import Daemon, compare, of_duckdb, of_guide, plain, settled, until
+from common import Daemon, compare, loaded, of_duckdb, of_guide, plain, until
 
 # By day and model, in the three dialects.
 SUMS = """SELECT {day} AS day, model, count(*) AS calls, sum(cost_usd) AS cost_usd, sum(input_tokens) AS input, sum(output_tokens) AS output
@@ -65,7 +65,7 @@ def main():
         try:
             until("the daemon has its tables", lambda: made(daemon, today))
             daemon.run("demo", "--backfill", "365", "--rate", "0", "--seconds", seconds, "--seed", "7")
-            until("all is loaded", lambda: settled(daemon))
+            loaded(daemon)
             # A day is not dropped on the first days after it.
             check(daemon, folder, today - datetime.timedelta(days=7))
             print(daemon.run("reconcile"), end="")
