@@ -1,6 +1,6 @@
 //! Puts the built admin page, the built documentation, the OpenAPI document and the build's description (`tallyd --version`) into the binary.
 //!
-//! `make page` builds `page/dist`; its files are embedded, each with the forms that it was compressed to. `make book` builds `target/book`;
+//! `make page` builds `page/dist`; its files are embedded, each with its compressed form. `make book` builds `target/book`;
 //! its files are embedded compressed alone. A build without either works all the same: `/` and `/docs/` say then how to have them.
 //!
 //! The commit is `BUILD_COMMIT` where a build has no repository (an image, a package's source), and otherwise git's. A debug build
@@ -67,12 +67,11 @@ fn files(folder: &Path) -> BTreeMap<String, PathBuf> {
 fn write_list(list: &str, files: &BTreeMap<String, PathBuf>, with_plain: bool) {
     let mut code = String::from("&[\n");
     let include = |path: Option<&PathBuf>| path.map_or("None".into(), |path| format!("Some(include_bytes!({path:?}))"));
-    for (name, path) in files.iter().filter(|(name, _)| !name.ends_with(".gz") && !name.ends_with(".br")) {
-        let form = |suffix: &str| files.get(&format!("{name}{suffix}"));
-        let plain = Some(path).filter(|_| with_plain || form(".gz").is_none());
-        let (plain, gzip, brotli) = (include(plain), include(form(".gz")), include(form(".br")));
+    for (name, path) in files.iter().filter(|(name, _)| !name.ends_with(".gz")) {
+        let gzip = files.get(&format!("{name}.gz"));
+        let plain = Some(path).filter(|_| with_plain || gzip.is_none());
         // Writing into text does not fail.
-        let _ = writeln!(code, "Asset {{ name: {name:?}, plain: {plain}, gzip: {gzip}, brotli: {brotli} }},");
+        let _ = writeln!(code, "Asset {{ name: {name:?}, plain: {}, gzip: {} }},", include(plain), include(gzip));
     }
     code.push(']');
     let out = env::var("OUT_DIR").expect("cargo sets it");

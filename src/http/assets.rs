@@ -1,6 +1,6 @@
 //! Files in the binary: the admin page's and the documentation's, which `build.rs` embeds.
 //!
-//! A file of the page has a plain form and compressed ones. A file of the documentation has only its compressed form, which keeps the
+//! A file of the page has a plain form and a compressed one. A file of the documentation has only its compressed form, which keeps the
 //! binary small. A client that does not accept gzip gets an error, because decompression without a token would cost the daemon work.
 
 use axum::body::Body;
@@ -19,7 +19,6 @@ pub(super) struct Asset {
     /// None where only compressed forms are embedded.
     pub(super) plain: Option<&'static [u8]>,
     pub(super) gzip: Option<&'static [u8]>,
-    pub(super) brotli: Option<&'static [u8]>,
 }
 
 /// Scripts, styles and data from this host alone; no other page may frame it.
@@ -40,29 +39,26 @@ pub(super) fn unbuilt(html: &'static str) -> Response {
     ([(CONTENT_TYPE, "text/html; charset=utf-8")], html).into_response()
 }
 
-/// The file in the best form that the client accepts.
+/// The file, compressed if the client accepts that.
 pub(super) fn serve(asset: &Asset, headers: &HeaderMap, caching: &'static str) -> Response {
     let accepted = headers.get(ACCEPT_ENCODING).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    // A weight of 0 refuses a form; others do not matter, as the smallest accepted form is sent.
+    // A weight of 0 refuses a form; others do not matter, as the compressed one is always the smaller.
     let refuses =
         |weight: &str| weight.trim().strip_prefix("q=").is_some_and(|q| q.parse().is_ok_and(|q: f32| q <= 0.0));
-    let accepts = |name: &str| {
-        accepted.split(',').any(|part| {
-            let mut words = part.split(';');
-            words.next().is_some_and(|form| form.trim() == name) && !words.any(refuses)
-        })
-    };
-    let forms = [("br", asset.brotli), ("gzip", asset.gzip)];
-    let packed = forms.into_iter().find_map(|(name, form)| form.filter(|_| accepts(name)).map(|bytes| (name, bytes)));
-    let Some(bytes) = packed.map(|(_, bytes)| bytes).or(asset.plain) else {
+    let accepts_gzip = accepted.split(',').any(|part| {
+        let mut words = part.split(';');
+        words.next().is_some_and(|form| form.trim() == "gzip") && !words.any(refuses)
+    });
+    let packed = asset.gzip.filter(|_| accepts_gzip);
+    let Some(bytes) = packed.or(asset.plain) else {
         let (message, hint) =
             ("this file is served compressed", "send `Accept-Encoding: gzip`, as `curl --compressed` does");
         return ApiError::new(StatusCode::NOT_ACCEPTABLE, "not_acceptable", message, hint).into_response();
     };
     let mut response = Response::new(Body::from(bytes));
     let headers = response.headers_mut();
-    if let Some((name, _)) = packed {
-        headers.insert(CONTENT_ENCODING, HeaderValue::from_static(name));
+    if packed.is_some() {
+        headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     }
     headers.insert(VARY, HeaderValue::from_static("accept-encoding"));
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind(asset.name)));
@@ -95,12 +91,12 @@ mod tests {
     }
 
     #[test]
-    fn the_best_accepted_form_is_served_and_a_compressed_one_never_to_a_client_that_does_not_accept_it() {
-        let page = Asset { name: "a.js", plain: Some(b"1"), gzip: Some(b"2"), brotli: Some(b"3") };
-        assert_eq!(served(&page, "gzip, br"), (200, Some("br".into())));
+    fn a_compressed_form_is_served_where_it_is_accepted_and_nowhere_else() {
+        let page = Asset { name: "a.js", plain: Some(b"1"), gzip: Some(b"2") };
+        assert_eq!(served(&page, "br, gzip"), (200, Some("gzip".into())));
         assert_eq!(served(&page, "gzip;q=0.5"), (200, Some("gzip".into())), "a weight that is not 0");
-        assert_eq!(served(&page, "br;q=0"), (200, None));
-        let book = Asset { name: "a.html", plain: None, gzip: Some(b"2"), brotli: None };
+        assert_eq!(served(&page, "br, gzip;q=0"), (200, None));
+        let book = Asset { name: "a.html", plain: None, gzip: Some(b"2") };
         assert_eq!(served(&book, "deflate, gzip"), (200, Some("gzip".into())));
         assert_eq!(served(&book, "identity"), (406, None));
     }

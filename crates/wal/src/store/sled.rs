@@ -73,6 +73,12 @@ impl SledStore {
         Ok(Self { db: Some(db), file, path: path.to_owned(), is_reopened })
     }
 
+    /// The lowest key that is not below this one.
+    fn from(&self, key: u64) -> Result<Option<u64>, WalError> {
+        let found = guarded("read", &self.path, || self.db().range(key.to_be_bytes()..).next().transpose())?;
+        Ok(found.and_then(|(key, _)| key.as_ref().try_into().ok().map(u64::from_be_bytes)))
+    }
+
     fn db(&self) -> &sled::Db {
         self.db.as_ref().expect("it is taken when the store is dropped, and by nobody else")
     }
@@ -104,9 +110,25 @@ impl Store for SledStore {
         }
     }
 
+    /// Searches between the bounds of a key. sled's `last()` would put a key of 1 MiB into the program, as the end of all keys.
+    ///
+    /// A part of the store that cannot be read has keys, too. It is an error if no readable key is above it.
     fn last_key(&self) -> Result<Option<u64>, WalError> {
-        let last = guarded("read", &self.path, || self.db().last())?;
-        Ok(last.and_then(|(key, _)| key.as_ref().try_into().ok().map(u64::from_be_bytes)))
+        let (mut last, mut low, mut high) = (self.from(0), 0, u64::MAX);
+        if matches!(last, Ok(None)) {
+            return last;
+        }
+        while low < high {
+            let middle = low + (high - low).div_ceil(2);
+            match self.from(middle) {
+                Ok(None) => high = middle - 1,
+                found => {
+                    low = found.as_ref().ok().copied().flatten().unwrap_or(middle);
+                    last = found;
+                }
+            }
+        }
+        last
     }
 }
 
