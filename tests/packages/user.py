@@ -16,15 +16,21 @@ PATIENCE = 600
 CALL = ["record", "--provider", "claude", "--model", "claude-sonnet-5", "--input-tokens", "1200", "--output-tokens", "350"]
 
 
+class Failed(SystemExit):
+    """A command that the user gave has ended with an error."""
+
+
 def wait(what, ask, seconds=60):
-    """Asks until there is an answer."""
-    end = time.monotonic() + seconds
+    """Asks until there is an answer. A command may fail until then."""
+    end, last = time.monotonic() + seconds, None
     while True:
-        with contextlib.suppress(OSError, ValueError, subprocess.CalledProcessError):
+        try:
             if answer := ask():
                 return answer
+        except (OSError, ValueError, subprocess.CalledProcessError, Failed) as error:
+            last = error
         if time.monotonic() > end:
-            raise SystemExit(f"error: {what}: not within {seconds} s")
+            raise SystemExit(f"error: {what}: not within {seconds} s: {last}")
         time.sleep(0.05)
 
 
@@ -77,7 +83,7 @@ class User:
         except subprocess.TimeoutExpired:
             raise SystemExit(f"error: {' '.join(map(str, words))}: not within {PATIENCE} s") from None
         if done.returncode:
-            raise SystemExit(f"error: {' '.join(map(str, words))}\n{done.stdout}{done.stderr}")
+            raise Failed(f"error: {' '.join(map(str, words))}\n{done.stdout}{done.stderr}")
         return done.stdout
 
     def start(self, *words):
