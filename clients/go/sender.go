@@ -130,21 +130,23 @@ func (s *sender) connected() error {
 		return nil
 	} else if err != nil {
 		return err
-	} else {
-		s.recorder.setConnected(true, "")
 	}
 	s.maxRecords = int(numberOf(welcome, "max_records"))
 	if s.maxRecords == 0 || s.maxRecords > frameRecords {
 		s.maxRecords = frameRecords
 	}
 	s.maxBytes = int(numberOf(welcome, "max_frame_bytes"))
-	s.recorder.release(s.finished(s.window.welcome(numberOf(welcome, "last_seq"))))
+	// What the welcome says is known before a caller is woken by it.
 	budgets, isTold := welcome["budgets"].(map[string]any)
 	if s.isTold = isTold; isTold {
 		s.recorder.standing.hear(budgets, time.Now())
 		s.link.watch()
 	}
 	s.recorder.warned(mapOf(welcome, "warning"))
+	if s.recorder.endpoint.url == "" {
+		s.recorder.setConnected(true, "")
+	}
+	s.recorder.release(s.finished(s.window.welcome(numberOf(welcome, "last_seq"))))
 	s.heardAt = time.Now()
 	return s.serve()
 }
@@ -232,6 +234,11 @@ func (s *sender) settle(ack map[string]any) error {
 		return broken{message: fmt.Sprintf("an ack of %d, but %d was the last record sent", seq, s.window.known), slow: true}
 	}
 	s.failures, s.heardAt = 0, time.Now()
+	// What the ack says is known before a caller is woken by it.
+	if budget := mapOf(ack, "budget"); budget != nil && !s.isTold {
+		s.recorder.standing.hear(map[string]any{"budget": budget}, time.Now())
+	}
+	s.recorder.warned(mapOf(ack, "warning"))
 	s.recorder.setConnected(true, "")
 	rejected := map[uint64]map[string]any{}
 	for _, one := range listOf(ack, "rejected") {
@@ -265,9 +272,5 @@ func (s *sender) settle(ack map[string]any) error {
 		}
 	}
 	s.recorder.release(gone)
-	if budget := mapOf(ack, "budget"); budget != nil && !s.isTold {
-		s.recorder.standing.hear(map[string]any{"budget": budget}, time.Now())
-	}
-	s.recorder.warned(mapOf(ack, "warning"))
 	return nil
 }

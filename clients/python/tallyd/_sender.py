@@ -356,12 +356,13 @@ class Sender:
         seq = int(body["seq"])
         if seq > self.window.known_seq:
             raise Broken(f"an ack of {seq}, but {self.window.known_seq} was the last record sent")
-        for item in body.get("rejected") or ():
-            self._take_refusal(int(item["seq"]), str(item.get("code")), str(item.get("message")))
-        self._take_costs(body.get("costs") or (), self.window.settle(seq))
+        # What the ack says is known before a caller is woken by it.
         if body.get("budget") and not self._is_told:
             self._recorder.standing.hear({"budget": body["budget"]})
         self._recorder.warned(body.get("warning"))
+        for item in body.get("rejected") or ():
+            self._take_refusal(int(item["seq"]), str(item.get("code")), str(item.get("message")))
+        self._take_costs(body.get("costs") or (), self.window.settle(seq))
 
     def _take_costs(self, costs: Sequence[Optional[str]], ending: int) -> None:
         """Gives waiters the costs of the acknowledged frame: the last `ending` records of the settled ones."""
