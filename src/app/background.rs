@@ -14,7 +14,6 @@ use crate::shutdown::Stage;
 use tallyd_base::registry;
 use tallyd_pipeline::tls::{self, ListenerTls};
 use tallyd_store::describe;
-use tallyd_store::queries::page_sessions;
 
 const GAUGES_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -79,9 +78,8 @@ async fn renew_tokens(daemon: &Daemon) {
     if let Err(error) = daemon.auth.tokens.renew(&client).await {
         tracing::debug!(error = describe(&error), "the static tokens could not be renewed");
     }
-    match page_sessions::in_force(&client).await {
-        Ok(sessions) => daemon.auth.sessions.replace(sessions),
-        Err(error) => tracing::debug!(error = describe(&error), "the page's sessions could not be renewed"),
+    if let Err(error) = daemon.auth.sessions.renew(&client).await {
+        tracing::debug!(error = describe(&error), "the page's sessions could not be renewed");
     }
 }
 

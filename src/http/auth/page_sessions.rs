@@ -15,6 +15,7 @@ use axum::http::header::{CACHE_CONTROL, COOKIE, SET_COOKIE};
 use axum::http::{HeaderMap, HeaderValue};
 use deadpool_postgres::Pool;
 use subtle::ConstantTimeEq;
+use tokio_postgres::Client;
 
 use super::Denied;
 use crate::http::page::secret::SessionSecret;
@@ -29,38 +30,46 @@ pub(crate) struct ShownSession {
 
 pub(crate) struct PageSessions {
     by_id: ArcSwap<HashMap<[u8; 32], Arc<StoredSession>>>,
+    /// Held during a renewal and during each change of the copy, so that a renewal that was read before a change does not
+    /// undo it.
+    changing: tokio::sync::Mutex<()>,
     clock: Arc<dyn Clock>,
 }
 
 impl PageSessions {
     #[must_use]
     pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { by_id: ArcSwap::default(), clock }
+        Self { by_id: ArcSwap::default(), changing: tokio::sync::Mutex::default(), clock }
     }
 
-    /// Replaces the copy.
-    pub(crate) fn replace(&self, sessions: Vec<StoredSession>) {
+    /// Reads a new copy from the database.
+    ///
+    /// # Errors
+    /// PostgreSQL's.
+    pub(crate) async fn renew(&self, client: &Client) -> Result<(), tokio_postgres::Error> {
+        let _at_a_time = self.changing.lock().await;
+        self.replace(page_sessions::in_force(client).await?);
+        Ok(())
+    }
+
+    fn replace(&self, sessions: Vec<StoredSession>) {
         self.by_id.store(Arc::new(sessions.into_iter().map(|one| (one.id_sha256, Arc::new(one))).collect()));
     }
 
-    /// Adds a session that was just begun or renewed, so that requests before the next copy find it.
-    pub(crate) fn add(&self, session: StoredSession) -> Arc<StoredSession> {
-        let session = Arc::new(session);
-        self.by_id.rcu(|known| {
-            let mut known = HashMap::clone(known);
-            known.insert(session.id_sha256, Arc::clone(&session));
-            known
-        });
-        session
+    /// Adds a session that was just begun or renewed, so that requests before the next copy find it as it is.
+    pub(crate) async fn add(&self, session: StoredSession) {
+        let _at_a_time = self.changing.lock().await;
+        let mut known = HashMap::clone(&self.by_id.load());
+        known.insert(session.id_sha256, Arc::new(session));
+        self.by_id.store(Arc::new(known));
     }
 
     /// Removes a session that was just ended, so that requests before the next copy do not find it.
-    pub(crate) fn remove(&self, id_sha256: &[u8; 32]) {
-        self.by_id.rcu(|known| {
-            let mut known = HashMap::clone(known);
-            known.remove(id_sha256);
-            known
-        });
+    pub(crate) async fn remove(&self, id_sha256: &[u8; 32]) {
+        let _at_a_time = self.changing.lock().await;
+        let mut known = HashMap::clone(&self.by_id.load());
+        known.remove(id_sha256);
+        self.by_id.store(Arc::new(known));
     }
 
     /// The session of this id and proof, whether its token has expired or not. `pool`: for a session that is not in the
@@ -78,7 +87,8 @@ impl PageSessions {
         let known = self.by_id.load().get(&id).cloned();
         let session = match known {
             Some(session) => session,
-            None => self.add(look_up(pool?, &id).await?),
+            // It is not put into the copy: it may have ended since.
+            None => Arc::new(look_up(pool?, &id).await?),
         };
         let same: bool = shown.proof.digest().ct_eq(&session.proof_sha256).into();
         if same && self.now_us() < session.ends_at.timestamp_micros() { Ok(session) } else { Err(Denied::Session) }
@@ -155,10 +165,7 @@ mod tests {
     use crate::http::auth::Proven;
     use tallyd_base::clock::ManualClock;
 
-    #[tokio::test]
-    async fn a_session_takes_both_values_and_ends_in_time() {
-        let clock = Arc::new(ManualClock::at(0));
-        let sessions = PageSessions::new(Arc::clone(&clock) as Arc<dyn Clock>);
+    fn session() -> (ShownSession, StoredSession) {
         let shown = ShownSession { id: SessionSecret::random(), proof: SessionSecret::random() };
         let stored = StoredSession {
             id_sha256: shown.id.digest(),
@@ -168,6 +175,14 @@ mod tests {
             ends_at: DateTime::from_timestamp(2, 0).unwrap(),
             sealed: None,
         };
+        (shown, stored)
+    }
+
+    #[tokio::test]
+    async fn a_session_takes_both_values_and_ends_in_time() {
+        let clock = Arc::new(ManualClock::at(0));
+        let sessions = PageSessions::new(Arc::clone(&clock) as Arc<dyn Clock>);
+        let (shown, stored) = session();
         assert_eq!(sessions.verify(Err(Denied::Unavailable), &shown).await.err(), Some(Denied::Unavailable));
         sessions.replace(vec![stored]);
         assert!(sessions.verify(Err(Denied::Unavailable), &shown).await.is_ok());
@@ -179,5 +194,25 @@ mod tests {
         assert!(sessions.find(Err(Denied::Unavailable), &shown).await.is_ok(), "it can be renewed");
         clock.set(2_000_000);
         assert_eq!(sessions.find(Err(Denied::Unavailable), &shown).await.err(), Some(Denied::Session));
+    }
+
+    #[tokio::test]
+    async fn a_renewal_that_was_read_before_a_session_began_or_ended_does_not_undo_it() {
+        let sessions = PageSessions::new(Arc::new(ManualClock::at(0)));
+        let ((ended, of_ended), (begun, of_begun)) = (session(), session());
+        sessions.replace(vec![of_ended.clone()]);
+        let renewal = async {
+            let _at_a_time = sessions.changing.lock().await;
+            tokio::task::yield_now().await;
+            sessions.replace(vec![of_ended.clone()]);
+        };
+        let changes = async {
+            sessions.remove(&of_ended.id_sha256).await;
+            sessions.add(of_begun).await;
+        };
+        // The renewal reads first, then the changes begin, then the renewal has its answer.
+        tokio::join!(biased; renewal, changes);
+        assert_eq!(sessions.find(Err(Denied::Session), &ended).await.err(), Some(Denied::Session));
+        assert!(sessions.find(Err(Denied::Session), &begun).await.is_ok());
     }
 }

@@ -49,8 +49,8 @@ pub(crate) struct Holder {
 
 pub(crate) struct StaticTokens {
     by_id: ArcSwapOption<HashMap<i32, StoredToken>>,
-    /// When a token was last looked up. Locked during a look-up and a renewal, so that an older copy never removes a
-    /// token that was looked up after the copy was read.
+    /// When a token was last looked up. Locked during a renewal and during each change of the copy, so that a renewal that
+    /// was read before a change does not undo it.
     looked_up: tokio::sync::Mutex<Option<Instant>>,
     look_ups: Semaphore,
     clock: Arc<dyn Clock>,
@@ -83,21 +83,23 @@ impl StaticTokens {
     }
 
     /// Adds a token that was just made, so that it works before the next copy.
-    pub(crate) fn add(&self, token: StoredToken) {
-        self.by_id.rcu(|known| {
-            let mut known = known.as_deref().cloned().unwrap_or_default();
-            known.insert(token.id, token.clone());
-            Some(Arc::new(known))
-        });
+    pub(crate) async fn add(&self, token: StoredToken) {
+        let _at_a_time = self.looked_up.lock().await;
+        self.change(|known| _ = known.insert(token.id, token));
     }
 
     /// Removes a token that was just revoked, so that it is refused before the next copy.
-    pub(crate) fn remove(&self, id: i32) {
-        self.by_id.rcu(|known| {
-            let mut known = known.as_deref().cloned()?;
-            known.remove(&id);
-            Some(Arc::new(known))
-        });
+    pub(crate) async fn remove(&self, id: i32) {
+        let _at_a_time = self.looked_up.lock().await;
+        self.change(|known| _ = known.remove(&id));
+    }
+
+    /// Changes the copy, if there is one yet. The caller holds the lock.
+    fn change(&self, change: impl FnOnce(&mut HashMap<i32, StoredToken>)) {
+        if let Some(mut known) = self.by_id.load().as_deref().cloned() {
+            change(&mut known);
+            self.by_id.store(Some(Arc::new(known)));
+        }
     }
 
     /// Looks up a token that is newer than the copy in the database.
@@ -119,7 +121,8 @@ impl StaticTokens {
         }
         *looked_up = Some(Instant::now());
         let client = daemon.loading.get()?.pool.get().await.ok()?;
-        self.add(one_in_force(&client, id).await.ok()??);
+        let token = one_in_force(&client, id).await.ok()??;
+        self.change(|known| _ = known.insert(id, token));
         Some(())
     }
 
@@ -242,5 +245,26 @@ mod tests {
         assert!(tokens.owner(1).is_ok());
         clock.set(1_000_000);
         assert_eq!(tokens.owner(1), Err(Denied::UnknownToken));
+    }
+
+    #[tokio::test]
+    async fn a_renewal_that_was_read_before_a_token_was_made_or_revoked_does_not_undo_it() {
+        let tokens = StaticTokens::new(Arc::new(ManualClock::at(10)));
+        let (old, new) = (compose(7, [7; 32]), compose(8, [8; 32]));
+        tokens.replace(vec![stored(7, &old)]);
+        let changes = async {
+            tokens.remove(7).await;
+            tokens.add(stored(8, &new)).await;
+        };
+        let renewal = async {
+            let _at_a_time = tokens.looked_up.lock().await;
+            let read = vec![stored(7, &old)];
+            tokio::task::yield_now().await;
+            tokens.replace(read);
+        };
+        // The renewal reads first, then the changes begin, then the renewal has its answer.
+        tokio::join!(biased; renewal, changes);
+        assert_eq!(tokens.verify(&old), Err(Denied::UnknownToken), "revoked");
+        assert_eq!(tokens.verify(&new), Ok(8));
     }
 }

@@ -46,7 +46,11 @@ async fn mint(daemon: &Daemon) -> Result<i32, ApiError> {
     let transaction = client.transaction().await?;
     let id = create(&transaction, &token, &Actor::at_the_command_line(CREATED_BY), |_| sha256).await.map_err(failed)?;
     transaction.commit().await?;
-    daemon.auth.tokens.add(StoredToken { id, name, role, sha256: sha256.to_vec(), expires_at, stated_costs: None });
+    daemon
+        .auth
+        .tokens
+        .add(StoredToken { id, name, role, sha256: sha256.to_vec(), expires_at, stated_costs: None })
+        .await;
     Ok(id)
 }
 
@@ -65,7 +69,7 @@ pub(super) async fn revoke(daemon: &Daemon, id: i32, by: &Actor<'_>) -> Result<(
     let revoked = revoke_token(&transaction, id, Some(CREATED_BY), by).await?;
     transaction.commit().await?;
     if revoked {
-        daemon.auth.tokens.remove(id);
+        daemon.auth.tokens.remove(id).await;
     }
     Ok(())
 }

@@ -139,7 +139,7 @@ async fn sign_in(
     let transaction = client.transaction().await?;
     page_sessions::begin(&transaction, &session).await?;
     transaction.commit().await?;
-    daemon.auth.sessions.add(session);
+    daemon.auth.sessions.add(session).await;
     let answer = Session { proof: Some(shown.proof.text()), ..Session::of(&daemon, identity) };
     Ok((keep(&daemon, &headers, &shown), Json(answer)).into_response())
 }
@@ -207,7 +207,7 @@ async fn renew(daemon: &Daemon, headers: &HeaderMap, address: IpAddr) -> Result<
         if !page_sessions::renew(&client, &session).await? {
             return Err(Denied::Session.into());
         }
-        daemon.auth.sessions.add(session.clone());
+        daemon.auth.sessions.add(session.clone()).await;
     }
     let identity = may_look(daemon, &session.owner, address).await.map_err(refused)?;
     Ok((keep(daemon, headers, &shown), Json(Session::of(daemon, identity))).into_response())
@@ -286,7 +286,7 @@ async fn end(daemon: &Daemon, shown: &ShownSession, session: &StoredSession, add
     let client = daemon.pool()?.get().await?;
     page_sessions::end(&client, &session.id_sha256).await?;
     drop(client);
-    daemon.auth.sessions.remove(&session.id_sha256);
+    daemon.auth.sessions.remove(&session.id_sha256).await;
     if let Proven::Token { id } = session.owner
         && let Ok(identity) = daemon.auth.identity(daemon, &session.owner, address).await
         && let Err(error) = minted::revoke(daemon, id, &identity.actor()).await

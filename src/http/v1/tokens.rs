@@ -139,7 +139,7 @@ pub(crate) async fn create(
     transaction.commit().await?;
     let NewToken { name, role, expires_at, stated_costs } = new;
     let sha256 = digest(&token).to_vec();
-    daemon.auth.tokens.add(StoredToken { id, name: name.clone(), role, sha256, expires_at, stated_costs });
+    daemon.auth.tokens.add(StoredToken { id, name: name.clone(), role, sha256, expires_at, stated_costs }).await;
     tracing::info!(actor = who.actor, id, name, role = role.name(), "a token was created");
     Ok(Json(CreatedToken { id, name, role, expires_at, token }))
 }
@@ -170,7 +170,7 @@ pub(crate) async fn revoke(
         return Err(ApiError::not_found("no token of this number is in force", "GET /api/v1/tokens lists them"));
     }
     transaction.commit().await?;
-    daemon.auth.tokens.remove(id);
+    daemon.auth.tokens.remove(id).await;
     tracing::info!(actor = who.actor, id, "a token was revoked");
     Ok(StatusCode::NO_CONTENT)
 }
