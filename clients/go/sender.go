@@ -143,6 +143,7 @@ func (s *sender) connected() error {
 		s.link.watch()
 	}
 	s.recorder.warned(mapOf(welcome, "warning"))
+	// Over HTTP there is no welcome: the first answer tells that the daemon is there.
 	if s.recorder.endpoint.url == "" {
 		s.recorder.setConnected(true, "")
 	}

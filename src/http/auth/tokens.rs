@@ -50,7 +50,8 @@ pub(crate) struct Holder {
 pub(crate) struct StaticTokens {
     by_id: ArcSwapOption<HashMap<i32, StoredToken>>,
     /// When a token was last looked up. Locked during a renewal and during each change of the copy, so that a renewal that
-    /// was read before a change does not undo it.
+    /// was read before a change does not undo it. A request that changes it gives its connection back first: a look-up holds the lock while it
+    /// waits for one.
     looked_up: tokio::sync::Mutex<Option<Instant>>,
     look_ups: Semaphore,
     clock: Arc<dyn Clock>,

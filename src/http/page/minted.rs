@@ -46,6 +46,7 @@ async fn mint(daemon: &Daemon) -> Result<i32, ApiError> {
     let transaction = client.transaction().await?;
     let id = create(&transaction, &token, &Actor::at_the_command_line(CREATED_BY), |_| sha256).await.map_err(failed)?;
     transaction.commit().await?;
+    drop(client);
     daemon
         .auth
         .tokens
@@ -68,6 +69,7 @@ pub(super) async fn revoke(daemon: &Daemon, id: i32, by: &Actor<'_>) -> Result<(
     let transaction = client.transaction().await?;
     let revoked = revoke_token(&transaction, id, Some(CREATED_BY), by).await?;
     transaction.commit().await?;
+    drop(client);
     if revoked {
         daemon.auth.tokens.remove(id).await;
     }

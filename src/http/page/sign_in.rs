@@ -139,6 +139,7 @@ async fn sign_in(
     let transaction = client.transaction().await?;
     page_sessions::begin(&transaction, &session).await?;
     transaction.commit().await?;
+    drop(client);
     daemon.auth.sessions.add(session).await;
     let answer = Session { proof: Some(shown.proof.text()), ..Session::of(&daemon, identity) };
     Ok((keep(&daemon, &headers, &shown), Json(answer)).into_response())
@@ -207,6 +208,7 @@ async fn renew(daemon: &Daemon, headers: &HeaderMap, address: IpAddr) -> Result<
         if !page_sessions::renew(&client, &session).await? {
             return Err(Denied::Session.into());
         }
+        drop(client);
         daemon.auth.sessions.add(session.clone()).await;
     }
     let identity = may_look(daemon, &session.owner, address).await.map_err(refused)?;

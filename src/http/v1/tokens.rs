@@ -137,6 +137,7 @@ pub(crate) async fn create(
     let transaction = client.transaction().await?;
     let (id, token) = issue(&transaction, &new, &who.actor()).await.map_err(refused)?;
     transaction.commit().await?;
+    drop(client);
     let NewToken { name, role, expires_at, stated_costs } = new;
     let sha256 = digest(&token).to_vec();
     daemon.auth.tokens.add(StoredToken { id, name: name.clone(), role, sha256, expires_at, stated_costs }).await;
@@ -170,6 +171,7 @@ pub(crate) async fn revoke(
         return Err(ApiError::not_found("no token of this number is in force", "GET /api/v1/tokens lists them"));
     }
     transaction.commit().await?;
+    drop(client);
     daemon.auth.tokens.remove(id).await;
     tracing::info!(actor = who.actor, id, "a token was revoked");
     Ok(StatusCode::NO_CONTENT)
