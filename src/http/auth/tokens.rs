@@ -49,9 +49,9 @@ pub(crate) struct Holder {
 
 pub(crate) struct StaticTokens {
     by_id: ArcSwapOption<HashMap<i32, StoredToken>>,
-    /// When a token was last looked up. Locked during a renewal and during each change of the copy, so that a renewal that
-    /// was read before a change does not undo it. A request that changes it gives its connection back first: a look-up holds the lock while it
-    /// waits for one.
+    /// When a token was last looked up. Locked during a renewal and during each change of the copy, so that a renewal
+    /// that was read before a change does not undo it. A request that changes it gives its connection back first: a
+    /// look-up holds the lock while it waits for one.
     looked_up: tokio::sync::Mutex<Option<Instant>>,
     look_ups: Semaphore,
     clock: Arc<dyn Clock>,
@@ -81,6 +81,12 @@ impl StaticTokens {
     /// Replaces the copy.
     fn replace(&self, tokens: Vec<StoredToken>) {
         self.by_id.store(Some(Arc::new(tokens.into_iter().map(|token| (token.id, token)).collect())));
+    }
+
+    /// Whether there is a copy yet.
+    #[must_use]
+    pub(crate) fn are_known(&self) -> bool {
+        self.by_id.load().is_some()
     }
 
     /// Adds a token that was just made, so that it works before the next copy.

@@ -22,6 +22,10 @@ const CREATED_BY: &str = "cli:open";
 
 /// Exchanges a code for a token; returns its number.
 pub(super) async fn redeem(daemon: &Daemon, code: &str, address: IpAddr) -> Result<i32, ApiError> {
+    // The code would be used up for a token that this daemon does not know yet.
+    if !daemon.auth.tokens.are_known() {
+        return Err(daemon.auth.refuse(Denied::Unavailable, address));
+    }
     if !daemon.codes.redeem(code, daemon.clock.now_us()) {
         let refused = daemon.auth.refuse(Denied::UnknownToken, address);
         if refused.code() == "too_many_failures" {
